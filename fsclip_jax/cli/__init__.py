@@ -1,0 +1,1 @@
+"""The commands. Heavy imports are inside functions, so that help answers at once."""

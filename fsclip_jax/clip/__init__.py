@@ -1,0 +1,1 @@
+"""The CLIP towers in Flax, their tokenizer, preprocessing and weights."""

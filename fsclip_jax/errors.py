@@ -1,0 +1,30 @@
+"""The one exception that means: the user's input is wrong, not the program."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Wrong input from the user, told in one line.
+
+    The commands print the message and leave with exit code 2. The line says what was
+    given, what is accepted and what to do about it.
+    """
+
+
+def suggestion(given: str, accepted: Iterable[str]) -> str:
+    """Return ``; did you mean X?`` when something accepted resembles what was given.
+
+    Args:
+        given: the name that is not known.
+        accepted: the names that are.
+
+    Returns:
+        The clause to append to an error message, or an empty string.
+
+    Example:
+        >>> suggestion("tip_adpter", ["zero_shot", "tip_adapter"])
+        '; did you mean tip_adapter?'
+    """
+    close = difflib.get_close_matches(given, list(accepted), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

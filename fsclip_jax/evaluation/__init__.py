@@ -1,0 +1,1 @@
+"""Protocols, selection, metrics and the report."""

@@ -1,0 +1,1 @@
+"""The feature bank: every image encoded once, on disk and on device."""

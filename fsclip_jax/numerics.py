@@ -1,0 +1,69 @@
+"""Small numerical functions that every other part leans on."""
+
+import jax
+import jax.numpy as jnp
+
+from fsclip_jax.typing import Array, Bool, Float
+
+
+def l2_normalize(x: Float[Array, "*batch dim"], eps: float = 1e-12) -> Float[Array, "*batch dim"]:
+    """Scale vectors along the last axis to unit Euclidean length.
+
+    ``x / sqrt(max(sum(x^2), eps))``: the zero vector stays zero and has a finite gradient.
+
+    Args:
+        x: vectors of any scale.
+        eps: floor of the squared length.
+
+    Returns:
+        Vectors of length one, in the dtype of ``x``.
+
+    Example:
+        >>> l2_normalize(jnp.array([3.0, 4.0])).tolist()
+        [0.6000000238418579, 0.800000011920929]
+    """
+    square = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+    return (x * jax.lax.rsqrt(jnp.maximum(square, eps))).astype(x.dtype)
+
+
+def masked_mean(
+    x: Float[Array, "*batch shot dim"], mask: Bool[Array, "*batch shot"]
+) -> Float[Array, "*batch dim"]:
+    """Mean over the shots that the mask keeps; zero where it keeps none.
+
+    Args:
+        x: one vector a shot.
+        mask: true where the shot is present.
+
+    Returns:
+        The mean over the axis ``shot``.
+
+    Example:
+        >>> masked_mean(jnp.array([[1.0], [5.0]]), jnp.array([True, False])).tolist()
+        [1.0]
+    """
+    kept = mask.astype(x.dtype)
+    total = jnp.einsum("...sd,...s->...d", x, kept)
+    return total / jnp.maximum(kept.sum(-1, keepdims=True), 1)
+
+
+def cosine_logits(
+    query: Float[Array, "*batch query dim"],
+    weights: Float[Array, "*batch way dim"],
+    logit_scale: Float[Array, ""] | float,
+) -> Float[Array, "*batch query way"]:
+    """Scaled inner products of unit vectors, ``logit_scale * query . weights``.
+
+    Args:
+        query: unit image features.
+        weights: one unit vector a class.
+        logit_scale: CLIP's inverse temperature, 100 for the published models.
+
+    Returns:
+        Logits, to be read by a softmax.
+
+    Example:
+        >>> cosine_logits(jnp.eye(2), jnp.eye(2), 100.0)[0].tolist()
+        [100.0, 0.0]
+    """
+    return logit_scale * jnp.einsum("...qd,...wd->...qw", query, weights)

@@ -1,0 +1,1 @@
+"""Meta-training over episodes, and contrastive pretraining of the small CLIP."""
