@@ -1,0 +1,71 @@
+"""The one mesh of the package: a single axis, ``data``, over the devices."""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from fsclip_jax.errors import UserError
+
+DATA_AXIS = "data"
+"""Name of the mesh axis that batches of episodes and of images are split over."""
+
+
+def data_mesh(n_devices: int | None = None) -> Mesh:
+    """Make the mesh that batches are split over.
+
+    The axis is of type Auto: the compiler propagates shardings, and a gather needs no
+    annotation of its own.
+
+    Args:
+        n_devices: how many devices to use, the first ones; all of them by default.
+
+    Returns:
+        A mesh with one axis named ``data``.
+
+    Raises:
+        UserError: there are fewer devices than asked for.
+
+    Example:
+        >>> data_mesh(1).shape["data"]
+        1
+    """
+    devices = jax.devices()
+    count = len(devices) if n_devices is None else n_devices
+    if not 1 <= count <= len(devices):
+        raise UserError(
+            f"{count} devices asked for; this machine has {len(devices)}: "
+            f"ask for 1 to {len(devices)}"
+        )
+    return Mesh(np.asarray(devices[:count]), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding that splits the first axis of an array over the devices.
+
+    Args:
+        mesh: from `data_mesh`.
+
+    Returns:
+        A sharding for arrays whose first axis is a multiple of the number of devices.
+
+    Example:
+        >>> tuple(batch_sharding(data_mesh(1)).spec)
+        ('data',)
+    """
+    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Sharding that keeps a whole copy on every device.
+
+    Args:
+        mesh: from `data_mesh`.
+
+    Returns:
+        A sharding for parameters, for the feature bank and for whatever else is shared.
+
+    Example:
+        >>> replicated(data_mesh(1)).is_fully_replicated
+        True
+    """
+    return NamedSharding(mesh, PartitionSpec())
