@@ -1,0 +1,127 @@
+"""Every split rule of the package, in one place.
+
+Classes
+    ``base_novel``: the first ceil(C/2) labels are base, the rest are novel (CoCoOp's rule),
+    for every data set. The class order of the bundled emoji is a fixed pseudo-random one, so
+    the two halves cover the same topics.
+    ``meta_val``: of the classes an adapter is meta-trained on, the last fifth is held out to
+    measure ``val`` accuracy while it trains.
+
+Images
+    ``emoji``: the split of an image is that of its artist family (``fsclip_jax.data.emoji``),
+    so nothing in ``test`` was drawn by an artist seen in ``train`` or ``val``.
+    ``folder:DIR`` with ``train``, ``val``, ``test`` sub-folders: as the folders say.
+    ``folder:DIR`` without them: ``split_by_hash``.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int, Int8
+
+SPLITS = ("train", "val", "test")
+"""Names of the splits; the position of a name is its id."""
+
+TRAIN, VAL, TEST = range(len(SPLITS))
+
+
+def base_novel(n_classes: int) -> tuple[Int[np.ndarray, "base"], Int[np.ndarray, "novel"]]:
+    """Split the labels 0..C-1 into base and novel halves: the first ceil(C/2) are base.
+
+    Args:
+        n_classes: number of classes C.
+
+    Returns:
+        The labels of the base classes and those of the novel classes, ascending.
+
+    Example:
+        >>> base, novel = base_novel(5)
+        >>> base.tolist(), novel.tolist()
+        ([0, 1, 2], [3, 4])
+
+    Source: Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022,
+    section 4.1.
+    """
+    ids = np.arange(n_classes, dtype=np.int32)
+    half = (n_classes + 1) // 2
+    return ids[:half], ids[half:]
+
+
+def meta_val(
+    class_ids: Int[np.ndarray, "classes"], fraction: float = 0.2
+) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "val"]]:
+    """Hold out the last classes of those trained on, for accuracy while training.
+
+    Args:
+        class_ids: labels of the classes to train on, in their order.
+        fraction: part to hold out, in [0, 1). Rounded down, but at least one class if there
+            are three or more; with fewer nothing is held out.
+
+    Returns:
+        The classes to train on and the classes to validate on.
+
+    Raises:
+        ValueError: when the fraction is outside [0, 1).
+
+    Example:
+        >>> train, val = meta_val(np.arange(10))
+        >>> train.tolist(), val.tolist()
+        ([0, 1, 2, 3, 4, 5, 6, 7], [8, 9])
+    """
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction is {fraction}, but must be in [0, 1)")
+    n = len(class_ids)
+    held = 0 if n < 3 or fraction == 0 else max(1, int(n * fraction))
+    return class_ids[: n - held], class_ids[n - held :]
+
+
+def split_sizes(n: int) -> tuple[int, int, int]:
+    """Sizes of train, val and test for a class of n images: 50, 20 and 30 percent.
+
+    Small classes get an image in every split as soon as they have three: train takes floor(n/2)
+    but at least one, val takes n/5 rounded but at least one of three, test takes the rest.
+
+    Args:
+        n: images of the class.
+
+    Returns:
+        Number of images in train, val and test; they add up to n.
+
+    Example:
+        >>> [split_sizes(n) for n in (1, 2, 3, 10)]
+        [(1, 0, 0), (1, 0, 1), (1, 1, 1), (5, 2, 3)]
+    """
+    train = min(n, max(1, n // 2))
+    val = max(1, (2 * n + 5) // 10) if n >= 3 else 0
+    return train, val, n - train - val
+
+
+def split_by_hash(keys: Sequence[str], labels: Int[np.ndarray, "n"]) -> Int8[np.ndarray, "n"]:
+    """Split the images of every class 50/20/30 in the order of the sha256 of their keys.
+
+    The result depends on the names of a class's own images only: neither on the order of
+    reading nor on the other classes, and there is no seed.
+
+    Args:
+        keys: unique name of every image.
+        labels: class of every image.
+
+    Returns:
+        Position in ``SPLITS`` of every image.
+
+    Example:
+        >>> split_by_hash(["a/1.png", "a/2.png", "a/3.png"], np.zeros(3, np.int32)).tolist()
+        [1, 0, 2]
+    """
+    digests = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest() for key in keys]
+    members: dict[int, list[int]] = {}
+    for index in sorted(range(len(keys)), key=digests.__getitem__):
+        members.setdefault(int(labels[index]), []).append(index)
+    splits = np.empty(len(keys), np.int8)
+    for indices in members.values():
+        train, val, _ = split_sizes(len(indices))
+        splits[indices[:train]] = TRAIN
+        splits[indices[train : train + val]] = VAL
+        splits[indices[train + val :]] = TEST
+    return splits
