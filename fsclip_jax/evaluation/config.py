@@ -1,0 +1,53 @@
+"""What one evaluation compares, and how; light, so that ``--help`` answers at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Compare few-shot methods on the same features, the same shots and the same queries."""
+
+    data: str = "emoji"
+    """Images or a feature bank: `emoji` (bundled), `folder:DIR` (one folder per class) or
+    `bank:DIR`."""
+    backbone: str = "mini"
+    """CLIP that encodes the images: `mini` (bundled), a Hugging Face id or a local folder. Not
+    used with `bank:`, whose features are there already."""
+    methods: tuple[str, ...] = ("all",)
+    """Methods to compare, by name; `all` for every method there is."""
+    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Labelled images per class."""
+    seeds: int = 3
+    """Support draws, of which the mean and the interval are reported; every method sees the same
+    draws. Not used by `episodic`, whose interval is over its episodes."""
+    protocol: Literal["full_way", "cross_category", "episodic"] = "full_way"
+    """`full_way`: all classes at once. `cross_category`: base and novel halves of the classes,
+    and their harmonic mean. `episodic`: many small tasks of `way` classes."""
+    label_space: Literal["restricted", "generalised"] = "restricted"
+    """For `cross_category`: a query of one half is classified among the classes of its half, or
+    among all classes."""
+    classes: Literal["all", "base", "novel"] = "all"
+    """For `full_way` and `episodic`: all classes, or one half of them."""
+    select: Literal["val", "none"] = "val"
+    """`val`: searched scalars are chosen on the val images (or, where the data has none, on shots
+    held out of the support). `none`: one fixed setting, the same for all data."""
+    query_split: Literal["test", "val"] = "test"
+    """Images that the accuracy is measured on. `val` goes with `select none` only."""
+    checkpoint: Path | None = None
+    """Workdir of `fsclip train` that holds a trained adapter; looked for in `workdir` if not
+    given."""
+    workdir: Path | None = None
+    """Folder of this experiment; `runs/CONFIG_NAME` if not given."""
+    out: Path | None = None
+    """Folder of the report; `workdir` if not given."""
+    way: int = 5
+    """For `episodic`: classes of a task."""
+    query: int = 15
+    """For `episodic`: query images per class of a task, at most."""
+    episodes: int = 600
+    """For `episodic`: number of tasks."""
+    views: int = 1
+    """Views per image in the bank: the centre crop and `views - 1` augmented ones. A support
+    feature is the mean over all views; a query is always the centre crop."""
