@@ -1,0 +1,142 @@
+"""The console command ``fsclip`` and the two scripts at the top of the repository."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fsclip_jax import __version__
+from fsclip_jax.errors import UserError, suggestion
+
+SUMMARY = {
+    "train": "meta-train an adapter",
+    "eval": "compare few-shot methods",
+    "extract": "encode images into a feature bank",
+    "bank": "import features, or show what is in a bank",
+    "report": "draw the report again from report.json",
+}
+
+
+def _default_config() -> Path:
+    """The quickstart's configuration: of the folder one is in, the checkout, or the package."""
+    package = Path(__file__).parents[1]
+    places = [Path("configs"), package.parent / "configs", package / "assets" / "configs"]
+    files = [place / "quickstart.py" for place in places]
+    return next((file for file in files if file.is_file()), files[0])
+
+
+def _train(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.parsing import load_config, parse, split_config_file
+    from fsclip_jax.training.config import TrainConfig
+
+    path, flags = split_config_file(args, _default_config())
+    config = parse(
+        TrainConfig,
+        flags,
+        prog="fsclip train",
+        description="Meta-train an adapter on episodes: [CONFIG.py] [--field VALUE ...]",
+        default=load_config(path, "train", TrainConfig),
+    )
+    from fsclip_jax.cli.train import run
+
+    return run(config, path.stem)
+
+
+def _eval(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.parsing import load_config, parse, split_config_file
+    from fsclip_jax.evaluation.config import EvalConfig
+
+    path, flags = split_config_file(args, _default_config())
+    config = parse(
+        EvalConfig,
+        flags,
+        prog="fsclip eval",
+        description="Compare few-shot methods: [CONFIG.py] [--field VALUE ...]",
+        default=load_config(path, "evaluate", EvalConfig),
+    )
+    from fsclip_jax.cli.eval import run
+
+    return run(config, path.stem)
+
+
+def _extract(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.extract import main
+
+    return main(list(args))
+
+
+def _bank(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.bank import main
+
+    return main(list(args))
+
+
+def _report(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.report import main
+
+    return main(list(args))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": _train,
+    "eval": _eval,
+    "extract": _extract,
+    "bank": _bank,
+    "report": _report,
+}
+
+
+def usage() -> str:
+    """Return the help text of ``fsclip`` itself."""
+    width = max(map(len, SUMMARY))
+    lines = [f"  {name:<{width}}  {text}" for name, text in SUMMARY.items()]
+    return "\n".join(
+        [
+            f"fsclip {__version__}: few-shot image classification on a frozen CLIP",
+            "",
+            "usage: fsclip COMMAND [...]   (fsclip COMMAND --help says more)",
+            "",
+            *lines,
+        ]
+    )
+
+
+def _dispatch(args: Sequence[str]) -> int:
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    command, *rest = args
+    if command not in COMMANDS:
+        raise UserError(
+            f"unknown command {command!r}{suggestion(command, COMMANDS)} "
+            f"(there are: {', '.join(COMMANDS)})"
+        )
+    return COMMANDS[command](rest)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        argv: the words after ``fsclip``; those of the process if not given.
+
+    Returns:
+        0 when done, 2 when the input is wrong (one line on the error stream says how), 130 when
+        interrupted. Any other failure is a bug and shows its traceback.
+    """
+    try:
+        return _dispatch(sys.argv[1:] if argv is None else argv)
+    except UserError as error:
+        print(f"fsclip: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("fsclip: interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Command lines: an optional configuration file, then flags that override its fields."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from fsclip_jax.errors import UserError, suggestion
+
+Config = TypeVar("Config")
+
+_FRAME = re.compile(r"[\u2500-\u257f]+")
+
+
+def _one_line(framed: str) -> str:
+    """What tyro says in a frame over several lines, without frame, help text and pointers."""
+    text = " ".join(_FRAME.sub(" ", framed).split())
+    for pointer in ("Argument helptext:", "For full helptext"):
+        text = text.split(pointer)[0]
+    for title in ("Value error", "Parsing error", "Unrecognized options", "Required options"):
+        text = text.removeprefix(title).strip()
+    return text
+
+
+def flags_of(kind: type) -> list[str]:
+    """Return the flags that a configuration accepts, as they are typed.
+
+    Args:
+        kind: a dataclass.
+
+    Returns:
+        One ``--flag`` a field.
+
+    Example:
+        >>> from fsclip_jax.training.config import TrainConfig
+        >>> "--workdir" in flags_of(TrainConfig)
+        True
+    """
+    return [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kind)]
+
+
+def parse(
+    kind: type[Config],
+    args: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    default: Config | None = None,
+) -> Config:
+    """Turn flags into a configuration; what is wrong with them is told in one line.
+
+    Args:
+        kind: the dataclass to fill.
+        args: the words after the command.
+        prog: the command, for the help text.
+        description: what the command does, for the help text.
+        default: values of the fields that no flag names.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UserError: an unknown flag (with the nearest known one) or a value of the wrong type.
+    """
+    known = flags_of(kind)
+    accepted = [*known, *("--no-" + flag[2:] for flag in known), "--help"]
+    spelled = [flag.replace("-", "_").replace("__", "--", 1) for flag in accepted]
+    for word in args:
+        flag = word.split("=", 1)[0]
+        if flag.startswith("--") and flag not in accepted and flag not in spelled:
+            raise UserError(
+                f"unknown flag {flag}{suggestion(flag, known)} (`{prog} --help` lists them)"
+            )
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured):
+            return tyro.cli(
+                kind,
+                args=list(args),
+                prog=prog,
+                description=description,
+                default=default,
+                config=(tyro.conf.AvoidSubcommands,),
+            )
+    except SystemExit as leaving:
+        if leaving.code in (0, None):
+            raise
+        raise UserError(f"{prog}: {_one_line(captured.getvalue())}") from None
+
+
+def split_config_file(args: Sequence[str], fallback: Path) -> tuple[Path, list[str]]:
+    """Separate the configuration file from the flags behind it.
+
+    Args:
+        args: the words after the command; the first may be a path that ends in ``.py``.
+        fallback: the file to use when none is named.
+
+    Returns:
+        The configuration file and the flags.
+
+    Raises:
+        UserError: the first word is neither a flag nor an existing ``.py`` file.
+    """
+    if not args or args[0].startswith("-"):
+        return fallback, list(args)
+    path = Path(args[0])
+    if path.suffix != ".py":
+        raise UserError(
+            f"{args[0]!r} is neither a flag nor a configuration file: "
+            "give a .py file first, then --flags"
+        )
+    if not path.is_file():
+        near = sorted(p.stem for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise UserError(
+            f"no configuration file {path}{suggestion(path.stem, near)} "
+            f"({path.parent or '.'} holds: {', '.join(near) or 'none'})"
+        )
+    return path, list(args[1:])
+
+
+def load_config(path: Path, part: str, kind: type[Config]) -> Config:
+    """Read one part of an experiment's configuration file.
+
+    A configuration is Python that the user wrote or chose, run as such. Nothing else that is
+    read from a user is ever executed.
+
+    Args:
+        path: the configuration file.
+        part: ``train`` or ``evaluate``, the name it must define.
+        kind: the type that the part must have.
+
+    Returns:
+        The part.
+
+    Raises:
+        UserError: the file fails to run or does not define the part.
+    """
+    try:
+        names: dict[str, Any] = runpy.run_path(str(path))
+    except Exception as error:
+        line = " ".join(str(error).split())
+        raise UserError(f"configuration {path} fails: {type(error).__name__}: {line}") from error
+    config = names.get(part)
+    if not isinstance(config, kind):
+        raise UserError(
+            f"configuration {path} must define `{part} = {kind.__name__}(...)`, "
+            f"found {type(config).__name__}"
+        )
+    return config

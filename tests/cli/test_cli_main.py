@@ -1,0 +1,118 @@
+"""The commands' front door: help, unknown words, configuration files, exit codes."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fsclip_jax.cli import main as cli
+from fsclip_jax.cli.parsing import load_config, parse, split_config_file
+from fsclip_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    steps: int = 3
+    """How many."""
+    rate: float = 0.5
+    shots: tuple[int, ...] = (1, 2)
+    min_shot: int | None = None
+
+
+def read(*args):
+    return parse(Recipe, args, prog="fsclip bake", description="Bake.", default=Recipe(rate=0.25))
+
+
+def test_flags_override_the_default():
+    assert read("--steps", "7", "--shots", "4", "8") == Recipe(7, 0.25, (4, 8))
+    assert read("--min_shot=2") == read("--min-shot", "2") == Recipe(3, 0.25, (1, 2), 2)
+    assert read() == Recipe(rate=0.25)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--step", "7"], "unknown flag --step; did you mean --steps?"),
+        (["--steps", "many"], "'many'"),
+        (["stray"], "stray"),
+    ],
+)
+def test_wrong_flags_are_told_in_one_line(args, said):
+    with pytest.raises(UserError) as raised:
+        read(*args)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "│" not in str(raised.value)
+
+
+def test_help_leaves_with_zero(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        read("--help")
+    assert leaving.value.code == 0
+    assert "How many." in capsys.readouterr().out
+
+
+def test_configuration_file_then_flags(tmp_path):
+    file = tmp_path / "bread.py"
+    file.write_text("from test_cli_main import Recipe\ntrain = Recipe(steps=9)\n")
+    path, flags = split_config_file([str(file), "--steps", "1"], tmp_path / "other.py")
+    assert path == file
+    assert flags == ["--steps", "1"]
+    assert split_config_file(["--steps", "1"], file) == (file, ["--steps", "1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("train = 3", "must define `train = Recipe(...)`, found int"),
+        ("other = 3", "found NoneType"),
+        ("train = (", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_broken_configuration_files(tmp_path, text, said):
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    with pytest.raises(UserError) as raised:
+        load_config(file, "train", Recipe)
+    assert said in str(raised.value)
+
+
+def test_missing_configuration_file_suggests_a_neighbour(tmp_path):
+    (tmp_path / "quickstart.py").write_text("")
+    with pytest.raises(UserError, match="did you mean quickstart"):
+        split_config_file([str(tmp_path / "quickstrat.py")], tmp_path)
+    with pytest.raises(UserError, match="neither a flag nor a configuration"):
+        split_config_file(["quickstart"], tmp_path)
+
+
+def test_exit_codes(capsys, monkeypatch):
+    assert cli.main(["--version"]) == 0
+    assert cli.main([]) == 0
+    assert cli.main(["trian"]) == 2
+    assert "did you mean train?" in capsys.readouterr().err
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "train", interrupted)
+    assert cli.main(["train"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "extract", "bank", "report"])
+def test_help_is_quick_and_imports_no_jax(command):
+    program = (
+        "import sys; from fsclip_jax.cli.main import main\n"
+        f"code = main([{command!r}, '--help'])\n"
+        "assert 'jax' not in sys.modules, 'help imports jax'\n"
+        "sys.exit(code)"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout.lower()
+    # Far above the second that is promised: test machines are slow and shared.
+    assert time.perf_counter() - start < 20
