@@ -1,0 +1,155 @@
+"""Shapes of the CLIP family: everything static that builds a tower."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Activation: TypeAlias = Literal["quick_gelu", "gelu"]
+
+
+@dataclass(frozen=True)
+class VitConfig:
+    """A vision transformer with a class token and a norm before its first block.
+
+    Example:
+        >>> VitConfig(224, 32, 768, 12, 12, 3072, 512).grid
+        7
+    """
+
+    image_size: int
+    """Side of the square input, in pixels."""
+    patch_size: int
+    """Side of a patch, in pixels; it divides the image into whole patches."""
+    width: int
+    """Channels of the residual stream."""
+    layers: int
+    """Residual attention blocks."""
+    heads: int
+    """Attention heads; they divide the width."""
+    mlp_width: int
+    """Hidden channels of a block's multi-layer perceptron."""
+    embed_dim: int
+    """Width of the joint embedding."""
+    activation: Activation = "quick_gelu"
+    """``x sigmoid(1.702 x)`` (OpenAI's weights) or the exact GELU."""
+    norm_eps: float = 1e-5
+    """Added to the variance in every layer norm."""
+
+    def __post_init__(self) -> None:
+        _check_heads("vision", self.width, self.heads)
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """OpenAI's modified ResNet: three-layer stem, anti-aliased strides, attention pooling.
+
+    Example:
+        >>> ResNetConfig((3, 4, 6, 3), 64, 224, 1024, 32).feature_width
+        2048
+    """
+
+    layers: tuple[int, ...]
+    """Bottleneck blocks of each of the four stages."""
+    width: int
+    """Channels of the first stage before its expansion by four."""
+    image_size: int
+    """Side of the square input, in pixels; a multiple of 32."""
+    embed_dim: int
+    """Width of the joint embedding."""
+    heads: int
+    """Heads of the attention pooling; they divide ``feature_width``."""
+
+    def __post_init__(self) -> None:
+        _check_heads("vision", self.feature_width, self.heads)
+        if len(self.layers) != 4:
+            raise ValueError(f"a modified ResNet has 4 stages, not {len(self.layers)}")
+        if self.image_size % 32:
+            raise ValueError(f"image_size {self.image_size} is no multiple of 32")
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of the last stage, which the attention pooling reads."""
+        return self.width * 32
+
+    @property
+    def grid(self) -> int:
+        """Positions along one side of the last stage."""
+        return self.image_size // 32
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """A causal text transformer that is read at its end-of-text token.
+
+    Example:
+        >>> TextConfig(49408, 77, 512, 12, 8, 2048, 512).eos_id is None
+        True
+    """
+
+    vocab_size: int
+    """Entries of the token table."""
+    context_length: int
+    """Most tokens of a prompt, start and end included."""
+    width: int
+    """Channels of the residual stream."""
+    layers: int
+    """Residual attention blocks."""
+    heads: int
+    """Attention heads; they divide the width."""
+    mlp_width: int
+    """Hidden channels of a block's multi-layer perceptron."""
+    embed_dim: int
+    """Width of the joint embedding."""
+    activation: Activation = "quick_gelu"
+    """``x sigmoid(1.702 x)`` (OpenAI's weights) or the exact GELU."""
+    eos_id: int | None = None
+    """The prompt ends at the first token with this id. None: at the largest id, OpenAI's rule,
+    which Hugging Face writes as ``eos_token_id: 2``."""
+    norm_eps: float = 1e-5
+    """Added to the variance in every layer norm."""
+
+    def __post_init__(self) -> None:
+        _check_heads("text", self.width, self.heads)
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """An image tower and a text tower that share an embedding.
+
+    Example:
+        >>> text = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=8)
+        >>> ClipConfig(VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8), text).embed_dim
+        8
+    """
+
+    vision: VitConfig | ResNetConfig
+    """The image tower."""
+    text: TextConfig
+    """The text tower."""
+    logit_scale_init: float = 2.6592
+    """Logarithm of the inverse temperature at the start of training, ``log(1 / 0.07)``."""
+
+    def __post_init__(self) -> None:
+        if self.vision.embed_dim != self.text.embed_dim:
+            raise ValueError(
+                f"the towers embed into different widths: vision {self.vision.embed_dim}, "
+                f"text {self.text.embed_dim}"
+            )
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the joint embedding."""
+        return self.vision.embed_dim
+
+
+def _check_heads(tower: str, width: int, heads: int) -> None:
+    if heads < 1 or width % heads:
+        raise ValueError(f"the {tower} tower's width {width} is no multiple of its {heads} heads")

@@ -1,0 +1,121 @@
+"""CLIP's text tower: a causal transformer read at the end-of-text token."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from fsclip_jax.clip.config import TextConfig
+from fsclip_jax.clip.transformer import Block, layer_norm, run_blocks
+from fsclip_jax.typing import Array, Float, Int
+
+
+def end_positions(ids: Int[Array, "batch length"], eos_id: int | None) -> Int[Array, "batch"]:
+    """Find the token at which a prompt is read.
+
+    Args:
+        ids: token ids.
+        eos_id: id of the end-of-text token, whose first place counts; None for OpenAI's rule,
+            the first place of the largest id.
+
+    Returns:
+        One position a prompt; 0 where ``eos_id`` does not occur, as Hugging Face has it.
+
+    Example:
+        >>> end_positions(jnp.array([[7, 1, 9, 9]]), None).tolist()
+        [2]
+        >>> end_positions(jnp.array([[7, 1, 9, 9]]), 1).tolist()
+        [1]
+    """
+    score = ids if eos_id is None else (ids == eos_id).astype(jnp.int32)
+    return jnp.argmax(score, axis=-1).astype(jnp.int32)
+
+
+class TextTower(nnx.Module):
+    """Token and position embeddings, causal blocks, a norm and a projection.
+
+    There is no padding mask: attention is causal, so nothing after the end-of-text token
+    reaches it, and id 0 is the token ``!``, not padding. For the same reason a batch may be
+    cut to its longest prompt without changing any result.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language
+    Supervision, ICML 2021, section 2.4.
+
+    Args:
+        config: shapes of the tower.
+        rngs: random streams of the initial weights.
+
+    Example:
+        >>> config = TextConfig(32, 8, 16, 2, 2, 32, embed_dim=4)
+        >>> tower = TextTower(config, rngs=nnx.Rngs(0))
+        >>> tower(jnp.array([[30, 5, 31, 31]])).shape
+        (1, 4)
+    """
+
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        width = config.width
+        self.token_embedding = nnx.Embed(
+            config.vocab_size, width, embedding_init=nnx.initializers.normal(0.02), rngs=rngs
+        )
+        self.position_embedding = nnx.Param(
+            nnx.initializers.normal(0.01)(rngs.params(), (config.context_length, width))
+        )
+        self.blocks = nnx.List(
+            Block(
+                width,
+                config.heads,
+                config.mlp_width,
+                layers=config.layers,
+                activation=config.activation,
+                norm_eps=config.norm_eps,
+                causal=True,
+                rngs=rngs,
+            )
+            for _ in range(config.layers)
+        )
+        self.final_norm = layer_norm(width, config.norm_eps, rngs=rngs)
+        self.projection = nnx.Linear(
+            width,
+            config.embed_dim,
+            use_bias=False,
+            kernel_init=nnx.initializers.normal(width**-0.5),
+            rngs=rngs,
+        )
+
+    def embed(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length width"]:
+        """Look up token embeddings, before positions are added."""
+        return self.token_embedding(ids)
+
+    def __call__(
+        self,
+        ids: Int[Array, "batch length"] | None = None,
+        *,
+        embeds: Float[Array, "batch length width"] | None = None,
+        ends: Int[Array, "batch"] | None = None,
+    ) -> Float[Array, "batch dim"]:
+        """Encode prompts given as token ids, or as token embeddings with their end positions.
+
+        Args:
+            ids: token ids, at most ``context_length`` a prompt.
+            embeds: token embeddings in place of the looked-up ones, positions not added.
+            ends: where each prompt is read; found from ``ids`` when they are given.
+
+        Returns:
+            Text features, not normalised.
+
+        Raises:
+            ValueError: neither ``ids``, nor ``embeds`` with ``ends``; or a prompt too long.
+        """
+        if ids is not None:
+            embeds = self.embed(ids) if embeds is None else embeds
+            ends = end_positions(ids, self.config.eos_id) if ends is None else ends
+        if embeds is None or ends is None:
+            raise ValueError("give token ids, or token embeddings together with end positions")
+        length = embeds.shape[1]
+        if length > self.config.context_length:
+            raise ValueError(
+                f"prompts have {length} tokens, the context length is {self.config.context_length}"
+            )
+        positions = self.position_embedding[...][:length]
+        x = embeds + positions[None].astype(embeds.dtype)
+        x = run_blocks(self.blocks, x, ends)
+        return self.projection(self.final_norm(x))
