@@ -1,0 +1,82 @@
+"""Accuracies in percent, from predictions on the host."""
+
+import numpy as np
+
+from fsclip_jax.typing import Bool, Float, Int
+
+
+def accuracy(
+    predictions: Int[np.ndarray, "*batch query"],
+    labels: Int[np.ndarray, "*batch query"],
+    mask: Bool[np.ndarray, "*batch query"],
+) -> Float[np.ndarray, "*batch"]:
+    """Percentage of the query images that are classified right.
+
+    Args:
+        predictions: index of the predicted class.
+        labels: index of the true class.
+        mask: true where a query image is present; the others do not count.
+
+    Returns:
+        Percent, one number a draw; ``nan`` where no image is present.
+
+    Example:
+        >>> ones = np.ones(4, bool)
+        >>> float(accuracy(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]), ones))
+        75.0
+    """
+    right = np.sum((predictions == labels) & mask, axis=-1, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(100.0 * right / mask.sum(axis=-1))
+
+
+def class_mean_accuracy(
+    predictions: Int[np.ndarray, "*batch query"],
+    labels: Int[np.ndarray, "*batch query"],
+    mask: Bool[np.ndarray, "*batch query"],
+    way: int,
+) -> Float[np.ndarray, "*batch"]:
+    """Mean over classes of the percentage right within a class.
+
+    Equals :func:`accuracy` where all classes have the same number of query images; where they
+    have not, no class counts more than another here. Classes without an image are left out.
+
+    Args:
+        predictions: index of the predicted class.
+        labels: index of the true class, 0 to ``way - 1``.
+        mask: true where a query image is present.
+        way: number of classes.
+
+    Returns:
+        Percent, one number a draw.
+
+    Example:
+        >>> ones = np.ones(4, bool)
+        >>> float(class_mean_accuracy(np.array([0, 0, 0, 0]), np.array([0, 0, 0, 1]), ones, 2))
+        50.0
+    """
+    member = (labels[..., None] == np.arange(way)) & mask[..., None]
+    right = np.sum(member & (predictions == labels)[..., None], axis=-2, dtype=np.float64)
+    total = member.sum(axis=-2)
+    share = np.where(total > 0, right / np.maximum(total, 1), 0.0)
+    return np.asarray(100.0 * share.sum(axis=-1) / np.maximum((total > 0).sum(axis=-1), 1))
+
+
+def harmonic_mean(
+    base: Float[np.ndarray, "*batch"], novel: Float[np.ndarray, "*batch"]
+) -> Float[np.ndarray, "*batch"]:
+    """Harmonic mean of base and novel accuracy, ``2 b n / (b + n)``, taken draw by draw.
+
+    Args:
+        base: accuracy on the base classes.
+        novel: accuracy on the novel classes, of the same draws.
+
+    Returns:
+        The harmonic mean, 0 where both are 0.
+
+    Example:
+        >>> float(harmonic_mean(np.array(60.0), np.array(30.0)))
+        40.0
+    """
+    total = base + novel
+    return np.asarray(np.where(total > 0, 2 * base * novel / np.where(total > 0, total, 1), 0.0))
