@@ -43,21 +43,21 @@ MIN_SETS = 8
 WRONG = frozenset(
     {
         ("streamline-emojis", "turkey"),  # the flag
-        ("fxemoji", "construction"),
+        ("fxemoji", "construction"),  # a crane, not the barrier
         ("fxemoji", "sunglasses"),  # a face that wears them
-        ("fxemoji", "keyboard"),
-        ("fxemoji", "tram car"),
-        ("fxemoji", "downwards button"),
-        ("fxemoji", "person pouting"),
-        ("emojione-monotone", "milky way"),
+        ("fxemoji", "keyboard"),  # of a piano
+        ("fxemoji", "tram car"),  # a black shape
+        ("fxemoji", "downwards button"),  # a hand that points down
+        ("fxemoji", "person pouting"),  # a pouting face
+        ("emojione-monotone", "milky way"),  # a black square, like the next
         ("emojione-monotone", "moon viewing ceremony"),
     }
 )
-"""(set, concept) pairs whose icon has the right name and shows something else."""
+"""(set, concept) pairs whose icon has the right name and does not show it."""
 
 _CLOCK_FACE = re.compile(r"o'clock$|-thirty$")
 _SHORT_CODES = ("cldr", "emojibase", "github", "iamcal", "joypixels")
-_ASCII = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-"})
+_STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u2013", "''\"\"-")
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def slug(name: str) -> str:
     """Reduce a name to lower-case ASCII words joined by ``-``.
 
     Example:
-        >>> slug("Moai & Piñata’s")
-        'moai-and-pinatas'
+        >>> slug("Salt & Piñata's")
+        'salt-and-pinatas'
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     plain = plain.replace("&", " and ").replace("'", "")
@@ -180,7 +180,7 @@ def _unicode_concepts(modules: Path) -> dict[str, Concept]:
     concepts = {}
     for emoji, entry in _read_json(modules / "unicode-emoji-json/data-by-emoji.json").items():
         key = code_point_key("-".join(f"{ord(char):x}" for char in emoji))
-        name = entry["name"].translate(_ASCII)
+        name = entry["name"].translate(_STRAIGHT)
         concepts[key] = Concept(key, name, entry["group"], {})
     return concepts
 
@@ -235,10 +235,9 @@ def _official_names(concept: Concept) -> Iterator[tuple[str, Evidence]]:
     if "-" not in concept.code_point:
         character = chr(int(concept.code_point, 16))
         yield unicodedata.name(character, concept.name), Evidence.UNICODE_NAME
-    if concept.name.startswith("flag: "):
-        country = concept.name.removeprefix("flag: ")
+    if concept.group == "Flags" and concept.name.startswith("flag "):
+        country = concept.name.removeprefix("flag ")
         yield f"flag for {country}", Evidence.UNICODE_NAME
-        yield f"flag {country}", Evidence.UNICODE_NAME
         yield country, Evidence.COUNTRY
 
 
