@@ -1,0 +1,220 @@
+"""Adapter parameters in a file: safetensors under the published names, with a description.
+
+``adapter.safetensors`` is whole in itself: the description is in its header too, so that the pair
+cannot come apart. ``adapter.json`` is the same description for people and other programs.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from fsclip_jax.adapters.base import Adapter
+from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.errors import UserError
+from fsclip_jax.typing import Params
+
+WEIGHTS_FILE = "adapter.safetensors"
+META_FILE = "adapter.json"
+_HEADER = "fsclip_jax"
+
+
+def save_adapter(
+    directory: str | os.PathLike[str],
+    adapter_name: str,
+    params: Params,
+    meta: Mapping[str, Any],
+    *,
+    adapter: Adapter | None = None,
+) -> None:
+    """Write the parameters of an adapter; a reader sees the old file or the new one.
+
+    Args:
+        directory: where ``adapter.safetensors`` and ``adapter.json`` go; made if missing.
+        adapter_name: the method, a key of the catalog.
+        params: nested dictionaries of arrays. The path of a leaf, joined by dots, is its name in
+            the file: ``q_proj.weight``.
+        meta: what else is known: backbone id, sha256 and dim, data, steps. JSON values only.
+        adapter: the adapter itself; its static config is stored as ``meta["config"]``.
+
+    Raises:
+        UserError: if the file cannot be written; the old one is kept.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_adapter(folder, "text_prototype", {"gate": np.float32(0.5)}, {"dim": 8})
+        ...     name, params, meta = load_adapter(folder)
+        >>> name, float(params["gate"]), meta["dim"]
+        ('text_prototype', 0.5, 8)
+    """
+    tensors = _flatten(params)
+    described = {**meta, "method": adapter_name, "sha256": _digest(tensors)}
+    if adapter is not None:
+        described["config"] = dataclasses.asdict(adapter)  # type: ignore[call-overload]
+    text = json.dumps(described, indent=2, sort_keys=True) + "\n"
+    folder = Path(directory)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
+    _replace(folder / WEIGHTS_FILE, save(tensors, metadata={_HEADER: text}))
+    _replace(folder / META_FILE, text.encode())
+
+
+def load_adapter(
+    directory: str | os.PathLike[str],
+    *,
+    dim: int | None = None,
+    backbone_sha256: str | None = None,
+) -> tuple[str, Params, dict[str, Any]]:
+    """Read what :func:`save_adapter` wrote, and check it.
+
+    Args:
+        directory: the folder, or the safetensors file itself.
+        dim: width of the features at hand, if they are known.
+        backbone_sha256: of the weights that made those features, if they are known.
+
+    Returns:
+        The method, its parameters as nested dictionaries of NumPy arrays, and the description.
+
+    Raises:
+        UserError: if the file is missing, damaged, of an unknown method, misses or adds a
+            parameter, or belongs to another backbone.
+    """
+    path = Path(directory)
+    if path.is_dir():
+        path = path / WEIGHTS_FILE
+    tensors, meta = _read(path)
+    if meta.get("sha256") != _digest(tensors):
+        raise UserError(f"{path} is damaged: its checksum does not match; train again")
+    name = str(meta.get("method"))
+    params = _unflatten(tensors)
+    _check_parameters(path, get_adapter(name, **meta.get("config", {})), tensors, dim)
+    stored = meta.get("backbone_sha256")
+    if backbone_sha256 and stored and stored != backbone_sha256:
+        raise UserError(
+            f"{path} was trained on the backbone {meta.get('backbone', 'with sha256')} "
+            f"{str(stored)[:12]}, the features are of {backbone_sha256[:12]}; "
+            "use the same backbone for both"
+        )
+    return name, params, meta
+
+
+def restore_adapter(
+    directory: str | os.PathLike[str],
+    *,
+    dim: int | None = None,
+    backbone_sha256: str | None = None,
+) -> tuple[Adapter, Params, dict[str, Any]]:
+    """Like :func:`load_adapter`, with the adapter rebuilt from its stored config.
+
+    Args:
+        directory: see :func:`load_adapter`.
+        dim: see :func:`load_adapter`.
+        backbone_sha256: see :func:`load_adapter`.
+
+    Returns:
+        The adapter, its parameters, and the description.
+    """
+    name, params, meta = load_adapter(directory, dim=dim, backbone_sha256=backbone_sha256)
+    return get_adapter(name, **meta.get("config", {})), params, meta
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read tensors and description; every failure is a UserError of one line."""
+    if not path.is_file():
+        raise UserError(f"no adapter at {path}; give the folder of a finished training run")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = (file.metadata() or {}).get(_HEADER)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        meta = json.loads(header) if header else None
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read ({reason}); train again") from error
+    if not isinstance(meta, dict):
+        raise UserError(f"{path} was not written by fsclip: its description is missing")
+    return tensors, meta
+
+
+def _check_parameters(
+    path: Path, adapter: Adapter, tensors: Mapping[str, np.ndarray], dim: int | None
+) -> None:
+    """Compare names and shapes with what the method would make of its own accord."""
+    matrix = tensors.get("q_proj.weight")
+    stored = matrix.shape[-1] if matrix is not None and matrix.ndim else dim
+    if dim is not None and stored != dim:
+        raise UserError(
+            f"{path} is for features of dim {stored}, these have dim {dim}; "
+            "use the backbone it was trained on"
+        )
+    made = jax.eval_shape(lambda: adapter.init(jax.random.key(0), stored or 8))
+    expected = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(made)}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    wrong = [
+        f"{name} {found.get(name, 'missing')} instead of {expected.get(name, 'nothing')}"
+        for name in sorted(expected | found)
+        if expected.get(name) != found.get(name)
+    ]
+    if wrong:
+        raise UserError(f"{path} does not fit {adapter.name}: {'; '.join(wrong)}")
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return ".".join(str(entry.key) for entry in path)
+
+
+def _flatten(params: Params) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    # A scalar's array must stay an array, and safetensors wants it contiguous.
+    return {_name(path): np.array(leaf, order="C") for path, leaf in leaves}
+
+
+def _unflatten(tensors: Mapping[str, np.ndarray]) -> Params:
+    params: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        *parents, leaf = name.split(".")
+        node = params
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = tensor
+    return params
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """Return the sha256 over names, types, shapes and bytes."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
+        total.update(tensor.tobytes())
+    return total.hexdigest()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside the target, flush to the disk, rename: never half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; the old file is kept") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,53 @@
+"""Nearest class mean: the support, and nothing of the text."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from fsclip_jax.episodes.task import Task
+from fsclip_jax.numerics import cosine_logits, l2_normalize, masked_mean
+from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """Cosine to the class mean, ``p_c = normalise(mean_k F_ck)``.
+
+    A class with no shot has no mean; its text feature stands in, so that every class of the task
+    can still be predicted.
+
+    Example:
+        >>> from fsclip_jax.adapters.catalog import example_task
+        >>> import jax
+        >>> task, query = example_task(way=3)
+        >>> adapter = Prototype()
+        >>> state = adapter.fit({}, task, jax.random.key(0))
+        >>> adapter.logits(state, query.features).shape
+        (6, 3)
+
+    Source: Snell et al., "Prototypical Networks for Few-shot Learning", equation 1, with the
+    cosine in place of the Euclidean distance.
+    """
+
+    name: ClassVar[str] = "prototype"
+
+    def init(self, key: PRNGKeyArray, dim: int) -> Params:
+        """Return no parameters."""
+        del key, dim
+        return {}
+
+    def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
+        """Average the shots of every class."""
+        del params, key
+        mean = masked_mean(task.support.astype(jnp.float32), task.support_mask)
+        prototype = l2_normalize(mean).astype(task.text.dtype)
+        present = task.support_mask.any(-1, keepdims=True)
+        return {
+            "weights": jnp.where(present, prototype, task.text),
+            "logit_scale": task.logit_scale,
+        }
+
+    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
+        """Return the scaled cosine of every query and every class mean."""
+        return cosine_logits(query, state["weights"], state["logit_scale"])

@@ -1,0 +1,64 @@
+"""Text and class mean added: what a Meta-Adapter does before any training."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from fsclip_jax.episodes.task import Task
+from fsclip_jax.numerics import cosine_logits, l2_normalize
+from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
+
+UNTRAINED_GATE = 0.73
+"""``sigmoid(1)``: the gate that a Meta-Adapter starts from."""
+
+
+@dataclass(frozen=True)
+class TextPrototype:
+    """Blend of text and class mean, ``normalise(w_c + gate * m_c)``.
+
+    ``m_c`` is the mean over the text feature and the shots of the class,
+    ``(w_c + sum_k F_ck) / (1 + K_c)``. An untrained Meta-Adapter attends almost evenly to exactly
+    these vectors, with a gate near 0.73, so this row shows what its training adds. Without the
+    text in the mean, ``m_c`` is the mean of the shots alone.
+
+    ``params``: ``gate``, how much of the mean is added; 0 gives zero-shot.
+
+    Attributes:
+        text_in_mean: whether the text feature counts as one more shot.
+
+    Example:
+        >>> from fsclip_jax.adapters.catalog import example_task
+        >>> import jax
+        >>> task, query = example_task(way=3)
+        >>> adapter = TextPrototype()
+        >>> params = adapter.init(jax.random.key(0), dim=8)
+        >>> state = adapter.fit(params, task, jax.random.key(0))
+        >>> adapter.logits(state, query.features).shape
+        (6, 3)
+    """
+
+    text_in_mean: bool = True
+
+    name: ClassVar[str] = "text_prototype"
+
+    def init(self, key: PRNGKeyArray, dim: int) -> Params:
+        """Return the untrained gate."""
+        del key, dim
+        return {"gate": jnp.float32(UNTRAINED_GATE)}
+
+    def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
+        """Add the mean of every class to its text feature."""
+        del key
+        text = task.text.astype(jnp.float32)
+        kept = task.support_mask.astype(jnp.float32)
+        total = jnp.einsum("wsd,ws->wd", task.support.astype(jnp.float32), kept)
+        count = kept.sum(-1, keepdims=True)
+        if self.text_in_mean:
+            total, count = total + text, count + 1
+        weights = l2_normalize(text + params["gate"] * total / jnp.maximum(count, 1))
+        return {"weights": weights.astype(task.text.dtype), "logit_scale": task.logit_scale}
+
+    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
+        """Return the scaled cosine of every query and every blended weight."""
+        return cosine_logits(query, state["weights"], state["logit_scale"])

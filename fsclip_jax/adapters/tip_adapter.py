@@ -1,0 +1,69 @@
+"""Tip-Adapter without training: zero-shot logits plus a cache of the shots."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from fsclip_jax.episodes.task import Task
+from fsclip_jax.numerics import cosine_logits
+from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
+
+DEFAULT_ALPHA = 1.0
+DEFAULT_BETA = 5.5
+"""The best setting on ImageNet in the ablation of the paper."""
+
+
+@dataclass(frozen=True)
+class TipAdapter:
+    """Key-value cache, ``logit_scale f W^T + alpha exp(-beta (1 - f F^T)) L``.
+
+    ``F`` are the shots and ``L`` their one-hot labels. The shots are grouped by class here, so
+    the product with ``L`` is a sum over the axis ``shot``. A shot that the mask drops adds
+    nothing.
+
+    ``params``: ``alpha``, the weight of the cache (0 gives zero-shot), and ``beta``, its
+    sharpness. Both are traced; :mod:`fsclip_jax.adapters.tip_search` searches them.
+
+    Example:
+        >>> from fsclip_jax.adapters.catalog import example_task
+        >>> import jax
+        >>> task, query = example_task(way=3)
+        >>> adapter = TipAdapter()
+        >>> params = adapter.init(jax.random.key(0), dim=8)
+        >>> state = adapter.fit(params, task, jax.random.key(0))
+        >>> adapter.logits(state, query.features).shape
+        (6, 3)
+
+    Source: Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot
+    Classification", section 3.1.
+    """
+
+    name: ClassVar[str] = "tip_adapter"
+
+    def init(self, key: PRNGKeyArray, dim: int) -> Params:
+        """Return the paper's setting for ImageNet."""
+        del key, dim
+        return {"alpha": jnp.float32(DEFAULT_ALPHA), "beta": jnp.float32(DEFAULT_BETA)}
+
+    def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
+        """Keep the shots as the keys of the cache."""
+        del key
+        return {
+            "weights": task.text,
+            "cache_keys": task.support,
+            "cache_mask": task.support_mask,
+            "logit_scale": task.logit_scale,
+            "alpha": params["alpha"],
+            "beta": params["beta"],
+        }
+
+    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
+        """Return the zero-shot logits plus the logits of the cache."""
+        zero_shot = cosine_logits(query, state["weights"], state["logit_scale"])
+        similarity = jnp.einsum(
+            "qd,wsd->qws", query, state["cache_keys"], preferred_element_type=jnp.float32
+        )
+        affinity = jnp.exp(-state["beta"] * (1 - similarity))
+        votes = jnp.sum(affinity * state["cache_mask"][None], axis=-1)
+        return zero_shot + state["alpha"] * votes

@@ -1,0 +1,42 @@
+"""CLIP's own classifier: the text features, and nothing of the support."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from fsclip_jax.episodes.task import Task
+from fsclip_jax.numerics import cosine_logits
+from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Zero-shot classification, ``logit_scale * f . w_c``.
+
+    Example:
+        >>> from fsclip_jax.adapters.catalog import example_task
+        >>> import jax
+        >>> task, query = example_task(way=3)
+        >>> adapter = ZeroShot()
+        >>> state = adapter.fit({}, task, jax.random.key(0))
+        >>> adapter.logits(state, query.features).shape
+        (6, 3)
+
+    Source: Radford et al., "Learning Transferable Visual Models From Natural Language
+    Supervision", section 3.1.
+    """
+
+    name: ClassVar[str] = "zero_shot"
+
+    def init(self, key: PRNGKeyArray, dim: int) -> Params:
+        """Return no parameters."""
+        del key, dim
+        return {}
+
+    def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
+        """Keep the text features as the weights of the classifier."""
+        del params, key
+        return {"weights": task.text, "logit_scale": task.logit_scale}
+
+    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
+        """Return the scaled cosine of every query and every class."""
+        return cosine_logits(query, state["weights"], state["logit_scale"])
