@@ -1,7 +1,10 @@
 """What a meta-training run is told. Imports nothing heavy, so that help answers at once."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from fsclip_jax.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,11 @@ class TrainConfig:
     """CLIP: mini, a Hugging Face id, or a local folder. A bank brings its own features."""
     method: str = "meta_adapter"
     """The adapter to train. It must have parameters to learn."""
-    workdir: str | None = None
+    heads: int = 1
+    """For meta_adapter: attention heads; 1 as in the published code."""
+    text_in_keys: bool = True
+    """For meta_adapter: the text feature is a key and a value beside the shots."""
+    workdir: Path | None = None
     """Folder of the run: checkpoints, logs, the trained adapter. Default: runs/<config name>."""
     steps: int = 2000
     """Optimiser steps in all."""
@@ -35,7 +42,7 @@ class TrainConfig:
     query: int = 4
     """Query images a class."""
     batch: int = 8
-    """Episodes of one optimiser step; must be divisible by the number of devices."""
+    """Episodes of one optimiser step, split over as many of the devices as divide it."""
     classes: Literal["base", "all"] = "base"
     """Classes to train on: the base half, or all. The last fifth of them only validates."""
     learning_rate: float = 1e-3
@@ -46,15 +53,60 @@ class TrainConfig:
     """Decoupled weight decay of the matrices; biases and scalars have none."""
     clip_norm: float = 1.0
     """The global norm of the gradient is clipped to this."""
-    views: int = 4
-    """Views of each image in the bank: the centre crop and views - 1 random crops."""
+    views: int = 1
+    """Views of each image in the bank: the centre crop and views - 1 augmented ones. A bank that
+    was made before has its own number of views."""
     steps_per_dispatch: int = 25
     """Optimiser steps in one call of the compiled function."""
     eval_every: int = 200
     """Steps from one validation to the next."""
     checkpoint_every: int = 200
-    """Steps from one checkpoint to the next."""
+    """Steps from one checkpoint to the next; a killed run goes on from the last one."""
     val_episodes: int = 64
     """Fixed episodes on held-out classes that the validation accuracy is measured on."""
     resume: bool = False
-    """Continue the run that is in the workdir from its last checkpoint."""
+    """Continue the run that is in the workdir from its last checkpoint; begin if there is none."""
+
+
+_AT_LEAST_ONE = (
+    "steps",
+    "shot",
+    "query",
+    "batch",
+    "views",
+    "steps_per_dispatch",
+    "eval_every",
+    "checkpoint_every",
+    "val_episodes",
+    "heads",
+)
+
+
+def check_config(config: TrainConfig) -> None:
+    """Refuse values that no run can be made of.
+
+    Args:
+        config: the resolved configuration.
+
+    Raises:
+        UserError: naming the field, its value and what is accepted.
+
+    Example:
+        >>> check_config(TrainConfig())
+    """
+    for name in _AT_LEAST_ONE:
+        _require(config, name, getattr(config, name) >= 1, "1 or more")
+    _require(config, "way", config.way >= 2, "2 or more")
+    _require(config, "seed", 0 <= config.seed < 2**31, "0 to 2147483647")
+    if config.min_shot is not None:
+        _require(config, "min_shot", 1 <= config.min_shot <= config.shot, f"1 to {config.shot}")
+    _require(config, "learning_rate", 0 < config.learning_rate < float("inf"), "above 0")
+    _require(config, "clip_norm", config.clip_norm > 0, "above 0")
+    _require(config, "weight_decay", config.weight_decay >= 0, "0 or more")
+    _require(config, "warmup_steps", config.warmup_steps >= 0, "0 or more")
+
+
+def _require(config: TrainConfig, name: str, holds: bool, accepted: str) -> None:
+    if not holds:
+        flag = name.replace("_", "-")
+        raise UserError(f"--{flag} is {getattr(config, name)}, but must be {accepted}")

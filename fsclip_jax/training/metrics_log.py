@@ -1,0 +1,125 @@
+"""What a run reports: ``metrics.jsonl``, and the same as TensorBoard events."""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
+
+from fsclip_jax.features.durable import storage_errors, write_file
+
+METRICS_FILE = "metrics.jsonl"
+EVENTS_FOLDER = "tensorboard"
+
+Row = Mapping[str, float | int | None]
+"""One line: ``step`` and named numbers; null stands for a number that is not finite."""
+
+
+def read_metrics(path: Path, last_step: int | None = None) -> list[dict]:
+    """Read the whole lines of a metrics file, up to a step.
+
+    Args:
+        path: the file; it need not exist.
+        last_step: rows of later steps are left out. None: all.
+
+    Returns:
+        The rows. What follows a damaged line, the mark of a killed process, is left out.
+
+    Example:
+        >>> read_metrics(Path("nowhere/metrics.jsonl"))
+        []
+    """
+    rows: list[dict] = []
+    if not path.is_file():
+        return rows
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if last_step is None or row["step"] <= last_step:
+            rows.append(row)
+    return rows
+
+
+class MetricsLog:
+    """Writes rows to ``metrics.jsonl`` and to a TensorBoard event file.
+
+    The file of rows is the record. On a restart it is cut back to the step that the run continues
+    from, and the events are written again from it: neither ever holds a step twice.
+    """
+
+    def __init__(self, workdir: Path, last_step: int | None) -> None:
+        """Open the log.
+
+        Args:
+            workdir: folder of the run.
+            last_step: step that the run continues from; None for a new run.
+        """
+        self._path = workdir / METRICS_FILE
+        kept = [] if last_step is None else read_metrics(self._path, last_step)
+        write_file(self._path, "".join(_line(row) for row in kept).encode())
+        events = workdir / EVENTS_FOLDER
+        with storage_errors(events):
+            shutil.rmtree(events, ignore_errors=True)
+            events.mkdir(parents=True)
+            self._rows = self._path.open("a")
+            # EventsWriter writes in this thread: a full disk is an error here, not in a thread.
+            self._events = EventsWriter(str(events / "events"))
+            for row in kept:
+                self._write_events(row)
+
+    def write(self, row: Row) -> None:
+        """Add a row.
+
+        Args:
+            row: ``step`` and named numbers.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        clean = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
+        with storage_errors(self._path):
+            self._rows.write(_line(clean))
+            self._rows.flush()
+            self._write_events(clean)
+
+    def sync(self) -> None:
+        """Bring every row to the disk; called before a checkpoint, which must not be ahead."""
+        with storage_errors(self._path):
+            os.fsync(self._rows.fileno())
+            self._events.flush()
+
+    def _write_events(self, row: Row) -> None:
+        for name, value in row.items():
+            if name not in ("step", "time") and value is not None:
+                kind = "val" if name.startswith("val_") else "train"
+                summary = scalar(f"{kind}/{name.removeprefix('val_')}", value)
+                event = Event(step=row["step"], wall_time=row.get("time"), summary=summary)
+                self._events.write_event(event)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with storage_errors(self._path):
+            self._rows.close()
+            self._events.close()
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row) + "\n"

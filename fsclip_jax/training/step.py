@@ -1,0 +1,125 @@
+"""The loss of a batch of episodes, and several optimiser steps in one compiled call."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from fsclip_jax.adapters.base import Adapter
+from fsclip_jax.episodes.task import Query, Task
+from fsclip_jax.training.config import TrainConfig
+from fsclip_jax.training.state import TrainState, learning_rate, make_optimizer
+from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray
+
+
+class StepMetrics(NamedTuple):
+    """What one step reports.
+
+    Attributes:
+        loss: cross entropy in nats.
+        accuracy: in percent, of the queries of the batch.
+        grad_norm: global norm of the gradient before clipping.
+        lr: learning rate of the step.
+    """
+
+    loss: Float[Array, "*steps"]
+    accuracy: Float[Array, "*steps"]
+    grad_norm: Float[Array, "*steps"]
+    lr: Float[Array, "*steps"]
+
+
+MakeBatch = Callable[[PRNGKeyArray], tuple[Task, Query]]
+"""From a key to a batch of episodes; the first axis of every leaf is the episode."""
+
+MultiStep = Callable[..., tuple[TrainState, StepMetrics]]
+
+
+def episode_loss(
+    adapter: Adapter, params: Params, task: Task, query: Query, key: PRNGKeyArray
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Cross entropy and accuracy of one episode, means over the query images that are present.
+
+    ``-sum_i m_i log softmax(logits_i)[label_i] / sum_i m_i``.
+
+    Args:
+        adapter: the method.
+        params: its parameters.
+        task: what the adapter is fitted to.
+        query: what it is judged on.
+        key: randomness of the fit.
+
+    Returns:
+        Loss in nats and accuracy in percent; both 0 where no query is present.
+    """
+    logits = adapter.logits(adapter.fit(params, task, key), query.features)
+    kept = query.mask.astype(logits.dtype)
+    count = jnp.maximum(kept.sum(), 1)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, query.labels)
+    right = (logits.argmax(-1) == query.labels).astype(logits.dtype)
+    return (losses * kept).sum() / count, 100 * (right * kept).sum() / count
+
+
+def batch_loss(
+    adapter: Adapter, params: Params, task: Task, query: Query, keys: PRNGKeyArray
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean of `episode_loss` over a batch of episodes.
+
+    Args:
+        adapter: the method.
+        params: its parameters, shared by the episodes.
+        task: tasks with a leading axis of episodes.
+        query: queries with the same axis.
+        keys: one key an episode.
+
+    Returns:
+        Mean loss and mean accuracy.
+    """
+    one = jax.vmap(lambda t, q, k: episode_loss(adapter, params, t, q, k))
+    loss, accuracy = one(task, query, keys)
+    return loss.mean(), accuracy.mean()
+
+
+def make_multi_step(
+    adapter: Adapter,
+    config: TrainConfig,
+    sample: Callable[..., tuple[Task, Query]],
+    mesh: Mesh | None = None,
+) -> MultiStep:
+    """Compile ``steps`` optimiser steps into one call.
+
+    The episodes of step i are those of ``fold_in(key, i)`` whatever the number of devices, of
+    steps in a call, or of restarts.
+
+    Args:
+        adapter: the method to train.
+        config: the recipe.
+        sample: ``sample(key, *data) -> (Task, Query)``, a batch of episodes, already split over
+            the devices of the mesh.
+        mesh: the devices; parameters are kept whole on each. None: the default device.
+
+    Returns:
+        ``multi_step(state, key, data, steps=n) -> (state, metrics)``: n is static, ``data`` is
+        a tuple of device pytrees that is handed to ``sample``, the metrics have a leading axis
+        of n. The memory of the state that goes in is used again.
+    """
+    optimizer, rate = make_optimizer(config), learning_rate(config)
+
+    def one_step(state: TrainState, key: PRNGKeyArray, data: tuple) -> tuple:
+        episodes, fits = jax.random.split(jax.random.fold_in(key, state.step))
+        task, query = sample(episodes, *data)
+        keys = jax.random.split(fits, config.batch)
+        (loss, accuracy), grads = jax.value_and_grad(
+            lambda params: batch_loss(adapter, params, task, query, keys), has_aux=True
+        )(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = StepMetrics(loss, accuracy, optax.global_norm(grads), rate(state.step))
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    def multi_step(state: TrainState, key: PRNGKeyArray, data: tuple, *, steps: int) -> tuple:
+        return jax.lax.scan(lambda s, _: one_step(s, key, data), state, length=steps)
+
+    return jax.jit(multi_step, static_argnames="steps", donate_argnums=0)

@@ -1,0 +1,132 @@
+"""The folder of a run: whose it is, what was asked of it, and that only one process writes it."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.durable import storage_errors, write_file
+from fsclip_jax.training.config import TrainConfig
+
+CONFIG_FILE = "config.json"
+LOCK_FILE = ".lock"
+_FREE = ("workdir", "resume")
+"""Fields that may differ between a run and its continuation."""
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Hold the folder for this process, and make it if it is missing.
+
+    The operating system lets go of the lock when the process ends, however it ends.
+
+    Args:
+        workdir: folder of the run.
+
+    Raises:
+        UserError: another process trains there, or the folder cannot be made.
+    """
+    with storage_errors(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(workdir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
+            raise UserError(
+                f"another run (process {owner}) is training in {workdir}; "
+                "wait for it, or give another --workdir"
+            ) from None
+        with storage_errors(workdir):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def describe(config: TrainConfig) -> dict[str, Any]:
+    """Return what decides the result of a run, as JSON values.
+
+    Args:
+        config: the resolved configuration.
+
+    Returns:
+        All fields but those that say where the run is and whether it is a continuation.
+
+    Example:
+        >>> describe(TrainConfig(resume=True)) == describe(TrainConfig(workdir=Path("elsewhere")))
+        True
+    """
+    fields = dataclasses.asdict(config)
+    return {name: value for name, value in fields.items() if name not in _FREE}
+
+
+def read_run(workdir: Path) -> dict[str, Any] | None:
+    """Read what an earlier run wrote about itself.
+
+    Args:
+        workdir: folder of the run.
+
+    Returns:
+        The content of ``config.json``; None where there is no run.
+
+    Raises:
+        UserError: there is such a file, but not of a training run.
+    """
+    path = workdir / CONFIG_FILE
+    try:
+        run = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} ({error}): give another --workdir") from error
+    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
+        raise UserError(f"{path} is not of a training run: give another --workdir")
+    return run
+
+
+def write_run(workdir: Path, config: TrainConfig, facts: Mapping[str, Any]) -> None:
+    """Write ``config.json``: the configuration, and what the run is made with.
+
+    Args:
+        workdir: folder of the run.
+        config: the resolved configuration.
+        facts: backbone, data and the like, as JSON values.
+    """
+    run = {"config": describe(config), **facts}
+    write_file(workdir / CONFIG_FILE, (json.dumps(run, indent=2) + "\n").encode())
+
+
+def check_same(
+    workdir: Path, before: Mapping[str, Any], now: Mapping[str, Any], what: str = "config"
+) -> None:
+    """Refuse to continue a run with something else than it began with.
+
+    Args:
+        workdir: folder of the run, for the message.
+        before: what the run began with.
+        now: what is asked for.
+        what: the thing compared, for the message.
+
+    Raises:
+        UserError: naming every field that differs, with both values.
+
+    Example:
+        >>> check_same(Path("runs/a"), {"way": 5}, {"way": 5})
+    """
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if names:
+        told = ", ".join(
+            f"{name} {before.get(name)!r} there, {now.get(name)!r} now" for name in names
+        )
+        raise UserError(
+            f"{workdir} holds a run with another {what} ({told}): "
+            "give another --workdir, or delete that folder"
+        )
