@@ -53,8 +53,8 @@ class TextTower(nnx.Module):
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
         self.config = config
         width = config.width
-        self.token_embedding = nnx.Embed(
-            config.vocab_size, width, embedding_init=nnx.initializers.normal(0.02), rngs=rngs
+        self.token_embedding = nnx.Param(
+            nnx.initializers.normal(0.02)(rngs.params(), (config.vocab_size, width))
         )
         self.position_embedding = nnx.Param(
             nnx.initializers.normal(0.01)(rngs.params(), (config.context_length, width))
@@ -82,8 +82,8 @@ class TextTower(nnx.Module):
         )
 
     def embed(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length width"]:
-        """Look up token embeddings, before positions are added."""
-        return self.token_embedding(ids)
+        """Look up token embeddings, before positions are added; an id out of range gives NaN."""
+        return jnp.take(self.token_embedding[...], ids, axis=0, mode="fill")
 
     def __call__(
         self,

@@ -1,0 +1,163 @@
+"""CLIP: two towers and a temperature, and the pure functions that run them."""
+
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from fsclip_jax.clip.config import ClipConfig, ResNetConfig
+from fsclip_jax.clip.text import TextTower
+from fsclip_jax.clip.vit import VisionTransformer
+from fsclip_jax.typing import Array, Float, Int
+
+Tree = TypeVar("Tree")
+
+
+class Clip(nnx.Module):
+    """An image tower, a text tower and the logarithm of the inverse temperature.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language
+    Supervision, ICML 2021.
+
+    Args:
+        config: shapes of both towers.
+        rngs: random streams of the initial weights.
+    """
+
+    def __init__(self, config: ClipConfig, *, rngs: nnx.Rngs):
+        self.vision = _vision_tower(config, rngs)
+        self.text = TextTower(config.text, rngs=rngs)
+        self.logit_scale = nnx.Param(jnp.asarray(config.logit_scale_init, jnp.float32))
+
+
+def _vision_tower(config: ClipConfig, rngs: nnx.Rngs) -> nnx.Module:
+    if isinstance(config.vision, ResNetConfig):
+        from fsclip_jax.clip.resnet import ModifiedResNet
+
+        return ModifiedResNet(config.vision, rngs=rngs)
+    return VisionTransformer(config.vision, rngs=rngs)
+
+
+def init_clip(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, nnx.State]:
+    """Build a CLIP with random weights, for training from scratch.
+
+    Args:
+        config: shapes of both towers.
+        seed: seed of the initial weights.
+
+    Returns:
+        The static graph and the weights, as the encoding functions take them.
+    """
+    return nnx.split(Clip(config, rngs=nnx.Rngs(seed)))
+
+
+def abstract_clip(config: ClipConfig) -> tuple[nnx.GraphDef, nnx.State]:
+    """Build the graph and the shapes of the weights, without any memory for them.
+
+    Args:
+        config: shapes of both towers.
+
+    Returns:
+        The static graph, and a state of ``jax.ShapeDtypeStruct``.
+    """
+    return nnx.split(nnx.eval_shape(lambda: Clip(config, rngs=nnx.Rngs(0))))
+
+
+def encode_image(
+    graphdef: nnx.GraphDef, state: nnx.State, pixels: Float[Array, "batch size size 3"]
+) -> Float[Array, "batch dim"]:
+    """Encode normalised images.
+
+    Computes in the dtype of the weights (see ``cast_weights``). ``graphdef`` is static: jit
+    with ``jax.jit(encode_image, static_argnums=0)``.
+
+    Args:
+        graphdef: static part of a ``Clip``.
+        state: its weights.
+        pixels: images after ``Preprocess.normalize``.
+
+    Returns:
+        Image features in float32, not normalised.
+
+    Example:
+        >>> from fsclip_jax.clip.config import TextConfig, VitConfig
+        >>> text = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=8)
+        >>> config = ClipConfig(VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8), text)
+        >>> encode_image(*init_clip(config, 0), jnp.zeros((2, 32, 32, 3))).shape
+        (2, 8)
+    """
+    model = nnx.merge(graphdef, state)
+    dtype = model.text.projection.kernel.dtype
+    return model.vision(pixels.astype(dtype)).astype(jnp.float32)
+
+
+def encode_text(
+    graphdef: nnx.GraphDef,
+    state: nnx.State,
+    ids: Int[Array, "batch length"] | None = None,
+    *,
+    embeds: Float[Array, "batch length width"] | None = None,
+    ends: Int[Array, "batch"] | None = None,
+) -> Float[Array, "batch dim"]:
+    """Encode prompts, given as token ids or as token embeddings with their end positions.
+
+    Args:
+        graphdef: static part of a ``Clip``.
+        state: its weights.
+        ids: token ids.
+        embeds: token embeddings, positions not added, as ``embed_tokens`` gives them.
+        ends: position of the end-of-text token of each prompt.
+
+    Returns:
+        Text features in float32, not normalised.
+
+    Example:
+        >>> from fsclip_jax.clip.config import TextConfig, VitConfig
+        >>> text = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=8)
+        >>> config = ClipConfig(VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8), text)
+        >>> graphdef, state = init_clip(config, 0)
+        >>> ids = jnp.array([[62, 5, 0, 63, 63]])
+        >>> by_ids = encode_text(graphdef, state, ids)
+        >>> embeds = embed_tokens(graphdef, state, ids)
+        >>> by_embeds = encode_text(graphdef, state, embeds=embeds, ends=jnp.array([3]))
+        >>> bool(jnp.allclose(by_ids, by_embeds, atol=1e-6))
+        True
+    """
+    text = nnx.merge(graphdef, state).text
+    if embeds is not None:
+        embeds = embeds.astype(text.projection.kernel.dtype)
+    return text(ids, embeds=embeds, ends=ends).astype(jnp.float32)
+
+
+def embed_tokens(
+    graphdef: nnx.GraphDef, state: nnx.State, ids: Int[Array, "batch length"]
+) -> Float[Array, "batch length width"]:
+    """Look up token embeddings, for methods that put learned vectors among them.
+
+    Args:
+        graphdef: static part of a ``Clip``.
+        state: its weights.
+        ids: token ids.
+
+    Returns:
+        Token embeddings, positions not added.
+    """
+    return nnx.merge(graphdef, state).text.embed(ids)
+
+
+def cast_weights(state: Tree, dtype: jnp.dtype | type) -> Tree:
+    """Cast every weight but the temperature, and with the weights what the towers compute in.
+
+    Args:
+        state: weights of a ``Clip``.
+        dtype: ``jnp.bfloat16`` on accelerators, ``jnp.float32`` back again.
+
+    Returns:
+        The same tree with arrays of that dtype.
+    """
+
+    def cast(path: tuple, leaf: Array) -> Array:
+        return leaf if "logit_scale" in jax.tree_util.keystr(path) else leaf.astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(cast, state)

@@ -1,0 +1,92 @@
+"""CLIP's vision transformer."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from fsclip_jax.clip.config import VitConfig
+from fsclip_jax.clip.transformer import Block, layer_norm, run_blocks
+from fsclip_jax.typing import Array, Float
+
+
+def cut_patches(
+    pixels: Float[Array, "batch height width 3"], size: int
+) -> Float[Array, "batch patches values"]:
+    """Cut images into square patches, row by row, and lay each one's pixels in a row.
+
+    Args:
+        pixels: images whose sides are multiples of ``size``.
+        size: side of a patch, in pixels.
+
+    Returns:
+        Patches of ``size * size * 3`` values.
+
+    Example:
+        >>> cut_patches(jnp.zeros((1, 64, 64, 3)), 32).shape
+        (1, 4, 3072)
+    """
+    batch, height, width, channels = pixels.shape
+    x = pixels.reshape(batch, height // size, size, width // size, size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)
+
+
+class VisionTransformer(nnx.Module):
+    """Patches and a class token through residual attention blocks, read at the class token.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language
+    Supervision, ICML 2021, section 2.4.
+
+    Args:
+        config: shapes of the tower.
+        rngs: random streams of the initial weights.
+
+    Example:
+        >>> config = VitConfig(32, 16, 24, 2, 3, 48, embed_dim=8)
+        >>> VisionTransformer(config, rngs=nnx.Rngs(0))(jnp.zeros((5, 32, 32, 3))).shape
+        (5, 8)
+    """
+
+    def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        width = config.width
+        normal = nnx.initializers.normal(width**-0.5)
+        values = 3 * config.patch_size**2
+        self.patch_embedding = nnx.Linear(
+            values,
+            width,
+            use_bias=False,
+            kernel_init=nnx.initializers.normal(values**-0.5),
+            rngs=rngs,
+        )
+        self.class_embedding = nnx.Param(normal(rngs.params(), (width,)))
+        self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, width)))
+        self.pre_norm = layer_norm(width, config.norm_eps, rngs=rngs)
+        self.blocks = nnx.List(
+            Block(
+                width,
+                config.heads,
+                config.mlp_width,
+                layers=config.layers,
+                activation=config.activation,
+                norm_eps=config.norm_eps,
+                causal=False,
+                rngs=rngs,
+            )
+            for _ in range(config.layers)
+        )
+        self.post_norm = layer_norm(width, config.norm_eps, rngs=rngs)
+        self.projection = nnx.Linear(
+            width, config.embed_dim, use_bias=False, kernel_init=normal, rngs=rngs
+        )
+
+    def __call__(self, pixels: Float[Array, "batch size size 3"]) -> Float[Array, "batch dim"]:
+        """Encode normalised images of side ``image_size``; features are not normalised."""
+        size = self.config.image_size
+        if pixels.shape[1:3] != (size, size):
+            raise ValueError(f"images are {pixels.shape[1:3]}, the tower takes {(size, size)}")
+        patches = self.patch_embedding(cut_patches(pixels, self.config.patch_size))
+        first = jnp.broadcast_to(
+            self.class_embedding[...][None, None], (len(patches), 1, self.config.width)
+        )
+        x = jnp.concatenate([first, patches], axis=1) + self.position_embedding[...][None]
+        x = run_blocks(self.blocks, self.pre_norm(x), jnp.zeros(len(x), jnp.int32))
+        return self.projection(self.post_norm(x))
