@@ -1,0 +1,98 @@
+"""``fsclip bank import`` and ``fsclip bank show``."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from fsclip_jax.cli.parsing import parse
+from fsclip_jax.errors import UserError, suggestion
+
+_USAGE = """usage: fsclip bank import --features F.npz --out DIR   make a bank from features
+       fsclip bank show DIR [--verify]                say what is in a bank
+(each takes --help)"""
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """What ``fsclip bank import`` takes."""
+
+    features: Path
+    """NumPy .npz with features, labels and text_features; docs/bank.md lists what else."""
+    out: Path
+    """Folder to make."""
+    logit_scale: float | None = None
+    """Inverse temperature of the backbone; else the file's own, else 100 (OpenAI's CLIP)."""
+    backbone_id: str = "unknown"
+    """What to call the backbone that made the features."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Type in which the features are stored."""
+
+
+@dataclass(frozen=True)
+class ShowConfig:
+    """What ``fsclip bank show`` takes."""
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """The folder of the bank."""
+    verify: bool = False
+    """Compare the sha256 of every file with the manifest."""
+
+
+def import_bank(config: ImportConfig) -> int:
+    """Make a bank from an ``.npz`` and say what was decided on the way."""
+    from fsclip_jax.features.importing import import_npz
+
+    made = import_npz(
+        config.features,
+        config.out,
+        logit_scale=config.logit_scale,
+        backbone_id=config.backbone_id,
+        dtype=config.dtype,
+    )
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
+    manifest = made.bank.manifest
+    print(
+        f"{config.out}: {manifest['n']} images, {manifest['views']} view(s), "
+        f"{manifest['classes']} classes, dim {manifest['dim']}; use it as --data bank:{config.out}"
+    )
+    return 0
+
+
+def show_bank(config: ShowConfig) -> int:
+    """Print a table of what is in a bank."""
+    from rich.console import Console
+
+    from fsclip_jax.features.show import bank_table
+    from fsclip_jax.features.store import open_bank
+
+    console = Console()
+    console.print(bank_table(open_bank(config.path, verify=config.verify)))
+    if config.verify:
+        console.print("every sha256 is as the manifest says")
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``fsclip bank`` and return its exit code.
+
+    Args:
+        argv: the words after ``fsclip bank``.
+    """
+    command = argv[0] if argv else "--help"
+    if command in ("-h", "--help"):
+        print(_USAGE)
+        return 0
+    if command == "import":
+        prog = "fsclip bank import"
+        text = "Make a feature bank from a NumPy .npz of features."
+        return import_bank(parse(ImportConfig, argv[1:], prog=prog, description=text))
+    if command == "show":
+        text = "Say what is in a feature bank."
+        return show_bank(parse(ShowConfig, argv[1:], prog="fsclip bank show", description=text))
+    hint = suggestion(command, ("import", "show"))
+    raise UserError(f"fsclip bank {command} is not known; accepted: import, show{hint}")

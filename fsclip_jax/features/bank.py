@@ -1,0 +1,207 @@
+"""The feature bank in memory: as it was stored (host) and class-sorted (device)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from fsclip_jax.data.splits import SPLITS
+from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.typing import Array, Float, Int
+
+
+class Bank(NamedTuple):
+    """The chosen part of a bank on the device: a pytree, sorted by class.
+
+    The images of class ``c`` are the rows ``starts[c]`` to ``starts[c] + sizes[c] - 1``.
+
+    Attributes:
+        features: unit vectors, float32; view 0 is the plain centre crop.
+        labels: class of each row, renumbered in the order in which the classes were asked for.
+        starts: first row of each class.
+        sizes: number of rows of each class; 0 where a class has no image.
+        domains: artist family of each row; -1 everywhere where the data has no families.
+        text: unit text features (zero-shot weights), one vector a class.
+        logit_scale: inverse temperature of the backbone.
+    """
+
+    features: Float[Array, "view n dim"]
+    labels: Int[Array, " n"]
+    starts: Int[Array, " classes"]
+    sizes: Int[Array, " classes"]
+    domains: Int[Array, " n"]
+    text: Float[Array, "classes dim"]
+    logit_scale: Float[Array, ""]
+
+
+@dataclass(frozen=True)
+class StoredBank:
+    """An opened bank on the host. The labels are in memory; features are read when asked for.
+
+    Attributes:
+        path: the folder.
+        manifest: the content of ``manifest.json``.
+        shards: the shard files and the number of images in each, in order.
+        labels: class of each image, int32 [N].
+        splits: index into ``SPLITS`` of each image, int8 [N].
+        domains: artist family of each image, int32 [N]; None where the data has no families.
+        keys: file name or record id of each image.
+        class_names: name of each class. Two classes may share a name.
+        domain_names: name of each family.
+        text_features: unit text features, float32 [C D].
+        logit_scale: inverse temperature of the backbone.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    shards: tuple[tuple[Path, int], ...]
+    labels: np.ndarray
+    splits: np.ndarray
+    domains: np.ndarray | None
+    keys: tuple[str, ...]
+    class_names: tuple[str, ...]
+    domain_names: tuple[str, ...]
+    text_features: np.ndarray
+    logit_scale: float
+
+    @property
+    def views(self) -> int:
+        """Number of views of each image."""
+        return int(self.manifest["views"])
+
+    @property
+    def dim(self) -> int:
+        """Width of a feature."""
+        return int(self.manifest["dim"])
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """All features as unit vectors, float32 [V N D]."""
+        return self.read(np.arange(len(self.labels)))
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Read the features of some images.
+
+        Args:
+            rows: ascending row numbers.
+
+        Returns:
+            Unit vectors, float32 [V len(rows) D].
+
+        Raises:
+            UserError: a shard cannot be read, or holds a vector that is not finite or is zero.
+        """
+        out = np.empty((self.views, len(rows), self.dim), np.float32)
+        first = 0
+        for path, size in self.shards:
+            low, high = np.searchsorted(rows, (first, first + size))
+            if high > low:
+                out[:, low:high] = _read_shard(path)[:, rows[low:high] - first]
+                norms = np.linalg.norm(out[:, low:high], axis=-1, keepdims=True)
+                if not (np.isfinite(norms).all() and norms.min() > 0):
+                    raise UserError(
+                        f"{path} holds a feature that is not finite or is zero: make the bank anew"
+                    )
+                out[:, low:high] /= norms
+            first += size
+        return out
+
+    def select(self, splits: Sequence[str], classes: np.ndarray | None = None) -> Bank:
+        """Put some splits and classes on the device; see ``select_bank``."""
+        return select_bank(self, splits, classes)
+
+
+def _read_shard(path: Path) -> np.ndarray:
+    try:
+        with safe_open(path, "np") as tensors:
+            return tensors.get_tensor("features")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot read the shard {path}: {error}; make the bank anew") from error
+
+
+def select_bank(
+    stored: StoredBank, splits: Sequence[str], classes: np.ndarray | None = None
+) -> Bank:
+    """Put the images of some splits and classes on the device, sorted by class.
+
+    A class without images in these splits keeps its place, its text and the size 0: whoever
+    needs images of every class checks ``sizes``. Within a class the stored order is kept.
+
+    Args:
+        stored: an opened bank.
+        splits: names out of ``train``, ``val`` and ``test``; their images are merged.
+        classes: class ids, each at most once; class ``classes[i]`` becomes label ``i``.
+            None takes all.
+
+    Returns:
+        The bank as a device pytree, float32.
+
+    Raises:
+        UserError: a split or class that is not there, or no image at all.
+    """
+    for name in splits:
+        if name not in SPLITS:
+            hint = suggestion(name, SPLITS)
+            raise UserError(f"unknown split {name!r}; accepted: {', '.join(SPLITS)}{hint}")
+    n_classes = len(stored.class_names)
+    chosen = np.arange(n_classes) if classes is None else np.asarray(classes, np.int64).reshape(-1)
+    if len(chosen) and (chosen.min() < 0 or chosen.max() >= n_classes):
+        raise UserError(f"class ids run from 0 to {n_classes - 1}; asked for {chosen.max()}")
+    if len(np.unique(chosen)) != len(chosen):
+        raise UserError("a class id was asked for twice; give each once")
+
+    renumbered = np.full(n_classes, -1, np.int32)
+    renumbered[chosen] = np.arange(len(chosen), dtype=np.int32)
+    new_labels = renumbered[stored.labels]
+    wanted = np.isin(stored.splits, [SPLITS.index(name) for name in splits])
+    rows = np.flatnonzero(wanted & (new_labels >= 0))
+    if not len(rows):
+        raise UserError(
+            f"{stored.path} has no image of the split {' + '.join(splits) or '(none)'} in the "
+            f"{len(chosen)} classes asked for; it holds {split_counts(stored.splits)} images"
+        )
+    order = np.argsort(new_labels[rows], kind="stable")
+    rows_sorted = rows[order]
+    sizes = np.bincount(new_labels[rows], minlength=len(chosen)).astype(np.int32)
+    starts = (np.cumsum(sizes) - sizes).astype(np.int32)
+    no_family = np.full(len(rows), -1, np.int32)
+    domains = no_family if stored.domains is None else stored.domains[rows_sorted]
+    return Bank(
+        features=jnp.asarray(stored.read(rows)[:, order]),
+        labels=jnp.asarray(new_labels[rows_sorted]),
+        starts=jnp.asarray(starts),
+        sizes=jnp.asarray(sizes),
+        domains=jnp.asarray(domains, jnp.int32),
+        text=jnp.asarray(stored.text_features[chosen]),
+        logit_scale=jnp.asarray(stored.logit_scale, jnp.float32),
+    )
+
+
+def largest_class(bank: Bank) -> int:
+    """Return the number of images of the largest class: a static size for the sampler.
+
+    Example:
+        >>> zeros = jnp.zeros
+        >>> sizes = jnp.array([1, 2])
+        >>> bank = Bank(zeros((1, 3, 4)), jnp.array([0, 1, 1]), jnp.array([0, 1]), sizes,
+        ...             -jnp.ones(3, int), zeros((2, 4)), jnp.float32(100))
+        >>> largest_class(bank)
+        2
+    """
+    return int(np.max(np.asarray(bank.sizes)))
+
+
+def split_counts(splits: np.ndarray) -> str:
+    """Say how many images each split has.
+
+    Example:
+        >>> split_counts(np.array([0, 0, 2]))
+        'train 2, val 0, test 1'
+    """
+    counts = np.bincount(splits, minlength=len(SPLITS))
+    return ", ".join(f"{name} {count}" for name, count in zip(SPLITS, counts, strict=True))

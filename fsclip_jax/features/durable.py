@@ -1,0 +1,93 @@
+"""Writing that survives a crash: a file or a folder is whole, or it is not there."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fsclip_jax.errors import UserError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses (full disk, no permission) into a ``UserError``.
+
+    Args:
+        path: what is being written; the message names it.
+
+    Raises:
+        UserError: instead of any ``OSError`` of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(
+                f"no space left to write {path}: free some space or choose another place, "
+                "then run the same command again"
+            ) from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the names a folder holds, so that a rename outlives a power cut."""
+    if os.name == "nt":  # Windows cannot open a folder to flush it
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path, data: bytes) -> str:
+    """Write a file under a temporary name, flush it, rename it.
+
+    Args:
+        path: the final name; an older file of this name is replaced in one step.
+        data: the whole content.
+
+    Returns:
+        The sha256 of the content, in hex.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written. The old file is untouched.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with storage_errors(path):
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    return hashlib.sha256(data).hexdigest()
+
+
+def publish_folder(partial: Path, final: Path) -> None:
+    """Give a finished folder its final name; its files must have been flushed.
+
+    Args:
+        partial: the folder under its temporary name.
+        final: the final name, which must be free or an empty folder.
+    """
+    with storage_errors(final):
+        sync_folder(partial)
+        if final.is_dir():
+            final.rmdir()  # refuses a folder that holds anything
+        partial.rename(final)
+        sync_folder(final.parent)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

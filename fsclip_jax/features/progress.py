@@ -1,0 +1,127 @@
+"""How far a long job is: a bar on a terminal, now and then a plain line elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as RichProgress
+
+
+class Progress:
+    """Count units of work and show rate and time left.
+
+    Args:
+        total: units in all.
+        unit: what is counted, in the plural: ``images``, ``steps``.
+        label: what the job is called in front of the count.
+        start: units done before, by the run that is being continued.
+        every: seconds between two plain lines.
+        stream: where to write; the error stream by default.
+
+    Example:
+        >>> import sys
+        >>> with Progress(2, "steps", "train", stream=sys.stdout) as progress:
+        ...     progress.advance(2, loss=0.5)  # doctest: +ELLIPSIS
+        train 2/2 steps, ... steps/s, loss 0.500
+    """
+
+    def __init__(
+        self,
+        total: int,
+        unit: str,
+        label: str = "",
+        *,
+        start: int = 0,
+        every: float = 5.0,
+        stream: TextIO | None = None,
+    ) -> None:
+        self._total, self._unit, self._label = total, unit, label
+        self._start = self._done = start
+        self._every, self._stream = every, stream or sys.stderr
+        self._began = self._last = time.monotonic()
+        self._said = start
+        self._fields = ""
+        console = Console(file=self._stream)
+        self._bar: RichProgress | None = None
+        if console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[tail]}"),
+            )
+            self._bar = RichProgress(*columns, console=console)
+            self._task = self._bar.add_task(label or unit, total=total, completed=start, tail="")
+
+    def __enter__(self) -> "Progress":
+        """Start the clock."""
+        self._began = self._last = time.monotonic()
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write the last line, unless it is there already."""
+        if self._bar:
+            self._bar.stop()
+        elif self._done > self._said:
+            self._line()
+
+    def advance(self, n: int, **fields: float | str) -> None:
+        """Count ``n`` more units, and show values beside them (``loss=0.5``)."""
+        self._done += n
+        if fields:
+            shown = (
+                f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in fields.items()
+            )
+            self._fields = ", " + ", ".join(shown)
+        now = time.monotonic()
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, tail=self._tail())
+        elif now - self._last >= self._every or self._done >= self._total:
+            self._line()
+            self._last = now
+
+    def note(self, text: str) -> None:
+        """Write a line of its own, above the bar."""
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def _line(self) -> None:
+        self._said = self._done
+        head = f"{self._label} " if self._label else ""
+        print(f"{head}{self._tail()}", file=self._stream, flush=True)
+
+    def _tail(self) -> str:
+        seconds = time.monotonic() - self._began
+        rate = (self._done - self._start) / max(seconds, 1e-9)
+        text = f"{self._done}/{self._total} {self._unit}, {_short(rate)} {self._unit}/s"
+        if rate > 0 and self._done < self._total:
+            text += f", {_clock((self._total - self._done) / rate)} left"
+        return text + self._fields
+
+
+def _short(rate: float) -> str:
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _clock(seconds: float) -> str:
+    """Write a duration.
+
+    Example:
+        >>> _clock(75), _clock(3700)
+        ('1:15', '1:01:40')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

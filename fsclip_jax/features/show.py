@@ -1,0 +1,62 @@
+"""A table of what is in a feature bank."""
+
+from rich.table import Table
+from rich.text import Text
+
+from fsclip_jax.features.bank import StoredBank
+
+_NAMES_SHOWN = 5
+
+
+def bank_table(bank: StoredBank) -> Table:
+    """Lay out the contents of a bank for the terminal.
+
+    Args:
+        bank: an opened bank.
+
+    Returns:
+        A table of two columns.
+    """
+    manifest = bank.manifest
+    table = Table("entry", "value", title=f"feature bank {bank.path}", title_justify="left")
+    for name, value in _entries(bank).items():
+        table.add_row(name, Text(value))
+    _per_split(bank, table)
+    skipped = manifest["skipped"]
+    if skipped:
+        table.add_row("unreadable", Text(f"{len(skipped)}: {_some(skipped)}"))
+    return table
+
+
+def _entries(bank: StoredBank) -> dict[str, str]:
+    manifest = bank.manifest
+    data, backbone = manifest["data"], manifest["backbone"]
+    size = sum(int(entry["bytes"]) for entry in manifest["files"].values())
+    entries = {
+        "data": f"{data.get('spec')} (version {_brief(data.get('version'))})",
+        "backbone": f"{backbone.get('id')} (sha256 {_brief(backbone.get('sha256'))})",
+        "images": str(manifest["n"]),
+        "views": str(bank.views),
+        "classes": f"{manifest['classes']}: {_some(bank.class_names)}",
+        "dim": f"{bank.dim}, stored as {manifest['dtype']}",
+        "logit scale": f"{bank.logit_scale:g}",
+        "templates": _some(manifest["templates"]) or "not recorded",
+        "files": f"{len(bank.shards)} shard(s) and text, {size / 1e6:.1f} MB",
+    }
+    if bank.domain_names:
+        entries["families"] = _some(bank.domain_names)
+    return entries
+
+
+def _per_split(bank: StoredBank, table: Table) -> None:
+    for name, count in bank.manifest["splits"].items():
+        table.add_row(f"split {name}", f"{count} images")
+
+
+def _brief(digest: str | None) -> str:
+    return str(digest)[:12] if digest else "not recorded"
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")

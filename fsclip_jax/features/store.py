@@ -1,0 +1,210 @@
+"""Open a feature bank on disk and check that it is whole; ``writing`` makes one.
+
+The format is described in ``docs/bank.md``.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from fsclip_jax.data.splits import SPLITS
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.features.durable import sha256_file
+from fsclip_jax.features.layout import (
+    DTYPES,
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    TEXT_FILE,
+    Rows,
+    partial_name,
+    shard_name,
+    unpack_strings,
+)
+
+__all__ = ["StoredBank", "open_bank"]
+
+# What a manifest must hold, and of which type.
+_SCHEMA: Mapping[str, type | tuple[type, ...]] = {
+    "data": dict,
+    "backbone": dict,
+    "preprocessing": dict,
+    "templates": list,
+    "dtype": str,
+    "n": int,
+    "views": int,
+    "classes": int,
+    "dim": int,
+    "logit_scale": (int, float),
+    "splits": dict,
+    "class_names": list,
+    "domain_names": list,
+    "skipped": list,
+    "files": dict,
+}
+
+
+def open_bank(path: Path | str, verify: bool = False) -> StoredBank:
+    """Open a bank and check that it is whole.
+
+    Opening reads the manifest and all but the features, and checks names, sizes, shapes, types
+    and ranges. It does not read the features, so it is quick however large the bank is.
+
+    Args:
+        path: the folder.
+        verify: compare the sha256 of every file too.
+
+    Returns:
+        The opened bank.
+
+    Raises:
+        UserError: whatever is wrong with the folder, naming the file.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path)
+    for name, entry in manifest["files"].items():
+        _check_file(path / name, entry, verify)
+    shards = [(path / name, int(entry["n"])) for name, entry in _shard_entries(manifest)]
+    parts = [_read_rows(file, n, manifest) for file, n in shards]
+    if sum(n for _, n in shards) != manifest["n"]:
+        raise _damaged(path / MANIFEST, "its number of images is not the sum over the shards")
+    domains = np.concatenate([part.domains for part in parts])
+    return StoredBank(
+        path=path,
+        manifest=manifest,
+        shards=tuple(shards),
+        labels=np.concatenate([part.labels for part in parts]),
+        splits=np.concatenate([part.splits for part in parts]),
+        domains=domains if manifest["domain_names"] else None,
+        keys=tuple(key for part in parts for key in part.keys),
+        class_names=tuple(manifest["class_names"]),
+        domain_names=tuple(manifest["domain_names"]),
+        text_features=_read_text(path / TEXT_FILE, manifest),
+        logit_scale=float(manifest["logit_scale"]),
+    )
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path} is damaged: {what}; restore the file or make the bank anew")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        unfinished = partial_name(path).is_dir()
+        hint = "; an unfinished one is beside it: run the same extraction again" * unfinished
+        raise UserError(f"there is no bank at {path}{hint}")
+    file = path / MANIFEST
+    if not file.is_file():
+        raise UserError(f"{path} is not a bank: it has no {MANIFEST}; make one with fsclip extract")
+    try:
+        manifest = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(file, f"not readable as JSON ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise _damaged(file, 'it does not say "format": "fsclip_bank"')
+    version = manifest.get("format_version")
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{file} has format version {version!r}; this program reads {FORMAT_VERSION}: "
+            "use the program that wrote it, or make the bank anew"
+        )
+    _check_schema(file, manifest)
+    return manifest
+
+
+def _check_schema(file: Path, manifest: dict[str, Any]) -> None:
+    for name, kind in _SCHEMA.items():
+        value = manifest.get(name)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise _damaged(file, f"the entry {name!r} is missing or of the wrong type")
+    if manifest["dtype"] not in DTYPES:
+        raise _damaged(file, f"the dtype is {manifest['dtype']!r}, not {' or '.join(DTYPES)}")
+    if min(manifest["n"], manifest["views"], manifest["classes"], manifest["dim"]) < 1:
+        raise _damaged(file, "n, views, classes and dim must be positive")
+    if len(manifest["class_names"]) != manifest["classes"]:
+        raise _damaged(file, "the number of class names is not the number of classes")
+    names = [*manifest["class_names"], *manifest["domain_names"]]
+    if not all(isinstance(name, str) for name in names):
+        raise _damaged(file, "a class or domain name is not a string")
+    if not 0 < float(manifest["logit_scale"]) < math.inf:
+        raise _damaged(file, "the logit scale is not a positive number")
+    shards = _shard_entries(manifest)
+    if [name for name, _ in shards] != [shard_name(i) for i in range(len(shards))] or not shards:
+        raise _damaged(file, "the list of shards has gaps")
+    if TEXT_FILE not in manifest["files"]:
+        raise _damaged(file, f"it does not list {TEXT_FILE}")
+    for name, entry in manifest["files"].items():
+        typed = isinstance(entry, dict) and isinstance(entry.get("bytes"), int)
+        whole = typed and isinstance(entry.get("sha256"), str)
+        if not whole or (name != TEXT_FILE and not isinstance(entry.get("n"), int)):
+            raise _damaged(file, f"the entry of {name} lacks its size, sum or number of images")
+
+
+def _shard_entries(manifest: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return sorted((k, v) for k, v in manifest["files"].items() if k != TEXT_FILE)
+
+
+def _check_file(path: Path, entry: Mapping[str, Any], verify: bool) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is missing; restore the file or make the bank anew")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise _damaged(path, f"it has {size} bytes where the manifest says {entry['bytes']}")
+    if verify and sha256_file(path) != entry["sha256"]:
+        raise _damaged(path, "its sha256 is not the one in the manifest")
+
+
+def _read_rows(path: Path, n: int, manifest: Mapping[str, Any]) -> Rows:
+    """Read all of a shard but its features, whose type and shape are checked only."""
+    expected = {
+        "features": (DTYPES[manifest["dtype"]], [manifest["views"], n, manifest["dim"]]),
+        "labels": ("I32", [n]),
+        "split": ("I8", [n]),
+        "domain": ("I32", [n]),
+        "key_offsets": ("I64", [n + 1]),
+    }
+    try:
+        with safe_open(path, "np") as tensors:
+            for name, (dtype, shape) in expected.items():
+                found = tensors.get_slice(name)
+                if (found.get_dtype(), found.get_shape()) != (dtype, shape):
+                    got = f"{found.get_dtype()} {found.get_shape()}"
+                    raise _damaged(path, f"{name} is {got}, not {dtype} {shape}")
+            small = {k: tensors.get_tensor(k) for k in [*expected, "key"] if k != "features"}
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, str(error)) from error
+    offsets = small["key_offsets"]
+    if offsets[0] != 0 or offsets[-1] != small["key"].size or (np.diff(offsets) < 0).any():
+        raise _damaged(path, "its keys cannot be told apart")
+    _check_range(path, "label", small["labels"], 0, manifest["classes"])
+    _check_range(path, "split", small["split"], 0, len(SPLITS))
+    families = len(manifest["domain_names"])
+    _check_range(path, "domain", small["domain"], 0 if families else -1, families)
+    keys = unpack_strings(small["key"], offsets)
+    return Rows(np.empty(0), small["labels"], small["split"], keys, small["domain"])
+
+
+def _check_range(path: Path, name: str, values: np.ndarray, low: int, end: int) -> None:
+    wrong = values[(values < low) | (values >= end)]
+    if wrong.size:
+        raise _damaged(path, f"it holds the {name} {wrong[0]}; accepted: {low} to {end - 1}")
+
+
+def _read_text(path: Path, manifest: Mapping[str, Any]) -> np.ndarray:
+    try:
+        with safe_open(path, "np") as tensors:
+            text = tensors.get_tensor("text_features")
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, str(error)) from error
+    if text.dtype != np.float32 or text.shape != (manifest["classes"], manifest["dim"]):
+        raise _damaged(path, f"text_features is {text.dtype} {list(text.shape)}")
+    norms = np.linalg.norm(text, axis=-1, keepdims=True)
+    if not (np.isfinite(norms).all() and norms.min() > 0):
+        raise _damaged(path, "a text feature is not finite or is zero")
+    return text / norms
