@@ -48,6 +48,6 @@ class EvalConfig:
     """For `episodic`: query images per class of a task, at most."""
     episodes: int = 600
     """For `episodic`: number of tasks."""
-    views: int = 1
+    views: int = 4
     """Views per image in the bank: the centre crop and `views - 1` augmented ones. A support
     feature is the mean over all views; a query is always the centre crop."""

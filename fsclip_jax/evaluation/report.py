@@ -1,0 +1,296 @@
+"""The result of an evaluation: ``report.json``, and all that the other formats are drawn from."""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.durable import storage_errors, write_file
+
+SCHEMA = 1
+"""Version of the format of ``report.json``."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy in percent over repeated draws.
+
+    Attributes:
+        mean: mean over the draws.
+        ci95: half-width of the 95 % confidence interval; ``None`` for a single draw.
+        per_seed: one number a support draw (or an episode).
+    """
+
+    mean: float
+    ci95: float | None
+    per_seed: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean and 95 % interval of the difference to another method, paired draw by draw."""
+
+    mean: float
+    ci95: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method at one number of shots on one group of classes.
+
+    Attributes:
+        method: name of the method.
+        shots: labelled images per class.
+        split: ``test`` (all classes), ``base``, ``novel`` or ``harmonic``.
+        accuracy: in percent.
+        selection: what was chosen, and on which images; empty where there is nothing to choose.
+        fit_seconds: time to fit one task, without compiling; ``None`` for a derived row.
+        predict_us_per_query: microseconds to classify one image, without compiling.
+        class_mean_accuracy: mean over classes of the accuracy within a class, in percent.
+        versus: differences to reference methods, by their name.
+    """
+
+    method: str
+    shots: int
+    split: str
+    accuracy: Accuracy
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    fit_seconds: float | None = None
+    predict_us_per_query: float | None = None
+    class_mean_accuracy: float | None = None
+    versus: Mapping[str, Difference] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole evaluation.
+
+    Attributes:
+        fsclip_version: of the program that measured.
+        command: the command line.
+        device: what the numbers were computed on.
+        protocol: ``full_way``, ``cross_category`` or ``episodic``.
+        label_space: ``restricted`` or ``generalised``.
+        backbone: ``id`` and ``sha256`` of the CLIP.
+        data: ``spec``, ``n_classes``, ``n_query`` and more.
+        rows: the results.
+        settings: seeds, shots, split of the queries and so on.
+        checkpoint: where the trained adapter came from; ``None`` without one.
+        versions: of the libraries.
+        warning: what a reader must know before trusting the numbers; empty if nothing.
+        created: time of the measurement, UTC.
+    """
+
+    fsclip_version: str
+    command: str
+    device: str
+    protocol: str
+    label_space: str
+    backbone: Mapping[str, Any]
+    data: Mapping[str, Any]
+    rows: tuple[Row, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Mapping[str, Any] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    warning: tuple[str, ...] = ()
+    created: str = ""
+
+
+def report_to_json(report: Report) -> str:
+    """Return the text of ``report.json``: numbers rounded to 6 digits after the point.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Indented JSON, with a list of numbers on one line.
+    """
+    tree = {"schema": SCHEMA, **_plain(asdict(report))}
+    text = json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False)
+    flat = re.compile(r"\[\s*(-?[\d.eE+-]+(?:,\s+-?[\d.eE+-]+)*)\s*\]")
+    return flat.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """The value with tuples as lists and floats rounded; what is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def report_from_json(text: str, where: str = "report.json") -> Report:
+    """Read a report from the text of its JSON.
+
+    Args:
+        text: the content of ``report.json``.
+        where: how to call it in an error message.
+
+    Returns:
+        The report. Keys that this version does not know are left out.
+
+    Raises:
+        UserError: the text is no report of this schema; the line says what is wrong.
+    """
+    try:
+        tree = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{where} is not valid JSON ({error}): run `fsclip eval` again") from None
+    if not isinstance(tree, dict) or "rows" not in tree:
+        raise UserError(f"{where} is not a report of `fsclip eval`: it has no rows")
+    if tree.get("schema") != SCHEMA:
+        raise UserError(
+            f"{where} has schema {tree.get('schema')!r}; this version reads schema {SCHEMA}"
+        )
+    try:
+        return _report(tree)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{where} is damaged ({reason}): run `fsclip eval` again to make it anew"
+        ) from None
+
+
+def _report(tree: Mapping[str, Any]) -> Report:
+    rows = tuple(_row(row) for row in tree["rows"])
+    if not rows:
+        raise ValueError("it has no rows")
+    return Report(
+        fsclip_version=str(tree["fsclip_version"]),
+        command=str(tree["command"]),
+        device=str(tree["device"]),
+        protocol=str(tree["protocol"]),
+        label_space=str(tree["label_space"]),
+        backbone=dict(tree["backbone"]),
+        data=dict(tree["data"]),
+        rows=rows,
+        settings=dict(tree.get("settings") or {}),
+        checkpoint=dict(tree["checkpoint"]) if tree.get("checkpoint") else None,
+        versions={str(k): str(v) for k, v in (tree.get("versions") or {}).items()},
+        warning=tuple(str(line) for line in tree.get("warning") or ()),
+        created=str(tree.get("created", "")),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _row(row: Mapping[str, Any]) -> Row:
+    accuracy = row["accuracy"]
+    return Row(
+        method=str(row["method"]),
+        shots=int(row["shots"]),
+        split=str(row["split"]),
+        accuracy=Accuracy(
+            mean=float(accuracy["mean"]),
+            ci95=_number(accuracy["ci95"]),
+            per_seed=tuple(float(value) for value in accuracy["per_seed"]),
+        ),
+        selection=dict(row.get("selection") or {}),
+        fit_seconds=_number(row.get("fit_seconds")),
+        predict_us_per_query=_number(row.get("predict_us_per_query")),
+        class_mean_accuracy=_number(row.get("class_mean_accuracy")),
+        versus={
+            str(name): Difference(float(item["mean"]), _number(item["ci95"]))
+            for name, item in (row.get("versus") or {}).items()
+        },
+    )
+
+
+def read_report(path: Path) -> Report:
+    """Read ``report.json``.
+
+    Args:
+        path: the file, or the folder that holds it.
+
+    Returns:
+        The report.
+
+    Raises:
+        UserError: there is no such file, or it is no report.
+    """
+    file = path / "report.json" if path.is_dir() else path
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"no report at {file}: give the report.json that `fsclip eval` wrote, or its folder"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {file}: {error}") from None
+    return report_from_json(text, str(file))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, and make its folder if it is missing.
+
+    Args:
+        path: the file.
+        text: its content.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to. The former content of
+            the file is then still there.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, text.encode("utf-8"))
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write the report in all its formats.
+
+    Args:
+        report: the report.
+        folder: where to; made if it is missing.
+
+    Returns:
+        The files: ``report.json``, ``report.md``, ``report.html`` and ``accuracy.svg``.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    path = folder / "report.json"
+    write_text(path, report_to_json(report))
+    # Drawn from what was written, so that `fsclip report` makes the very same pages later.
+    return [path, *draw_report(read_report(path), folder)]
+
+
+def draw_report(report: Report, folder: Path) -> list[Path]:
+    """Write the pages of a report, but not its JSON.
+
+    Args:
+        report: the report.
+        folder: where to.
+
+    Returns:
+        The files: ``report.md``, ``report.html`` and ``accuracy.svg``.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    from fsclip_jax.evaluation.plots import accuracy_figure
+    from fsclip_jax.evaluation.report_html import report_to_html
+    from fsclip_jax.evaluation.report_markdown import report_to_markdown
+
+    pages = {
+        "report.md": report_to_markdown(report),
+        "report.html": report_to_html(report),
+        "accuracy.svg": accuracy_figure(report),
+    }
+    for name, text in pages.items():
+        write_text(folder / name, text)
+    return [folder / name for name in pages]
+
+
+def ordered(values: Sequence[Any]) -> list[Any]:
+    """Return the distinct values in the order of their first appearance."""
+    return list(dict.fromkeys(values))

@@ -1,0 +1,200 @@
+"""What every table of a report shares: methods by shots, the best of a column, the wording."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fsclip_jax.evaluation.report import Report, Row, ordered
+
+SPLIT_TITLES = {
+    "test": "All classes",
+    "base": "Base classes",
+    "novel": "Novel classes",
+    "harmonic": "Harmonic mean of base and novel",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one split, laid out as methods by shots.
+
+    Attributes:
+        split: name of the split.
+        title: how the split is called on a page.
+        methods: in the order of the report.
+        shots: ascending.
+        cells: row of a method at a number of shots, where there is one.
+        best: methods with the highest mean, for every number of shots.
+    """
+
+    split: str
+    title: str
+    methods: tuple[str, ...]
+    shots: tuple[int, ...]
+    cells: dict[tuple[str, int], Row]
+    best: dict[int, frozenset[str]]
+
+
+def tables(report: Report) -> list[Table]:
+    """Return one table per split, in the order of the report."""
+    return [_table(report, split) for split in ordered([row.split for row in report.rows])]
+
+
+def _table(report: Report, split: str) -> Table:
+    rows = [row for row in report.rows if row.split == split]
+    shots = tuple(sorted({row.shots for row in rows}))
+    best = {}
+    for shot in shots:
+        means = {row.method: round(row.accuracy.mean, 2) for row in rows if row.shots == shot}
+        top = max(means.values())
+        # With a single method there is nothing to be best of.
+        names = [name for name, mean in means.items() if mean == top] if len(means) > 1 else []
+        best[shot] = frozenset(names)
+    return Table(
+        split=split,
+        title=SPLIT_TITLES.get(split, split),
+        methods=tuple(ordered([row.method for row in rows])),
+        shots=shots,
+        cells={(row.method, row.shots): row for row in rows},
+        best=best,
+    )
+
+
+def percent(mean: float, ci95: float | None, digits: int = 2, sign: bool = False) -> str:
+    """Write a percentage with its interval.
+
+    Example:
+        >>> percent(61.234, 0.5)
+        '61.23 ±0.50'
+        >>> percent(3.0, None, digits=1, sign=True)
+        '+3.0'
+    """
+    text = f"{mean:{'+' if sign else ''}.{digits}f}"
+    return text if ci95 is None else f"{text} ±{ci95:.{digits}f}"
+
+
+def protocol_line(report: Report) -> str:
+    """Say in one sentence what was measured."""
+    settings, data = report.settings, report.data
+    ways = {
+        "full_way": "All classes at once",
+        "cross_category": f"Base and novel halves of the classes, {report.label_space} label space",
+        "episodic": f"Episodes of {settings.get('way', 'some')} classes",
+    }
+    measured = ways.get(report.protocol, report.protocol)
+    images = f"{data['n_query']:,} {settings.get('query_split', 'test')} images"
+    return f"{measured}; {images}, {data['n_classes']:,} classes."
+
+
+def interval_line(report: Report) -> str:
+    """Say what the plus-minus means."""
+    counts = {len(row.accuracy.per_seed) for row in report.rows}
+    draws = "episodes" if report.protocol == "episodic" else "support draws"
+    number = max(counts)
+    if number < 2:
+        return "Accuracy in %, of a single support draw: there is no interval."
+    return (
+        f"Accuracy in %, mean over {number} {draws} ± 95 % confidence interval (Student-t). "
+        "Every method sees the same draws and the same images."
+    )
+
+
+def headline(report: Report) -> str:
+    """Say in one sentence which method is ahead at the largest number of shots."""
+    shown = {table.split: table for table in tables(report)}
+    table = shown.get("novel") or next(iter(shown.values()))
+    shots = table.shots[-1]
+    rows = [table.cells[m, shots] for m in table.methods if (m, shots) in table.cells]
+    top = max(rows, key=lambda row: row.accuracy.mean)
+    where = "" if table.split == "test" else f" on the {table.title.lower()}"
+    images = "image" if shots == 1 else "images"
+    line = (
+        f"With {shots} labelled {images} per class, {top.method} is ahead{where}: "
+        f"{percent(top.accuracy.mean, top.accuracy.ci95)} %"
+    )
+    gain = top.versus.get("zero_shot")
+    if gain is None:
+        return line + "."
+    return line + f", {gain.mean:+.2f} points from zero-shot CLIP."
+
+
+def differences(report: Report) -> list[tuple[str, str, int, dict[str, str]]]:
+    """List the paired differences.
+
+    Returns:
+        Tuples of split, method, shots and the differences as text, by the reference method.
+    """
+    return [
+        (
+            row.split,
+            row.method,
+            row.shots,
+            {name: percent(d.mean, d.ci95, sign=True) for name, d in row.versus.items()},
+        )
+        for row in report.rows
+        if row.versus
+    ]
+
+
+def selection_lines(report: Report) -> list[str]:
+    """Say for every method what was chosen and on which images, without repetitions."""
+    lines = []
+    for row in report.rows:
+        if row.selection:
+            chosen = describe(row.selection)
+            lines.append(f"{row.method}, {row.shots}-shot, {row.split}: {chosen}")
+    return ordered(lines)
+
+
+def describe(selection: Any) -> str:
+    """Write a selection as text.
+
+    Example:
+        >>> describe({"on": "val", "alpha": [1.0, 1.5], "candidates": 4000})
+        'on val; alpha 1, 1.5; candidates 4000'
+    """
+    return "; ".join(f"{name} {_short(value)}" for name, value in selection.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        if len(value) > 5:
+            return f"{', '.join(map(_short, value[:3]))}, ... ({len(value)} values)"
+        return ", ".join(map(_short, value))
+    return str(value)
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """List the circumstances of the measurement, as pairs of a name and a text."""
+    data, settings, backbone = report.data, report.settings, report.backbone
+    lines = [
+        ("Command", report.command),
+        ("Data", _joined(data.get("spec"), data.get("version"))),
+        ("Backbone", str(backbone.get("id"))),
+        ("Weights, sha256", str(backbone.get("sha256") or "unknown")),
+        ("Protocol", report.protocol),
+        ("Label space", report.label_space),
+        *((_title(name), _short(value)) for name, value in settings.items()),
+    ]
+    if report.checkpoint is not None:
+        lines += [
+            (f"Checkpoint, {name}", _short(value)) for name, value in report.checkpoint.items()
+        ]
+    lines += [
+        ("Device", report.device),
+        ("Versions", ", ".join(f"{name} {value}" for name, value in report.versions.items())),
+        ("fsclip_jax", report.fsclip_version),
+        ("Measured", report.created),
+    ]
+    return [(name, text) for name, text in lines if text]
+
+
+def _joined(*parts: Any) -> str:
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
