@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -84,7 +85,7 @@ def load_adapter(
         backbone_sha256: of the weights that made those features, if they are known.
 
     Returns:
-        The method, its parameters as nested dictionaries of NumPy arrays, and the description.
+        The method, its parameters as nested dictionaries of arrays, and the description.
 
     Raises:
         UserError: if the file is missing, damaged, of an unknown method, misses or adds a
@@ -186,7 +187,7 @@ def _unflatten(tensors: Mapping[str, np.ndarray]) -> Params:
         node = params
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[leaf] = tensor
+        node[leaf] = jnp.asarray(tensor)
     return params
 
 

@@ -1,0 +1,294 @@
+"""Every method of the catalog goes through the same checks.
+
+A new method gets all of this by its line in ``fsclip_jax/adapters/catalog.py``. Where it has a
+setting at which it must equal zero-shot, one line in ``RESIDUAL_OFF`` says so; static configs
+beside the default go into ``VARIANTS``.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from safetensors.numpy import load_file, save_file
+
+from fsclip_jax.adapters.base import Adapter
+from fsclip_jax.adapters.catalog import ADAPTERS, example_task, get_adapter
+from fsclip_jax.adapters.checkpoint import restore_adapter, save_adapter
+
+RESIDUAL_OFF = {
+    "text_prototype": {"gate": 0.0},
+    "tip_adapter": {"alpha": 0.0},
+    "meta_adapter": {"alpha_proj": {"weight": 0.0, "bias": -1e4}},
+}
+"""Parameters at which a method must equal zero-shot; what is not named keeps its value."""
+
+VARIANTS = {
+    "text_prototype": [{"text_in_mean": False}],
+    "meta_adapter": [{"heads": 4}, {"text_in_keys": False}, {"heads": 2, "text_in_keys": False}],
+}
+
+ADAPTER_CASES = [
+    pytest.param(get_adapter(name, **config), id="-".join([name, *map(str, config.items())]))
+    for name in ADAPTERS
+    for config in [{}, *VARIANTS.get(name, [])]
+]
+pytestmark = pytest.mark.parametrize("adapter", ADAPTER_CASES)
+
+DIM = 16
+CLOSE = {"rtol": 1e-5, "atol": 2e-4}  # of logits that reach 100: float32 rounding of the sums
+
+
+def predict_eagerly(adapter, params, task, features):
+    """Fit and classify: the whole of a method as one pure function."""
+    return adapter.logits(adapter.fit(params, task, jax.random.key(2)), features)
+
+
+# One compile costs less than many operations dispatched one by one.
+predict = jax.jit(predict_eagerly, static_argnums=0)
+
+
+def make(adapter, **sizes):
+    """Parameters away from zero and from the symmetry of the start, a task, query features."""
+    params = adapter.init(jax.random.key(1), DIM)
+    # The start of a Meta-Adapter attends almost evenly; ten times larger, attention matters.
+    params = jax.tree.map(lambda x: x * 10 if x.ndim == 2 else x, params)
+    task, query = example_task(**{"way": 5, "shot": 4, "dim": DIM, **sizes})
+    return params, task, query.features
+
+
+def overwrite(params, changes):
+    """Set every leaf that ``changes`` names to a constant."""
+    if not isinstance(changes, dict):
+        return jnp.full_like(params, changes)
+    return {k: overwrite(v, changes[k]) if k in changes else v for k, v in params.items()}
+
+
+def batch_of_tasks(count, **sizes):
+    pairs = [example_task(way=5, shot=4, dim=DIM, seed=seed, **sizes) for seed in range(count)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
+
+
+def test_follows_the_protocol(adapter):
+    assert isinstance(adapter, Adapter)
+    assert ADAPTERS[adapter.name] is type(adapter)
+    assert hash(adapter) == hash(dataclasses.replace(adapter))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        adapter.name = "another"
+
+
+def test_classes_may_come_in_any_order(adapter):
+    params, task, features = make(adapter)
+    order = jnp.array([3, 0, 4, 1, 2])
+    permuted = task._replace(
+        support=task.support[order], support_mask=task.support_mask[order], text=task.text[order]
+    )
+    expected = predict(adapter, params, task, features)[:, order]
+    np.testing.assert_allclose(predict(adapter, params, permuted, features), expected, **CLOSE)
+
+
+def test_shots_may_come_in_any_order(adapter):
+    params, task, features = make(adapter)
+    task = task._replace(support_mask=task.support_mask.at[1, 2:].set(False))
+    order = jnp.array([2, 0, 3, 1])
+    permuted = task._replace(
+        support=task.support[:, order], support_mask=task.support_mask[:, order]
+    )
+    expected = predict(adapter, params, task, features)
+    np.testing.assert_allclose(predict(adapter, params, permuted, features), expected, **CLOSE)
+
+
+def test_a_masked_shot_is_as_if_it_were_not_there(adapter):
+    params, task, features = make(adapter)
+    masked = task._replace(support_mask=task.support_mask.at[:, 2:].set(False))
+    shorter = task._replace(support=task.support[:, :2], support_mask=task.support_mask[:, :2])
+    expected = predict(adapter, params, shorter, features)
+    np.testing.assert_allclose(predict(adapter, params, masked, features), expected, **CLOSE)
+
+
+def test_each_query_is_classified_on_its_own(adapter):
+    params, task, features = make(adapter)
+    together = predict(adapter, params, task, features)
+    alone = jnp.concatenate([predict(adapter, params, task, row[None]) for row in features])
+    np.testing.assert_allclose(together, alone, **CLOSE)
+
+
+def test_compiled_equals_eager(adapter):
+    params, task, features = make(adapter)
+    eager = predict_eagerly(adapter, params, task, features)
+    np.testing.assert_allclose(predict(adapter, params, task, features), eager, **CLOSE)
+
+
+def test_vmap_over_episodes_equals_a_loop(adapter):
+    params, _, _ = make(adapter)
+    tasks, queries = batch_of_tasks(3)
+    batched = jax.jit(jax.vmap(lambda task, f: predict(adapter, params, task, f)))(
+        tasks, queries.features
+    )
+    for index in range(3):
+        task, features = jax.tree.map(lambda x, i=index: x[i], (tasks, queries.features))
+        np.testing.assert_allclose(
+            batched[index], predict(adapter, params, task, features), **CLOSE
+        )
+
+
+def test_vmap_over_parameters_equals_a_loop(adapter):
+    params, task, features = make(adapter)
+    if not jax.tree.leaves(params):
+        pytest.skip("no parameters")
+    several = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), params)
+    batched = jax.vmap(lambda p: predict(adapter, p, task, features))(several)
+    for index in range(2):
+        one = jax.tree.map(lambda x, i=index: x[i], several)
+        np.testing.assert_allclose(batched[index], predict(adapter, one, task, features), **CLOSE)
+
+
+def test_four_devices_equal_one(adapter):
+    params, _, _ = make(adapter)
+    tasks, queries = batch_of_tasks(8)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    run = jax.jit(jax.vmap(lambda task, f: predict(adapter, params, task, f)))
+    one = run(tasks, queries.features)
+    four = run(*jax.device_put((tasks, queries.features), sharding))
+    assert len(four.sharding.device_set) == 4
+    np.testing.assert_allclose(four, one, **CLOSE)
+
+
+def test_new_values_do_not_compile_again(adapter):
+    params, task, features = make(adapter)
+    traces = []
+
+    @jax.jit
+    def run(params, task, features):
+        traces.append(1)
+        return predict_eagerly(adapter, params, task, features)
+
+    run(params, task, features)
+    other, other_query = example_task(way=5, shot=4, dim=DIM, seed=9)
+    other = other._replace(
+        logit_scale=jnp.float32(30.0), support_mask=other.support_mask.at[0, 1:].set(False)
+    )
+    run(jax.tree.map(lambda x: x * 1.5, params), other, other_query.features)
+    assert len(traces) == 1
+
+
+def test_gradients_are_finite(adapter):
+    params, task, features = make(adapter)
+    empty = task._replace(
+        support=task.support.at[0].set(0).at[1, 0].set(0),
+        support_mask=task.support_mask.at[0].set(False),
+        text=task.text.at[2].set(0),
+    )
+    features = features.at[0].set(0)
+
+    def loss(params, task, features):
+        return jax.nn.logsumexp(predict(adapter, params, task, features), axis=-1).sum()
+
+    floats = {"support": empty.support, "text": empty.text, "logit_scale": empty.logit_scale}
+    gradient = jax.grad(lambda p, t, f: loss(p, empty._replace(**t), f), argnums=(0, 1, 2))
+    gradients = jax.jit(gradient)(params, floats, features)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        assert bool(jnp.isfinite(leaf).all()), jax.tree_util.keystr(path)
+
+
+def test_without_its_residual_it_is_zero_shot(adapter):
+    if adapter.name not in RESIDUAL_OFF:
+        pytest.skip("the method is not a residual on zero-shot")
+    params, task, features = make(adapter)
+    off = overwrite(params, RESIDUAL_OFF[adapter.name])
+    expected = predict(get_adapter("zero_shot"), {}, task, features)
+    np.testing.assert_allclose(predict(adapter, off, task, features), expected, **CLOSE)
+    on = predict(adapter, params, task, features)
+    assert float(jnp.abs(on - expected).max()) > 0.1
+
+
+def test_the_logit_scale_of_the_task_is_used(adapter):
+    params, task, features = make(adapter)
+    zero_shot = get_adapter("zero_shot")
+    low, high = (
+        predict(adapter, params, task._replace(logit_scale=jnp.float32(scale)), features)
+        for scale in (10.0, 20.0)
+    )
+    assert float(jnp.abs(high - low).max()) > 1.0
+    if adapter.name != "tip_adapter":  # its cache term is not scaled, as published
+        np.testing.assert_allclose(high, 2 * low, **CLOSE)
+    else:
+        text = predict(zero_shot, {}, task._replace(logit_scale=jnp.float32(10.0)), features)
+        np.testing.assert_allclose(high - low, text, **CLOSE)
+
+
+@pytest.mark.filterwarnings("ignore:Sharding info not provided when restoring:UserWarning")
+def test_state_survives_a_file(adapter, tmp_path):
+    params, task, features = make(adapter)
+    state = adapter.fit(params, task, jax.random.key(2))
+    expected = adapter.logits(state, features)
+    leaves, structure = jax.tree.flatten(state)
+    save_file({str(i): np.asarray(x) for i, x in enumerate(leaves)}, tmp_path / "state.st")
+    stored = load_file(tmp_path / "state.st")
+    back = jax.tree.unflatten(structure, [jnp.array(stored[str(i)]) for i in range(len(leaves))])
+    np.testing.assert_array_equal(adapter.logits(back, features), expected)
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "orbax", state)
+        checkpointer.wait_until_finished()
+        back = checkpointer.restore(tmp_path / "orbax", state)
+    np.testing.assert_array_equal(adapter.logits(back, features), expected)
+
+
+def test_parameters_survive_a_file(adapter, tmp_path):
+    params, task, features = make(adapter)
+    save_adapter(tmp_path, adapter.name, params, {"dim": DIM}, adapter=adapter)
+    back, loaded, _ = restore_adapter(tmp_path, dim=DIM)
+    assert back == adapter
+    np.testing.assert_array_equal(
+        predict(back, loaded, task, features), predict(adapter, params, task, features)
+    )
+
+
+def test_bfloat16_features(adapter):
+    params, task, features = make(adapter)
+    half = task._replace(
+        support=task.support.astype(jnp.bfloat16), text=task.text.astype(jnp.bfloat16)
+    )
+    logits = predict(adapter, params, half, features.astype(jnp.bfloat16))
+    expected = predict(adapter, params, task, features)
+    # bfloat16 keeps 8 bits: 0.4 % of each of three rounded factors, of logits up to 100.
+    np.testing.assert_allclose(logits.astype(jnp.float32), expected, atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ("way", "shot"), [(5, 1), (1, 4), (1, 1), (1000, 2)], ids=lambda size: str(size)
+)
+def test_sizes(adapter, way, shot):
+    params, task, features = make(adapter, way=way, shot=shot)
+    logits = predict(adapter, params, task, features)
+    assert logits.shape == (features.shape[0], way)
+    assert logits.dtype == jnp.float32
+    assert bool(jnp.isfinite(logits).all())
+
+
+def test_uneven_shots_equal_each_class_on_its_own(adapter):
+    params, task, features = make(adapter)
+    counts = jnp.array([4, 3, 2, 1, 0])
+    mask = jnp.arange(4)[None, :] < counts[:, None]
+    uneven = task._replace(support=jnp.where(mask[..., None], task.support, 0), support_mask=mask)
+    logits = predict(adapter, params, uneven, features)
+    for index, count in enumerate(counts.tolist()):
+        one = task._replace(
+            support=task.support[index : index + 1, :count],
+            support_mask=jnp.ones((1, count), bool),
+            text=task.text[index : index + 1],
+        )
+        alone = predict(adapter, params, one, features)[:, 0]
+        np.testing.assert_allclose(logits[:, index], alone, **CLOSE)
+
+
+def test_a_task_without_any_shot_is_zero_shot(adapter):
+    params, task, features = make(adapter)
+    empty = task._replace(support_mask=jnp.zeros_like(task.support_mask))
+    expected = predict(get_adapter("zero_shot"), {}, task, features)
+    np.testing.assert_allclose(predict(adapter, params, empty, features), expected, **CLOSE)
