@@ -1,0 +1,150 @@
+"""From indices to features: the task an adapter is fitted to, and its queries."""
+
+from typing import Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from fsclip_jax.episodes.sampler import Episode
+from fsclip_jax.episodes.task import Query, Task
+from fsclip_jax.features.bank import Bank
+from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.typing import Array, Bool, Float, Int, PRNGKeyArray
+
+View: TypeAlias = Literal["first", "mean", "random"]
+"""Which view of an image: the plain centre crop, the mean of all views, or a random one."""
+
+
+def mean_view(bank: Bank) -> Float[Array, "n dim"]:
+    """Mean of all views of each image, scaled to unit length.
+
+    Computed once outside a training step, it saves reading every view in each step.
+
+    Args:
+        bank: a bank with one view or more.
+
+    Returns:
+        One unit vector an image.
+    """
+    return bank.features[0] if len(bank.features) == 1 else l2_normalize(bank.features.mean(0))
+
+
+def gather(
+    bank: Bank,
+    episode: Episode,
+    *,
+    support_view: View = "mean",
+    query_view: View = "first",
+    key: PRNGKeyArray | None = None,
+    mean: Float[Array, "n dim"] | None = None,
+) -> tuple[Task, Query]:
+    """Read the features of one episode; use ``jax.vmap`` for a batch.
+
+    The defaults are those of evaluation. A training step may take ``"random"`` views.
+
+    Args:
+        bank: the bank the episode was drawn from.
+        episode: one episode, without batch axis.
+        support_view: view of the support images.
+        query_view: view of the query images.
+        key: randomness of the views; needed for ``"random"`` where there are several views.
+        mean: `mean_view` of the bank; computed from the rows that are read where not given.
+
+    Returns:
+        The task, and the queries in the order of the classes.
+
+    Example:
+        >>> from fsclip_jax.episodes.sampler import EpisodeSpec, sample_episode
+        >>> bank = Bank(jnp.ones((1, 6, 1)), jnp.repeat(jnp.arange(2), 3), jnp.array([0, 3]),
+        ...             jnp.array([3, 3]), -jnp.ones(6, int), jnp.ones((2, 1)), jnp.float32(100))
+        >>> episode = sample_episode(jax.random.key(0), bank, EpisodeSpec(2, 1, 2), 3)
+        >>> task, query = gather(bank, episode)
+        >>> query.labels.tolist()
+        [0, 0, 1, 1]
+    """
+    support_key, query_key = (None, None) if key is None else jax.random.split(key)
+    task = gather_support(
+        bank,
+        episode.classes,
+        episode.support,
+        episode.support_mask,
+        view=support_view,
+        key=support_key,
+        mean=mean,
+    )
+    query = gather_query(
+        bank, episode.query, episode.query_mask, view=query_view, key=query_key, mean=mean
+    )
+    return task, query
+
+
+def gather_support(
+    bank: Bank,
+    classes: Int[Array, " way"],
+    index: Int[Array, "way shot"],
+    mask: Bool[Array, "way shot"],
+    *,
+    view: View = "mean",
+    key: PRNGKeyArray | None = None,
+    mean: Float[Array, "n dim"] | None = None,
+) -> Task:
+    """Read the support images and the texts of some classes.
+
+    Args:
+        bank: the bank the support was drawn from.
+        classes: labels in the bank.
+        index: rows of the bank.
+        mask: true where a slot holds an image.
+        view: view of the images.
+        key: randomness of the views; needed for ``"random"`` where there are several views.
+        mean: `mean_view` of the bank, if it is there.
+
+    Returns:
+        The task; masked rows of the support are zero.
+    """
+    support = _read(bank, index, mask, view, key, mean)
+    return Task(support, mask, bank.text[classes], bank.logit_scale)
+
+
+def gather_query(
+    bank: Bank,
+    index: Int[Array, "way query"],
+    mask: Bool[Array, "way query"],
+    *,
+    view: View = "first",
+    key: PRNGKeyArray | None = None,
+    mean: Float[Array, "n dim"] | None = None,
+) -> Query:
+    """Read the query images, class after class.
+
+    Args:
+        bank: the bank the queries were drawn from.
+        index: rows of the bank, those of class ``i`` of the task in row ``i``.
+        mask: true where a slot holds an image.
+        view: view of the images.
+        key: randomness of the views; needed for ``"random"`` where there are several views.
+        mean: `mean_view` of the bank, if it is there.
+
+    Returns:
+        ``way * query`` images; masked rows are zero.
+    """
+    way, query = index.shape
+    features = _read(bank, index, mask, view, key, mean)
+    labels = jnp.repeat(jnp.arange(way, dtype=jnp.int32), query)
+    return Query(features.reshape(way * query, -1), labels, mask.reshape(-1))
+
+
+def _read(
+    bank: Bank, index: Array, mask: Array, view: View, key: PRNGKeyArray | None, mean: Array | None
+) -> Float[Array, "way slot dim"]:
+    views, images, dim = bank.features.shape
+    if views == 1 or view == "first":
+        rows = bank.features[0][index]
+    elif view == "mean":
+        rows = l2_normalize(bank.features[:, index].mean(0)) if mean is None else mean[index]
+    elif key is None:
+        raise ValueError("random views need a key")
+    else:
+        chosen = jax.random.randint(key, index.shape, 0, views, jnp.int32)
+        rows = bank.features.reshape(views * images, dim)[chosen * images + index]
+    return jnp.where(mask[..., None], rows.astype(jnp.float32), 0)
