@@ -3,11 +3,17 @@
 import errno
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from fsclip_jax.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two extractions into one folder are not kept apart there
+    fcntl = None  # type: ignore[assignment]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -85,6 +91,27 @@ def publish_folder(partial: Path, final: Path) -> None:
             final.rmdir()  # refuses a folder that holds anything
         partial.rename(final)
         sync_folder(final.parent)
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; another one that wants it waits, and says so.
+
+    The operating system lets go when the process ends, however it ends.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that writes {folder}", file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def sha256_file(path: Path) -> str:

@@ -49,6 +49,12 @@ def write_shard(folder: Path, index: int, rows: Rows, dtype: str, skipped: Seque
     write_file(folder / shard_name(index), save(tensors, {"skipped": json.dumps(list(skipped))}))
 
 
+def shard_contents(path: Path) -> tuple[np.ndarray, list[str]]:
+    """Return the labels of a finished shard, and the keys of the images it had to skip."""
+    with safe_open(path, "np") as tensors:
+        return tensors.get_tensor("labels"), json.loads(tensors.metadata()["skipped"])
+
+
 def finish_bank(
     partial: Path,
     final: Path,

@@ -1,0 +1,84 @@
+"""``fsclip extract``: images to a feature bank."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fsclip_jax.cli.parsing import parse
+from fsclip_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """What ``fsclip extract`` takes."""
+
+    data: str
+    """The images: emoji, or folder:DIR with one folder per class."""
+    out: Path
+    """Folder to make. An extraction that was interrupted is continued."""
+    backbone: str = "mini"
+    """The CLIP: mini, a Hugging Face id, or a local folder."""
+    views: int = 1
+    """Views of each image: the centre crop, and the rest augmented (random crop, flip)."""
+    batch: int = 256
+    """Views that go through the image tower together."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Type in which the features are stored."""
+    shard: int = 1024
+    """Images a file: what is lost at most when the program is killed."""
+    seed: int = 0
+    """Seed of the augmented views."""
+    prompts: bool = False
+    """Store the vector of every prompt too, not only the class means."""
+    workers: int = 0
+    """Threads that decode images; 0 takes one a core."""
+
+
+def run(config: ExtractConfig) -> int:
+    """Extract a bank and say what it holds.
+
+    Args:
+        config: the flags.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: the input is wrong.
+    """
+    if config.data.partition(":")[0] == "bank":
+        raise UserError(f"{config.data} is a bank already; --data takes emoji or folder:DIR")
+    from fsclip_jax.clip.load import load_clip
+    from fsclip_jax.data.registry import open_source
+    from fsclip_jax.features.extract import ExtractSettings, extract
+    from fsclip_jax.features.images import data_mesh
+
+    settings = ExtractSettings(
+        views=config.views,
+        dtype=config.dtype,
+        seed=config.seed,
+        shard=config.shard,
+        prompts=config.prompts,
+        batch=config.batch,
+        workers=config.workers,
+    )
+    source = open_source(config.data)
+    bank = extract(source, load_clip(config.backbone), config.out, settings, data_mesh())
+    manifest = bank.manifest
+    skipped = f", {len(manifest['skipped'])} unreadable" if manifest["skipped"] else ""
+    print(
+        f"{config.out}: {manifest['n']} images{skipped}, {manifest['views']} view(s), "
+        f"{manifest['classes']} classes, dim {manifest['dim']}; use it as --data bank:{config.out}"
+    )
+    return 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``fsclip extract`` and return its exit code.
+
+    Args:
+        argv: the words after ``fsclip extract``.
+    """
+    text = "Encode images once, into a feature bank."
+    return run(parse(ExtractConfig, argv, prog="fsclip extract", description=text))

@@ -1,0 +1,200 @@
+"""Encode the images of a data set once, into a feature bank on disk."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from fsclip_jax.clip.load import Backbone, load_clip
+from fsclip_jax.data.registry import open_source
+from fsclip_jax.data.source import ImageSource
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.augment import describe_views
+from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.features.durable import exclusive, storage_errors, write_file
+from fsclip_jax.features.images import data_mesh
+from fsclip_jax.features.layout import partial_name
+from fsclip_jax.features.shards import ExtractSettings, encode_missing, refuse_lost_classes
+from fsclip_jax.features.store import open_bank
+from fsclip_jax.features.text import class_text_features
+from fsclip_jax.features.writing import finish_bank, refuse_existing
+
+_SETTINGS = "settings.json"
+
+
+def identity(source: ImageSource, backbone: Backbone, settings: ExtractSettings) -> dict[str, Any]:
+    """Return all that the content of a bank depends on, as JSON.
+
+    Two extractions with equal identity give the same bank, so one may continue the other.
+    """
+    listing = hashlib.sha256()
+    for values in (source.class_names, source.keys, source.domain_names):
+        listing.update("\0".join(values).encode("utf-8", "surrogateescape") + b"\1")
+    for array in (source.labels, source.splits, source.domains):
+        listing.update(b"" if array is None else np.ascontiguousarray(array, np.int32).tobytes())
+    return {
+        "data": {"spec": source.spec, "version": source.version, "listing": listing.hexdigest()},
+        "backbone": {"id": backbone.id, "sha256": backbone.sha256},
+        "preprocessing": _preprocessing(backbone),
+        "templates": list(source.templates),
+        "views": settings.views,
+        "dtype": settings.dtype,
+        "seed": settings.seed if settings.views > 1 else None,
+        "shard": settings.shard,
+        "prompts": settings.prompts,
+    }
+
+
+def _preprocessing(backbone: Backbone) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(backbone.preprocess), default=str))
+
+
+def extract(
+    source: ImageSource,
+    backbone: Backbone,
+    out: Path,
+    settings: ExtractSettings,
+    mesh: Mesh | None = None,
+) -> StoredBank:
+    """Encode every image of a data set into a bank, continuing where an earlier run stopped.
+
+    An unreadable image is skipped, named on the error stream and listed in the manifest.
+
+    Args:
+        source: the images.
+        backbone: the CLIP that encodes them.
+        out: the folder to make. Until it is whole it is called ``out.partial``.
+        settings: views, type and so on.
+        mesh: spread batches over the devices of its axis ``data``.
+
+    Returns:
+        The bank, opened. If a whole bank of the same identity is there, that one.
+
+    Raises:
+        UserError: something else is there, no image of a class can be read, or the disk is full.
+    """
+    wanted = identity(source, backbone, settings)
+    if _is_same_bank(out, wanted):
+        return open_bank(out)
+    refuse_existing(out)
+    partial = partial_name(out)
+    with storage_errors(partial):
+        partial.mkdir(parents=True, exist_ok=True)
+    with exclusive(partial):
+        if _is_same_bank(out, wanted):  # another process made it while this one waited
+            return open_bank(out)
+        _prepare(partial, wanted)
+        encode_missing(source, backbone, partial, settings, mesh)
+        refuse_lost_classes(source, partial, settings.shard)
+        text, prompts = class_text_features(backbone, source.class_names, source.templates)
+        bank = finish_bank(
+            partial,
+            out,
+            text_features=text,
+            prompt_features=prompts if settings.prompts else None,
+            class_names=source.class_names,
+            domain_names=source.domain_names,
+            logit_scale=backbone.logit_scale,
+            dtype=settings.dtype,
+            data={"spec": source.spec, "version": source.version},
+            backbone={"id": backbone.id, "sha256": backbone.sha256},
+            preprocessing=_preprocessing(backbone),
+            templates=source.templates,
+            extra={
+                "augmentation": describe_views(settings.views, settings.seed),
+                "settings": wanted,
+            },
+        )
+        (out / _SETTINGS).unlink(missing_ok=True)
+    return bank
+
+
+def _is_same_bank(out: Path, wanted: dict[str, Any]) -> bool:
+    return (out / "manifest.json").is_file() and open_bank(out).manifest.get("settings") == wanted
+
+
+def _prepare(partial: Path, wanted: dict[str, Any]) -> None:
+    """Make sure that what an earlier run left belongs to this bank."""
+    file = partial / _SETTINGS
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        found = None
+    if found is None and not any(partial.glob("shard-*")):
+        write_file(file, json.dumps(wanted, indent=1).encode())
+    elif found != wanted:
+        differs = sorted(
+            k for k in wanted if not isinstance(found, dict) or found.get(k) != wanted[k]
+        )
+        raise UserError(
+            f"{partial} is an unfinished bank made otherwise ({', '.join(differs)} differ): "
+            "remove it, or choose another --out"
+        )
+
+
+def bank_for(
+    data: str,
+    backbone: str | None = None,
+    *,
+    views: int = 1,
+    cache: Path | None = None,
+    seed: int = 0,
+) -> StoredBank:
+    """Open the bank of a data set, extracting it once if need be.
+
+    ``bank:DIR`` is opened as it is, with the views it holds. Of anything else the bank is kept
+    in ``cache`` under a name made of data, backbone and a hash of all that its content depends
+    on: changed images, weights, views or templates give another bank.
+
+    Args:
+        data: ``bank:DIR``, or a data set of images.
+        backbone: the CLIP. None means ``mini`` for images, and whatever a ``bank:DIR`` holds.
+        views: of each image.
+        cache: folder of extracted banks; ``default_cache()`` if None.
+        seed: of the augmented views.
+
+    Returns:
+        The opened bank.
+
+    Raises:
+        UserError: a data set or backbone that is unknown, or a bank of another backbone.
+    """
+    kind, _, place = data.partition(":")
+    if kind == "bank":
+        return _open_given(Path(place), backbone)
+    source = open_source(data)
+    clip = load_clip(backbone or "mini")
+    settings = ExtractSettings(views=views, seed=seed)
+    digest = hashlib.sha256(json.dumps(identity(source, clip, settings)).encode()).hexdigest()
+    name = f"{_slug(kind)}-{_slug(clip.id)}-{digest[:16]}"
+    return extract(source, clip, (cache or default_cache()) / name, settings, data_mesh())
+
+
+def default_cache() -> Path:
+    """Return the folder of extracted banks: ``$FSCLIP_CACHE``, else in the user's cache."""
+    given = os.environ.get("FSCLIP_CACHE")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "fsclip_jax" / "banks"
+
+
+def _open_given(path: Path, backbone: str | None) -> StoredBank:
+    bank = open_bank(path)
+    stored = bank.manifest["backbone"].get("id")
+    if backbone not in (None, stored):
+        raise UserError(
+            f"the bank {path} was made with the backbone {stored}, not {backbone}: "
+            "leave --backbone out, or extract a bank with that backbone"
+        )
+    return bank
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", Path(name).name).strip("-.") or "x"
