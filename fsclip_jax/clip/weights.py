@@ -1,0 +1,219 @@
+"""Move weights between files and a state by a declarative map, naming every error at once.
+
+A map is a tuple of ``Entry``: where a leaf lives in the state, under which key the file has
+it, and how the file lays it out. Loading and saving read the same map, so they cannot drift
+apart.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from fsclip_jax.errors import UserError
+
+Layout: TypeAlias = Literal["same", "transposed", "conv", "patch", "patch_hwio"]
+"""How a file stores an array.
+
+``transposed``: PyTorch's linear weight, [out in]. ``conv``: PyTorch's kernel, [out in h w],
+ours being [h w in out]. ``patch``: such a kernel that we keep as a matrix [h*w*in out].
+``patch_hwio``: the same matrix as Flax's kernel, [h w in out].
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One leaf of the state and its place in a file."""
+
+    path: str
+    """Dotted path in the state, such as ``text.blocks.0.fc1.kernel``."""
+    key: str
+    """Key in the file."""
+    layout: Layout = "same"
+    """How the file lays the array out."""
+    part: tuple[int, int] = (0, 1)
+    """Which part of how many equal ones that the file stacks along its first axis."""
+
+
+def from_file(array: np.ndarray, entry: Entry) -> np.ndarray:
+    """Turn an array of a file into the leaf that the entry describes.
+
+    Args:
+        array: as the file has it.
+        entry: its place and layout.
+
+    Returns:
+        The leaf, float32.
+
+    Example:
+        >>> from_file(np.ones((6, 2)), Entry("a", "b", "transposed", part=(1, 3))).shape
+        (2, 2)
+    """
+    index, parts = entry.part
+    rows = len(array) // parts if parts > 1 else 0
+    x = array[index * rows : (index + 1) * rows] if parts > 1 else array
+    match entry.layout:
+        case "transposed":
+            x = x.T
+        case "conv":
+            x = x.transpose(2, 3, 1, 0)
+        case "patch":
+            x = x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0])
+        case "patch_hwio":
+            x = x.reshape(-1, x.shape[-1])
+    return np.ascontiguousarray(x, np.float32)
+
+
+def to_file(leaf: np.ndarray, entry: Entry) -> np.ndarray:
+    """Undo ``from_file`` for one part.
+
+    Args:
+        leaf: as the state has it.
+        entry: its place and layout.
+
+    Returns:
+        The array as the file wants it, still to be stacked where the file stacks parts.
+
+    Example:
+        >>> to_file(np.ones((4 * 4 * 3, 8)), Entry("a", "b", "patch")).shape
+        (8, 3, 4, 4)
+    """
+    match entry.layout:
+        case "transposed":
+            return leaf.T
+        case "conv":
+            return leaf.transpose(3, 2, 0, 1)
+        case "patch" | "patch_hwio":
+            side = math.isqrt(leaf.shape[0] // 3)
+            kernel = leaf.reshape(side, side, 3, -1)
+            return kernel if entry.layout == "patch_hwio" else kernel.transpose(3, 2, 0, 1)
+    return leaf
+
+
+def leaf_paths(state: nnx.State) -> dict[str, Any]:
+    """List the leaves of a state under dotted paths.
+
+    Args:
+        state: weights, or their shapes.
+
+    Returns:
+        Leaves in the order in which ``jax.tree`` flattens the state.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+    return {
+        ".".join(str(k.key) for k in path if not isinstance(k, jax.tree_util.GetAttrKey)): leaf
+        for path, leaf in leaves
+    }
+
+
+def fill_state(
+    abstract: nnx.State,
+    tensors: Mapping[str, np.ndarray],
+    entries: Sequence[Entry],
+    *,
+    ignorable: Sequence[str] = (),
+    source: str = "the file",
+) -> nnx.State:
+    """Build a state out of a file's arrays.
+
+    Args:
+        abstract: shapes of the state's leaves.
+        tensors: arrays of the file by key.
+        entries: the map; it must cover every leaf of the state.
+        ignorable: endings of keys that hold no weights, such as ``position_ids``.
+        source: what to call the file in an error.
+
+    Returns:
+        The state with float32 leaves.
+
+    Raises:
+        UserError: naming every key that is missing, unused, misshapen or not of a floating
+            point type.
+    """
+    leaves = leaf_paths(abstract)
+    if set(leaves) != {entry.path for entry in entries}:
+        odd = sorted(set(leaves) ^ {entry.path for entry in entries})
+        raise AssertionError(f"the key map and the model disagree about {', '.join(odd)}")
+    _raise_bad_keys(tensors, _expected_shapes(leaves, entries), tuple(ignorable), Path(source).name)
+    by_path = {entry.path: entry for entry in entries}
+    filled = [jnp.asarray(from_file(tensors[by_path[path].key], by_path[path])) for path in leaves]
+    return jax.tree.unflatten(jax.tree.structure(abstract), filled)
+
+
+def read_state(state: nnx.State, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
+    """Lay a state out as a file wants it: the inverse of ``fill_state``.
+
+    Args:
+        state: weights.
+        entries: the map.
+
+    Returns:
+        Arrays by the file's keys, float32, contiguous.
+    """
+    leaves = leaf_paths(state)
+    parts: dict[str, list[tuple[int, np.ndarray]]] = {}
+    for entry in entries:
+        array = to_file(np.asarray(leaves[entry.path], np.float32), entry)
+        parts.setdefault(entry.key, []).append((entry.part[0], array))
+    return {
+        key: np.ascontiguousarray(
+            pieces[0][1]
+            if len(pieces) == 1
+            else np.concatenate([array for _, array in sorted(pieces, key=lambda p: p[0])])
+        )
+        for key, pieces in parts.items()
+    }
+
+
+def _expected_shapes(
+    leaves: Mapping[str, Any], entries: Sequence[Entry]
+) -> dict[str, tuple[int, ...]]:
+    shapes = {}
+    for entry in entries:
+        # A broadcast scalar has the shape and the strides but no memory.
+        dummy = np.broadcast_to(np.float32(0), leaves[entry.path].shape)
+        shape = to_file(dummy, entry).shape
+        parts = entry.part[1]
+        shapes[entry.key] = (shape[0] * parts, *shape[1:]) if parts > 1 else shape
+    return shapes
+
+
+def _raise_bad_keys(
+    tensors: Mapping[str, np.ndarray],
+    expected: Mapping[str, tuple[int, ...]],
+    ignorable: tuple[str, ...],
+    source: str,
+) -> None:
+    missing = [key for key in expected if key not in tensors]
+    unused = [
+        key for key in tensors if key not in expected and not key.endswith(ignorable or ("\0",))
+    ]
+    misshapen = [
+        f"{key} is {list(tensors[key].shape)}, wanted {list(shape)}"
+        for key, shape in expected.items()
+        if key in tensors and tuple(tensors[key].shape) != shape
+    ]
+    inexact = [
+        f"{key} is {tensors[key].dtype}"
+        for key in expected
+        if key in tensors and not jnp.issubdtype(tensors[key].dtype, jnp.floating)
+    ]
+    kinds = {
+        "missing": missing,
+        "unused": unused,
+        "misshapen": misshapen,
+        "not floating point": inexact,
+    }
+    problems = [f"{kind}: {', '.join(keys)}" for kind, keys in kinds.items() if keys]
+    if problems:
+        raise UserError(
+            f"{source} does not hold the weights that its config describes; "
+            + "; ".join(problems)
+            + "; use the config that belongs to the file"
+        )
