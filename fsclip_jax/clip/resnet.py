@@ -1,0 +1,262 @@
+"""CLIP's modified ResNet."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+
+from fsclip_jax.clip.config import ResNetConfig
+from fsclip_jax.typing import Array, Float
+
+EXPANSION = 4
+"""Channels that a bottleneck block gives out, as a multiple of those it works in."""
+
+
+def convolve(
+    x: Float[Array, "batch height width in"],
+    kernel: Float[Array, "rows columns in out"],
+    stride: int = 1,
+) -> Float[Array, "batch new_height new_width out"]:
+    """Convolve with a kernel of side 1, or with one of side 3 and a margin of zeros of 1.
+
+    On the CPU, XLA's convolution is slow for few channels and pathologically slow on maps of
+    two pixels (20 times slower than the same sums as one matrix product, forward and backward
+    together), so those shapes are laid out as matrix products. Other devices always get
+    XLA's convolution.
+
+    Args:
+        x: feature maps.
+        kernel: weights; rows and columns are both 1 or both 3.
+        stride: step of the kernel along both sides.
+
+    Returns:
+        Feature maps of the sides ``ceil(height / stride)``, ``ceil(width / stride)``.
+
+    Example:
+        >>> convolve(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), stride=2).shape
+        (1, 2, 2, 5)
+    """
+    side = kernel.shape[0]
+    largest, channels = max(x.shape[1:3]), x.shape[3]
+    if side == 1 and stride == 1:
+        return x @ kernel[0, 0]
+    if side == 3 and jax.default_backend() == "cpu":
+        if largest == 1:  # every other tap meets the margin
+            return x @ kernel[1, 1]
+        if largest == 2 or channels <= 3:
+            return _convolve_by_product(x, kernel, stride)
+    margin = side // 2
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(margin, margin), (margin, margin)],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _convolve_by_product(
+    x: Float[Array, "batch height width in"], kernel: Float[Array, "3 3 in out"], stride: int
+) -> Float[Array, "batch new_height new_width out"]:
+    _, height, width, _ = x.shape
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [
+        padded[:, row : row + height : stride, column : column + width : stride]
+        for row in range(3)
+        for column in range(3)
+    ]
+    return jnp.concatenate(taps, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def average_pool(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch half_height half_width channels"]:
+    """Average squares of two by two pixels; an odd last row or column is left out."""
+    batch, height, width, channels = x.shape
+    x = x[:, : height // 2 * 2, : width // 2 * 2]
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+class Convolution(nnx.Module):
+    """A convolution without bias.
+
+    Args:
+        channels: of the input.
+        features: of the output.
+        side: of the kernel, 1 or 3.
+        stride: step of the kernel.
+        rngs: random streams of the initial weights.
+    """
+
+    def __init__(self, channels: int, features: int, side: int, *, stride: int = 1, rngs: nnx.Rngs):
+        self.stride = stride
+        initial = nnx.initializers.he_normal()
+        self.kernel = nnx.Param(initial(rngs.params(), (side, side, channels, features)))
+
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch new_height new_width out"]:
+        """Convolve feature maps."""
+        return convolve(x, self.kernel[...], self.stride)
+
+
+class Bottleneck(nnx.Module):
+    """Convolutions of side 1, 3 and 1 beside a shortcut; strides are average pooling.
+
+    Args:
+        channels: of the input.
+        width: channels inside; the output has ``EXPANSION`` times as many.
+        stride: 1, or 2 to halve the sides.
+        rngs: random streams of the initial weights.
+    """
+
+    def __init__(self, channels: int, width: int, stride: int, *, rngs: nnx.Rngs):
+        out = width * EXPANSION
+        self.stride = stride
+        self.conv1 = Convolution(channels, width, 1, rngs=rngs)
+        self.bn1 = _batch_norm(width, rngs)
+        self.conv2 = Convolution(width, width, 3, rngs=rngs)
+        self.bn2 = _batch_norm(width, rngs)
+        self.conv3 = Convolution(width, out, 1, rngs=rngs)
+        # The block starts as its shortcut: training is steadier so (OpenAI's initial values).
+        self.bn3 = _batch_norm(out, rngs, scale=0.0)
+        self.has_downsample = stride > 1 or channels != out
+        if self.has_downsample:
+            self.downsample_conv = Convolution(channels, out, 1, rngs=rngs)
+            self.downsample_bn = _batch_norm(out, rngs)
+
+    def __call__(
+        self, x: Float[Array, "batch height width in"], *, train: bool = False
+    ) -> Float[Array, "batch new_height new_width out"]:
+        """Run the block."""
+        y = nnx.relu(_normalise(self.bn1, self.conv1(x), train))
+        y = nnx.relu(_normalise(self.bn2, self.conv2(y), train))
+        y = average_pool(y) if self.stride > 1 else y
+        y = _normalise(self.bn3, self.conv3(y), train)
+        if self.has_downsample:
+            x = average_pool(x) if self.stride > 1 else x
+            x = _normalise(self.downsample_bn, self.downsample_conv(x), train)
+        return nnx.relu(x + y)
+
+
+class AttentionPool(nnx.Module):
+    """Attention in which the mean of a map asks the map and itself.
+
+    Args:
+        grid: positions along one side of the map.
+        width: channels of the map.
+        heads: attention heads; they divide the width.
+        out: width of the result.
+        rngs: random streams of the initial weights.
+    """
+
+    def __init__(self, grid: int, width: int, heads: int, out: int, *, rngs: nnx.Rngs):
+        self.heads = heads
+        normal = nnx.initializers.normal(width**-0.5)
+        self.position_embedding = nnx.Param(normal(rngs.params(), (grid**2 + 1, width)))
+        self.q_proj = nnx.Linear(width, width, kernel_init=normal, rngs=rngs)
+        self.k_proj = nnx.Linear(width, width, kernel_init=normal, rngs=rngs)
+        self.v_proj = nnx.Linear(width, width, kernel_init=normal, rngs=rngs)
+        self.out_proj = nnx.Linear(width, out, kernel_init=normal, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch dim"]:
+        """Pool each map to one vector."""
+        batch, _, _, channels = x.shape
+        x = x.reshape(batch, -1, channels)
+        x = jnp.concatenate([x.mean(1, keepdims=True), x], axis=1)
+        x = x + self.position_embedding[...][None].astype(x.dtype)
+        q = self.q_proj(x[:, 0]).reshape(batch, self.heads, -1)
+        k = self.k_proj(x).reshape(batch, x.shape[1], self.heads, -1)
+        v = self.v_proj(x).reshape(batch, x.shape[1], self.heads, -1)
+        scores = jnp.einsum(
+            "bhd,bkhd->bhk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
+        )
+        weights = nnx.softmax(scores, axis=-1).astype(v.dtype)
+        return self.out_proj(jnp.einsum("bhk,bkhd->bhd", weights, v).reshape(batch, channels))
+
+
+class ModifiedResNet(nnx.Module):
+    """Three convolutions, four stages of bottleneck blocks, and attention pooling.
+
+    It differs from a ResNet-50 in its three-layer stem, in strides that are average pooling
+    after a convolution of stride 1, and in the attention pooling.
+
+    Source: Radford et al., Learning Transferable Visual Models From Natural Language
+    Supervision, ICML 2021, section 2.4.
+
+    Args:
+        config: shapes of the tower.
+        rngs: random streams of the initial weights.
+
+    Example:
+        >>> config = ResNetConfig((1, 1, 1, 1), 4, 32, embed_dim=8, heads=2)
+        >>> ModifiedResNet(config, rngs=nnx.Rngs(0))(jnp.zeros((5, 32, 32, 3))).shape
+        (5, 8)
+    """
+
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
+        self.config = config
+        width = config.width
+        self.conv1 = Convolution(3, width // 2, 3, stride=2, rngs=rngs)
+        self.bn1 = _batch_norm(width // 2, rngs)
+        self.conv2 = Convolution(width // 2, width // 2, 3, rngs=rngs)
+        self.bn2 = _batch_norm(width // 2, rngs)
+        self.conv3 = Convolution(width // 2, width, 3, rngs=rngs)
+        self.bn3 = _batch_norm(width, rngs)
+        stages, channels = [], width
+        for stage, depth in enumerate(config.layers):
+            inside = width * 2**stage
+            blocks = []
+            for block in range(depth):
+                stride = 2 if stage and not block else 1
+                blocks.append(Bottleneck(channels, inside, stride, rngs=rngs))
+                channels = inside * EXPANSION
+            stages.append(nnx.List(blocks))
+        self.stages = nnx.List(stages)
+        self.attnpool = AttentionPool(
+            config.grid, config.feature_width, config.heads, config.embed_dim, rngs=rngs
+        )
+
+    def __call__(
+        self, pixels: Float[Array, "batch size size 3"], *, train: bool = False
+    ) -> Float[Array, "batch dim"]:
+        """Encode normalised images of side ``image_size``; features are not normalised.
+
+        Args:
+            pixels: images after ``Preprocess.normalize``.
+            train: normalise by the batch and update the running statistics in place.
+
+        Returns:
+            Image features.
+
+        Raises:
+            ValueError: the images have another size.
+        """
+        size = self.config.image_size
+        if pixels.shape[1:3] != (size, size):
+            raise ValueError(f"images are {pixels.shape[1:3]}, the tower takes {(size, size)}")
+        x = nnx.relu(_normalise(self.bn1, self.conv1(pixels), train))
+        x = nnx.relu(_normalise(self.bn2, self.conv2(x), train))
+        x = nnx.relu(_normalise(self.bn3, self.conv3(x), train))
+        x = average_pool(x)
+        for stage in self.stages:
+            for block in stage:
+                x = block(x, train=train)
+        return self.attnpool(x)
+
+
+def _batch_norm(width: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.BatchNorm:
+    return nnx.BatchNorm(
+        width,
+        use_running_average=True,
+        momentum=0.9,
+        epsilon=1e-5,
+        scale_init=nnx.initializers.constant(scale),
+        rngs=rngs,
+    )
+
+
+def _normalise(
+    norm: nnx.BatchNorm, x: Float[Array, "batch height width channels"], train: bool
+) -> Float[Array, "batch height width channels"]:
+    return norm(x, use_running_average=not train)
