@@ -1,5 +1,7 @@
 """Accuracies in percent, from predictions on the host."""
 
+import math
+
 import numpy as np
 
 from fsclip_jax.typing import Bool, Float, Int
@@ -55,11 +57,19 @@ def class_mean_accuracy(
         >>> float(class_mean_accuracy(np.array([0, 0, 0, 0]), np.array([0, 0, 0, 1]), ones, 2))
         50.0
     """
-    member = (labels[..., None] == np.arange(way)) & mask[..., None]
-    right = np.sum(member & (predictions == labels)[..., None], axis=-2, dtype=np.float64)
-    total = member.sum(axis=-2)
-    share = np.where(total > 0, right / np.maximum(total, 1), 0.0)
-    return np.asarray(100.0 * share.sum(axis=-1) / np.maximum((total > 0).sum(axis=-1), 1))
+    shape = labels.shape[:-1]
+    rows = (array.reshape(-1, labels.shape[-1]) for array in (predictions, labels, mask))
+    means = [_class_mean(*row, way=way) for row in zip(*rows, strict=True)]
+    return np.asarray(means, np.float64).reshape(shape)
+
+
+def _class_mean(
+    predictions: np.ndarray, labels: np.ndarray, mask: np.ndarray, *, way: int
+) -> float:
+    total = np.bincount(labels[mask], minlength=way)
+    right = np.bincount(labels[mask & (predictions == labels)], minlength=way)
+    there = total > 0
+    return float(100.0 * np.mean(right[there] / total[there])) if there.any() else math.nan
 
 
 def harmonic_mean(

@@ -149,10 +149,12 @@ def describe(selection: Any) -> str:
     """Write a selection as text.
 
     Example:
-        >>> describe({"on": "val", "alpha": [1.0, 1.5], "candidates": 4000})
-        'on val; alpha 1, 1.5; candidates 4000'
+        >>> describe({"split": "val", "alpha": [1.0, 1.5], "settings_tried": 4000})
+        'split val; alpha 1, 1.5; settings tried 4000'
     """
-    return "; ".join(f"{name} {_short(value)}" for name, value in selection.items())
+    return "; ".join(
+        f"{name.replace('_', ' ')} {_short(value)}" for name, value in selection.items()
+    )
 
 
 def _short(value: Any) -> str:

@@ -56,7 +56,7 @@ def _row(method, shot, split, values) -> Row:
     if method != "zero_shot":
         versus["zero_shot"] = Difference(*paired_difference(mine, values["zero_shot", shot, split]))
     derived = split == "harmonic"
-    tip = {"on": "val images of the same classes", "alpha": [1.0, 1.2, 1.0], "beta": [5.5] * 3}
+    tip = {"split": "val", "rule": "val images", "alpha": [1.0, 1.2, 1.0], "beta": [5.5] * 3}
     return Row(
         method=method,
         shots=shot,

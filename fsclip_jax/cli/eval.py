@@ -1,0 +1,41 @@
+"""``fsclip eval``: compare few-shot methods and write the report."""
+
+from pathlib import Path
+
+from fsclip_jax.evaluation.config import EvalConfig
+
+
+def run(config: EvalConfig, name: str) -> int:
+    """Evaluate, print the table, write the report.
+
+    Args:
+        config: what to evaluate.
+        name: of the configuration; the default workdir is ``runs/NAME``.
+
+    Returns:
+        0, the exit code.
+
+    Raises:
+        UserError: the input is wrong.
+    """
+    from rich.console import Console
+
+    from fsclip_jax.evaluation.evaluate import command_line, evaluate_bank
+    from fsclip_jax.evaluation.report import write_report
+    from fsclip_jax.evaluation.spaces import check_config
+    from fsclip_jax.evaluation.terminal import print_report
+    from fsclip_jax.features.extract import bank_for
+
+    check_config(config)
+    workdir = config.workdir or Path("runs") / name
+    out = config.out or workdir
+    console = Console()
+    stored = bank_for(config.data, config.backbone, views=config.views)
+    with console.status("evaluating") as status:
+        report = evaluate_bank(
+            config, stored, workdir, progress=status.update, command=command_line()
+        )
+    files = write_report(report, out)
+    print_report(report, console)
+    console.print(f"wrote {', '.join(file.name for file in files)} to {out}", highlight=False)
+    return 0

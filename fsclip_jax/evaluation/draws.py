@@ -1,0 +1,139 @@
+"""The draws of an evaluation: the support of each, and the images that are asked."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsclip_jax.episodes.gather import gather_query, gather_support, mean_view
+from fsclip_jax.episodes.sampler import EpisodeSpec, sample_across, sample_support
+from fsclip_jax.episodes.task import Query, Task
+from fsclip_jax.evaluation.spaces import Group, LabelSpace
+from fsclip_jax.features.bank import Bank, StoredBank, largest_class, select_bank
+from fsclip_jax.typing import Array, Float, Int, PRNGKeyArray
+
+
+class Draws(NamedTuple):
+    """Repeated draws of the support of one label space, at the largest number of shots.
+
+    Draws are nested: the first ``K`` shots of a class are its ``K``-shot support.
+
+    Attributes:
+        task: tasks with a leading axis of draws.
+        plain: the support images as they would be asked (view 0); for holding shots out.
+        domains: artist family of each support image, -1 where the data has none.
+    """
+
+    task: Task
+    plain: Float[Array, "draw way shot dim"]
+    domains: Int[Array, "draw way shot"]
+
+
+def truncate(draws: Draws, shots: int) -> Draws:
+    """Return the draws with the first ``shots`` of each class only.
+
+    Args:
+        draws: draws of at least that many shots.
+        shots: labelled images per class.
+
+    Returns:
+        The same draws, as if they had been made with this number of shots.
+    """
+    task = draws.task._replace(
+        support=draws.task.support[:, :, :shots], support_mask=draws.task.support_mask[:, :, :shots]
+    )
+    return Draws(task, draws.plain[:, :, :shots], draws.domains[:, :, :shots])
+
+
+def draw_supports(
+    key: PRNGKeyArray, bank: Bank, space: LabelSpace, shots: int, seeds: int
+) -> Draws:
+    """Draw the support of a label space once per seed.
+
+    The draw of a class depends on the seed and on the class alone: a class has the same shots in
+    every label space and protocol.
+
+    Args:
+        key: a key; seed ``i`` uses ``fold_in(key, i)``.
+        bank: the train images of all classes of the data.
+        space: whose shots to draw.
+        shots: the largest number of shots.
+        seeds: number of draws.
+
+    Returns:
+        The draws.
+    """
+    classes = jnp.asarray(space.classes, jnp.int32)
+    size = largest_class(bank)
+    mean = mean_view(bank)
+
+    # The bank is an argument: what a compiled function closes over is copied into it.
+    @jax.jit
+    def draw(bank: Bank, mean: Array, seed: Array) -> Draws:
+        index, mask = sample_support(jax.random.fold_in(key, seed), bank, classes, shots, size)
+        return _draws(bank, classes, index, mask, mean)
+
+    each = [draw(bank, mean, jnp.int32(seed)) for seed in range(seeds)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+
+
+def _draws(bank: Bank, classes: Array, index: Array, mask: Array, mean: Array) -> Draws:
+    return Draws(
+        task=gather_support(bank, classes, index, mask, mean=mean),
+        plain=gather_support(bank, classes, index, mask, view="first").support,
+        domains=jnp.where(mask, bank.domains[index], -1),
+    )
+
+
+def queries_of(stored: StoredBank, split: str, space: LabelSpace, group: Group) -> Query:
+    """Read all images of a group, labelled by the place of their class in the label space.
+
+    Args:
+        stored: the opened bank.
+        split: name of the split.
+        space: the label space.
+        group: whose images.
+
+    Returns:
+        View 0 of every image; the mask is all true.
+    """
+    bank = select_bank(stored, [split], group.classes)
+    place = jnp.asarray(np.searchsorted(space.classes, group.classes), jnp.int32)
+    return Query(bank.features[0], place[bank.labels], jnp.ones(bank.labels.shape, bool))
+
+
+def draw_episodes(
+    key: PRNGKeyArray, support_bank: Bank, query_bank: Bank, spec: EpisodeSpec, episodes: int
+) -> tuple[Draws, Query]:
+    """Draw episodes: shots from one bank, images to ask from another.
+
+    Args:
+        key: a key; episode ``i`` uses ``fold_in(key, i)``.
+        support_bank: train images.
+        query_bank: val or test images of the same classes.
+        spec: sizes of an episode.
+        episodes: how many.
+
+    Returns:
+        The draws, and the queries with a leading axis of draws.
+    """
+    size = max(largest_class(support_bank), largest_class(query_bank))
+    mean = mean_view(support_bank)
+
+    @jax.jit
+    def draw(
+        support_bank: Bank, query_bank: Bank, mean: Array, numbers: Array
+    ) -> tuple[Draws, Query]:
+        def one(number: Array) -> tuple[Draws, Query]:
+            episode = sample_across(
+                jax.random.fold_in(key, number), support_bank, query_bank, spec, size
+            )
+            draws = _draws(
+                support_bank, episode.classes, episode.support, episode.support_mask, mean
+            )
+            return draws, gather_query(query_bank, episode.query, episode.query_mask)
+
+        return jax.vmap(one)(numbers)
+
+    return draw(support_bank, query_bank, mean, jnp.arange(episodes))

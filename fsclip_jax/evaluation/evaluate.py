@@ -1,0 +1,140 @@
+"""From a configuration to a report."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from fsclip_jax import __version__
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.evaluation.methods import (
+    Checkpoint,
+    choose_methods,
+    find_checkpoint,
+    training_warnings,
+)
+from fsclip_jax.evaluation.protocols import run_protocol
+from fsclip_jax.evaluation.report import Report
+from fsclip_jax.evaluation.spaces import check_config, label_spaces
+from fsclip_jax.features.bank import StoredBank
+
+LIBRARIES = ("jax", "flax", "numpy")
+"""Libraries whose version the report states."""
+
+
+def evaluate_bank(
+    config: EvalConfig,
+    stored: StoredBank,
+    workdir: Path,
+    progress: Callable[[str], None] = lambda _: None,
+    command: str = "",
+) -> Report:
+    """Compare methods on an opened bank.
+
+    Args:
+        config: what to evaluate.
+        stored: the features.
+        workdir: where to look for a checkpoint if the configuration names none.
+        progress: told a line before every piece of work.
+        command: the command line, for the report.
+
+    Returns:
+        The report; nothing is written.
+
+    Raises:
+        UserError: the settings, the data and the checkpoint do not go together.
+    """
+    check_config(config)
+    checkpoint = find_checkpoint(config.checkpoint, workdir, stored)
+    methods = choose_methods(config.methods, checkpoint, stored.dim)
+    spaces = label_spaces(config, len(stored.class_names))
+    groups = [group.name for space in spaces for group in space.groups]
+    rows, facts = run_protocol(config, stored, methods, progress)
+    backbone, data = stored.manifest["backbone"], stored.manifest["data"]
+    return Report(
+        fsclip_version=__version__,
+        command=command,
+        device=device_name(),
+        protocol=config.protocol,
+        label_space=config.label_space,
+        backbone={"id": backbone.get("id"), "sha256": backbone.get("sha256")},
+        data={
+            "spec": config.data,
+            "source": data.get("spec"),
+            "version": data.get("version"),
+            "n_classes": len(stored.class_names),
+            **facts,
+        },
+        rows=rows,
+        settings=_settings(config, stored),
+        checkpoint=_described(checkpoint),
+        versions=_versions(),
+        warning=tuple(_warnings(config, checkpoint, stored, groups)),
+        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _settings(config: EvalConfig, stored: StoredBank) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "select": config.select,
+        "query_split": config.query_split,
+        "shots": sorted(set(config.shots)),
+        "views": stored.views,
+    }
+    if config.protocol == "episodic":
+        episode = {"way": config.way, "query": config.query, "episodes": config.episodes}
+        return settings | {"classes": config.classes} | episode
+    return settings | {"seeds": config.seeds}
+
+
+def _described(checkpoint: Checkpoint | None) -> dict[str, Any] | None:
+    if checkpoint is None:
+        return None
+    plain = {
+        name: value
+        for name, value in checkpoint.meta.items()
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    }
+    return {"path": str(checkpoint.path), **plain}
+
+
+def _warnings(
+    config: EvalConfig, checkpoint: Checkpoint | None, stored: StoredBank, groups: list[str]
+) -> list[str]:
+    lines = training_warnings(checkpoint, stored, groups, config.query_split)
+    if config.protocol != "episodic" and config.seeds < 3:
+        lines.append(f"{config.seeds} support draw(s): an interval wants 3 or more")
+    if stored.views < config.views and not config.data.startswith("bank:"):
+        held = stored.views
+        lines.append(f"the bank holds {held} views, fewer than the {config.views} asked for")
+            f"the bank holds {stored.views} views, fewer than the {config.views} asked for"
+        )
+    return lines
+
+
+def _versions() -> dict[str, str]:
+    found = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **found}
+
+
+def device_name() -> str:
+    """Say what the numbers are computed on."""
+    devices = jax.devices()
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        return f"{kind}, {os.cpu_count()} cores, {platform.machine()}"
+    return f"{len(devices)} x {kind}"
+
+
+def command_line() -> str:
+    """Return the command line of this process, as one would type it again."""
+    name = Path(sys.argv[0]).name
+    start = {"eval.py": "python eval.py", "fsclip": "fsclip"}.get(name, name)
+    return " ".join([start, *map(shlex.quote, sys.argv[1:])])

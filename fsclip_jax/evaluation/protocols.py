@@ -1,0 +1,292 @@
+"""The comparison itself: every method on the same draws and the same images."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsclip_jax.episodes.check import check_shots
+from fsclip_jax.episodes.sampler import EpisodeSpec
+from fsclip_jax.episodes.task import Query
+from fsclip_jax.errors import UserError
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.evaluation.draws import (
+    Draws,
+    draw_episodes,
+    draw_supports,
+    queries_of,
+    truncate,
+)
+from fsclip_jax.evaluation.engine import answer
+from fsclip_jax.evaluation.intervals import confidence_interval, paired_difference
+from fsclip_jax.evaluation.methods import UNTRAINED, Method
+from fsclip_jax.evaluation.metrics import accuracy, class_mean_accuracy, harmonic_mean
+from fsclip_jax.evaluation.report import Accuracy, Difference, Row
+from fsclip_jax.evaluation.selection import Choice, fixed, select_held_out, select_on
+from fsclip_jax.evaluation.spaces import LabelSpace, check_splits, label_spaces
+from fsclip_jax.features.bank import Bank, StoredBank, select_bank
+
+SUPPORT_SEED, EPISODE_SEED, VAL_EPISODE_SEED = 1, 2, 3
+"""Seeds of the draws: fixed, so that every evaluation of some data sees the same shots."""
+
+VAL_EPISODES = 200
+"""Episodes with queries from val that settings are chosen on, for the protocol ``episodic``."""
+
+
+class Setting(NamedTuple):
+    """One label space with its draws and images.
+
+    Attributes:
+        space: the label space.
+        draws: supports, at the largest number of shots.
+        queries: images to ask, by group.
+        val: val images to select on, if there are any: their draws (the same as ``draws`` but
+            for episodes) and their queries.
+    """
+
+    space: LabelSpace
+    draws: Draws
+    queries: Mapping[str, Query]
+    val: tuple[Draws, Query] | None
+
+
+class Result(NamedTuple):
+    """Numbers of one method, at one number of shots, on one group."""
+
+    per_draw: np.ndarray
+    class_mean: float | None
+    selection: Mapping[str, Any]
+    fit_seconds: float | None
+    predict_us_per_query: float | None
+
+
+def run_protocol(
+    config: EvalConfig,
+    stored: StoredBank,
+    methods: Sequence[Method],
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[tuple[Row, ...], dict[str, Any]]:
+    """Evaluate the methods.
+
+    Args:
+        config: what to evaluate.
+        stored: the opened bank.
+        methods: the methods.
+        progress: told a line before every piece of work.
+
+    Returns:
+        The rows of the report, and facts about the draws.
+
+    Raises:
+        UserError: the data does not have the images or shots that were asked for.
+    """
+    shots = tuple(sorted(set(config.shots)))
+    on_val = check_splits(config, stored) and config.select == "val"
+    results: dict[tuple[str, str, int], Result] = {}
+    facts: dict[str, Any] = {"n_query": 0, "groups": {}}
+    for space in label_spaces(config, len(stored.class_names)):
+        progress(f"drawing shots of {len(space.classes)} classes")
+        setting = prepare(config, stored, space, max(shots), on_val)
+        for name, query in setting.queries.items():
+            count = int(query.mask.sum())
+            ids = next(group.classes for group in space.groups if group.name == name)
+            facts["groups"][name] = {"n_classes": len(ids), "n_query": count}
+            facts["n_query"] += count
+        for method in methods:
+            for shot in shots:
+                progress(f"{method.name}, {shot}-shot, {' and '.join(setting.queries)}")
+                for group, result in evaluate(config, setting, method, shot).items():
+                    results[group, method.name, shot] = result
+    if config.protocol == "cross_category":
+        results |= _harmonic(results, [method.name for method in methods], shots)
+    return rows_of(results), facts
+
+
+def prepare(
+    config: EvalConfig, stored: StoredBank, space: LabelSpace, shots: int, on_val: bool
+) -> Setting:
+    """Draw the supports of a label space and read the images to ask.
+
+    Args:
+        config: what to evaluate.
+        stored: the opened bank.
+        space: the label space.
+        shots: the largest number of shots.
+        on_val: whether to read val images as well.
+
+    Returns:
+        All that the methods are evaluated on.
+    """
+    if config.protocol == "episodic":
+        return _prepare_episodes(config, stored, space, shots, on_val)
+    train = select_bank(stored, ["train"])
+    _check_shots(train, stored, space.classes, shots)
+    key = jax.random.key(SUPPORT_SEED)
+    draws = draw_supports(key, train, space, shots, config.seeds)
+    queries = {
+        group.name: queries_of(stored, config.query_split, space, group) for group in space.groups
+    }
+    val = None
+    if on_val:
+        parts = [queries_of(stored, "val", space, group) for group in space.groups]
+        val = draws, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+    return Setting(space, draws, queries, val)
+
+
+def _prepare_episodes(
+    config: EvalConfig, stored: StoredBank, space: LabelSpace, shots: int, on_val: bool
+) -> Setting:
+    train = select_bank(stored, ["train"], space.classes)
+    asked = select_bank(stored, [config.query_split], space.classes)
+    both = int(((train.sizes > 0) & (asked.sizes > 0)).sum())
+    if both < config.way:
+        raise UserError(
+            f"way is {config.way}; {both} classes have train and {config.query_split} images: "
+            f"give --way {both} or less"
+        )
+    _check_shots(train, stored, space.classes, shots)
+    spec = EpisodeSpec(config.way, shots, config.query)
+    key = jax.random.key(EPISODE_SEED)
+    draws, query = draw_episodes(key, train, asked, spec, config.episodes)
+    val = None
+    if on_val:
+        val_bank = select_bank(stored, ["val"], space.classes)
+        if int(((train.sizes > 0) & (val_bank.sizes > 0)).sum()) >= config.way:
+            val_key = jax.random.key(VAL_EPISODE_SEED)
+            val = draw_episodes(val_key, train, val_bank, spec, VAL_EPISODES)
+    return Setting(space, draws, {space.groups[0].name: query}, val)
+
+
+def _check_shots(train: Bank, stored: StoredBank, classes: np.ndarray, shots: int) -> None:
+    """Refuse shots that the data cannot give.
+
+    Where it has artist families, a class with fewer images gives what it has, and the mask says
+    so; then only the largest class must have enough.
+    """
+    sizes = np.asarray(train.sizes)
+    if len(sizes) == len(stored.class_names):
+        sizes = sizes[classes]
+    if stored.domains is None:
+        names = tuple(stored.class_names[int(label)] for label in classes)
+        check_shots(train._replace(sizes=jnp.asarray(sizes)), shots, names)
+    elif sizes.max() < shots:
+        raise UserError(
+            f"shots are up to {shots}; the largest class has {sizes.max()} train images: "
+            f"give --shots of {sizes.max()} or less"
+        )
+
+
+def evaluate(config: EvalConfig, setting: Setting, method: Method, shots: int) -> dict[str, Result]:
+    """Evaluate one method at one number of shots.
+
+    Args:
+        config: what to evaluate.
+        setting: the draws and the images.
+        method: the method.
+        shots: labelled images per class.
+
+    Returns:
+        The numbers, by group.
+    """
+    draws = truncate(setting.draws, shots)
+    choice = choose(config, setting, method, shots)
+    answers = answer(
+        method.adapter, choice.params, draws.task, setting.queries, params_per_draw=choice.per_draw
+    )
+    results = {}
+    for name, query in setting.queries.items():
+        predictions = answers.predictions[name]
+        labels = np.broadcast_to(np.asarray(query.labels), predictions.shape)
+        mask = np.broadcast_to(np.asarray(query.mask), predictions.shape)
+        class_mean = None
+        if config.protocol != "episodic":
+            way = len(setting.space.classes)
+            class_mean = float(class_mean_accuracy(predictions, labels, mask, way).mean())
+        results[name] = Result(
+            per_draw=accuracy(predictions, labels, mask),
+            class_mean=class_mean,
+            selection=choice.record,
+            fit_seconds=answers.fit_seconds,
+            predict_us_per_query=answers.predict_us_per_query[name],
+        )
+    return results
+
+
+def choose(config: EvalConfig, setting: Setting, method: Method, shots: int) -> Choice:
+    """Choose the parameters of a method at one number of shots.
+
+    Args:
+        config: what to evaluate.
+        setting: the draws, and the val images if there are any.
+        method: the method.
+        shots: labelled images per class.
+
+    Returns:
+        The choice. The query images have no part in it.
+    """
+    if not method.searched:
+        return Choice(method.params, False, dict(method.origin))
+    if config.select == "none":
+        return fixed(method.adapter, method.params, "one setting for all data")
+    together = config.protocol == "episodic"
+    if setting.val is None:
+        draws = truncate(setting.draws, shots)
+        return select_held_out(method.adapter, method.params, draws, together=together)
+    draws, query = setting.val
+    groups = " and ".join(setting.queries)
+    rule = "val episodes" if together else f"val images of the classes: {groups}"
+    task = truncate(draws, shots).task
+    return select_on(method.adapter, task, query, rule, together=together)
+
+
+def _harmonic(
+    results: Mapping[tuple[str, str, int], Result], names: Sequence[str], shots: Sequence[int]
+) -> dict[tuple[str, str, int], Result]:
+    """Rows of the harmonic mean, draw by draw."""
+    made = {}
+    for name in names:
+        for shot in shots:
+            base, novel = results["base", name, shot], results["novel", name, shot]
+            mean = harmonic_mean(base.per_draw, novel.per_draw)
+            made["harmonic", name, shot] = Result(mean, None, {}, None, None)
+    return made
+
+
+def rows_of(results: Mapping[tuple[str, str, int], Result]) -> tuple[Row, ...]:
+    """Turn numbers into rows, with intervals and paired differences.
+
+    Args:
+        results: numbers by group, method and shots.
+
+    Returns:
+        The rows: group by group, in the order of the methods, then of the shots.
+    """
+    groups = list(dict.fromkeys(group for group, _, _ in results))
+    order = sorted(results, key=lambda place: groups.index(place[0]))
+    rows = []
+    for group, name, shot in order:
+        result = results[group, name, shot]
+        versus = {}
+        for other in ("zero_shot", name + UNTRAINED):
+            reference = results.get((group, other, shot))
+            if reference is not None and other != name:
+                pair = paired_difference(result.per_draw, reference.per_draw)
+                versus[other] = Difference(*pair)
+        rows.append(
+            Row(
+                method=name,
+                shots=shot,
+                split=group,
+                accuracy=Accuracy(
+                    *confidence_interval(result.per_draw), tuple(map(float, result.per_draw))
+                ),
+                selection=result.selection,
+                fit_seconds=result.fit_seconds,
+                predict_us_per_query=result.predict_us_per_query,
+                class_mean_accuracy=result.class_mean,
+                versus=versus,
+            )
+        )
+    return tuple(rows)

@@ -1,0 +1,58 @@
+"""The tables on the terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from fsclip_jax.evaluation.report import Report
+from fsclip_jax.evaluation.tables import (
+    Table,
+    headline,
+    interval_line,
+    percent,
+    protocol_line,
+    tables,
+)
+
+CELL = 12
+"""Columns of the terminal that one number with its interval may take."""
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print the accuracies, methods by shots; the best of every column is bold.
+
+    Columns that do not fit side by side go below one another.
+
+    Args:
+        report: the report.
+        console: where to; not a terminal gives plain text.
+    """
+    for table in tables(report):
+        name = max(len(method) for method in table.methods)
+        many = max(1, (console.width - name) // CELL)
+        for first in range(0, len(table.shots), many):
+            console.print(_grid(table, table.shots[first : first + many]))
+    console.print(Text(f"{protocol_line(report)} {interval_line(report)}", style="dim"))
+    for line in report.warning:
+        console.print(Text(f"Warning: {line}", style="yellow"))
+    console.print(Text(headline(report)))
+
+
+def _grid(table: Table, shots: Sequence[int]) -> Grid:
+    grid = Grid(
+        title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False,
+        padding=(0, 2, 0, 0), header_style="dim",
+    )  # fmt: skip
+    grid.add_column("method", no_wrap=True)
+    for shot in shots:
+        grid.add_column(f"{shot}-shot", justify="right", no_wrap=True)
+    for method in table.methods:
+        cells = [Text(method)]
+        for shot in shots:
+            row = table.cells.get((method, shot))
+            text = percent(row.accuracy.mean, row.accuracy.ci95, digits=1) if row else ""
+            cells.append(Text(text, style="bold" if method in table.best[shot] else ""))
+        grid.add_row(*cells)
+    return grid
