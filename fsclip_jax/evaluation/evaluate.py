@@ -111,11 +111,6 @@ def _warnings(
     lines = training_warnings(checkpoint, stored, groups, config.query_split)
     if config.protocol != "episodic" and config.seeds < 3:
         lines.append(f"{config.seeds} support draw(s): an interval wants 3 or more")
-    if stored.views < config.views and not config.data.startswith("bank:"):
-        held = stored.views
-        lines.append(f"the bank holds {held} views, fewer than the {config.views} asked for")
-            f"the bank holds {stored.views} views, fewer than the {config.views} asked for"
-        )
     return lines
 
 
