@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from fsclip_jax.adapters.base import Adapter
+from fsclip_jax.devices import replicated
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.training.config import TrainConfig
 from fsclip_jax.training.state import TrainState, learning_rate, make_optimizer
@@ -31,10 +32,8 @@ class StepMetrics(NamedTuple):
     lr: Float[Array, "*steps"]
 
 
-MakeBatch = Callable[[PRNGKeyArray], tuple[Task, Query]]
-"""From a key to a batch of episodes; the first axis of every leaf is the episode."""
-
 MultiStep = Callable[..., tuple[TrainState, StepMetrics]]
+"""See `make_multi_step`."""
 
 
 def episode_loss(
@@ -122,4 +121,5 @@ def make_multi_step(
     def multi_step(state: TrainState, key: PRNGKeyArray, data: tuple, *, steps: int) -> tuple:
         return jax.lax.scan(lambda s, _: one_step(s, key, data), state, length=steps)
 
-    return jax.jit(multi_step, static_argnames="steps", donate_argnums=0)
+    whole = None if mesh is None else replicated(mesh)
+    return jax.jit(multi_step, static_argnames="steps", donate_argnums=0, out_shardings=whole)

@@ -1,0 +1,191 @@
+"""The loop of a run: dispatches, validations, checkpoints, and stopping in good order."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from fsclip_jax.adapters.base import Adapter
+from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.devices import data_mesh, replicated
+from fsclip_jax.errors import UserError
+from fsclip_jax.training.checkpoint import Best, Checkpoints, Saved, to_host
+from fsclip_jax.training.config import TrainConfig
+from fsclip_jax.training.metrics_log import MetricsLog, Row
+from fsclip_jax.training.state import run_keys
+from fsclip_jax.training.step import StepMetrics, make_multi_step
+from fsclip_jax.training.tasks import Plan, Source, Validation, make_sampler, make_validate
+from fsclip_jax.typing import Params
+
+
+class Episodes(NamedTuple):
+    """What a run draws its episodes from.
+
+    Attributes:
+        source: what it trains on.
+        plan: sizes of its episodes.
+        validation: what it is judged on; None where no class is held out.
+    """
+
+    source: Source
+    plan: Plan
+    validation: Validation | None
+
+
+def mesh_for(batch: int) -> Mesh:
+    """Make a mesh of as many devices as divide a batch evenly.
+
+    Args:
+        batch: episodes of a step.
+
+    Returns:
+        The mesh.
+
+    Example:
+        >>> mesh_for(1).size
+        1
+    """
+    count = len(jax.devices())
+    return data_mesh(max(n for n in range(1, count + 1) if batch % n == 0))
+
+
+def dispatch_end(step: int, config: TrainConfig) -> int:
+    """Return the step at which the dispatch that begins at ``step`` ends.
+
+    Dispatches end at the multiples of ``steps_per_dispatch``, ``eval_every`` and
+    ``checkpoint_every``, wherever the run was continued: a restart repeats the same calls.
+
+    Args:
+        step: steps done.
+        config: the intervals.
+
+    Returns:
+        The next stop, at most ``config.steps``.
+
+    Example:
+        >>> config = TrainConfig(steps=70, steps_per_dispatch=25, eval_every=40)
+        >>> [dispatch_end(step, config) for step in (0, 25, 40, 50)]
+        [25, 40, 50, 70]
+    """
+    intervals = (config.steps_per_dispatch, config.eval_every, config.checkpoint_every)
+    return min(config.steps, *(every * (step // every + 1) for every in intervals))
+
+
+def run_loop(
+    config: TrainConfig,
+    adapter: Adapter,
+    episodes: Episodes,
+    begin: Saved,
+    checkpoints: Checkpoints,
+    log: MetricsLog,
+    *,
+    mesh: Mesh | None = None,
+    stop_requested: Callable[[], int] = lambda: 0,
+    on_row: Callable[[Row], None] = lambda _row: None,
+) -> Saved:
+    """Train from a saved state to the last step, or until asked to stop.
+
+    Args:
+        config: the recipe.
+        adapter: the method to train.
+        episodes: what is trained on and judged on.
+        begin: the state to begin from.
+        checkpoints: where to save.
+        log: where to report.
+        mesh: the devices; those that divide the batch by default.
+        stop_requested: asked after every dispatch; a checkpoint is saved before leaving.
+        on_row: called with every row of the log.
+
+    Returns:
+        The last state and the best parameters, saved in ``checkpoints``.
+
+    Raises:
+        UserError: the loss or the gradient is not finite, or the disk is full.
+    """
+    mesh = mesh_for(config.batch) if mesh is None else mesh
+    multi_step = make_multi_step(
+        adapter, config, make_sampler(episodes.plan, config.batch, mesh), mesh
+    )
+    validate = make_validate(adapter)
+    state, source, key, validation = jax.device_put(
+        (begin.state, episodes.source, run_keys(config.seed).episodes, episodes.validation),
+        replicated(mesh),
+    )
+    step, best = int(begin.state.step), begin.best
+
+    def judge(params: Params) -> float:
+        return float("nan") if validation is None else float(validate(params, validation))
+
+    if best.step < 0:
+        row = {"step": step, "time": time.time(), "val_accuracy": judge(state.params)}
+        row |= {} if validation is None else _reference_lines(validation, len(source.mean[0]))
+        best = _better(best, step, row["val_accuracy"], state.params)
+        log.write(row)
+        on_row(row)
+    while step < config.steps:
+        before, end = time.perf_counter(), dispatch_end(step, config)
+        state, metrics = multi_step(state, key, (source,), steps=end - step)
+        metrics = to_host(metrics)
+        seconds = time.perf_counter() - before
+        _check_finite(config, step, metrics, checkpoints.latest_step())
+        row = _row(end, metrics, config.batch * (end - step) / seconds)
+        step, last, stop = end, end == config.steps, stop_requested()
+        if step % config.eval_every == 0 or last:
+            row["val_accuracy"] = judge(state.params)
+            best = _better(best, step, row["val_accuracy"], state.params)
+        log.write(row)
+        on_row(row)
+        if step % config.checkpoint_every == 0 or last or stop:
+            log.sync()
+            checkpoints.save(Saved(to_host(state), best))
+        if stop:
+            break
+    return Saved(to_host(state), best)
+
+
+def _row(step: int, metrics: StepMetrics, rate: float) -> dict[str, float]:
+    """One row of the log: means over a dispatch, and the learning rate of its last step."""
+    return {
+        "step": step,
+        "time": time.time(),
+        "loss": float(metrics.loss.mean()),
+        "accuracy": float(metrics.accuracy.mean()),
+        "lr": float(metrics.lr[-1]),
+        "grad_norm": float(metrics.grad_norm.mean()),
+        "episodes_per_second": rate,
+    }
+
+
+def _better(best: Best, step: int, accuracy: float, params: Params) -> Best:
+    """The newer parameters if they are more accurate, or if there is nothing to tell by."""
+    if np.isnan(accuracy) or best.step < 0 or accuracy > best.accuracy:
+        return Best(np.array(step, np.int32), np.array(accuracy, np.float32), to_host(params))
+    return best
+
+
+def _reference_lines(validation: Validation, dim: int) -> dict[str, float]:
+    """Accuracies that training must exceed to be worth it, on the same episodes."""
+    lines = {}
+    for name in ("zero_shot", "text_prototype"):
+        adapter = get_adapter(name)
+        params = jax.tree.map(np.asarray, adapter.init(jax.random.key(0), dim))
+        lines[f"val_{name}"] = float(make_validate(adapter)(params, validation))
+    return lines
+
+
+def _check_finite(config: TrainConfig, step: int, metrics: StepMetrics, saved: int | None) -> None:
+    bad = np.flatnonzero(~np.isfinite(metrics.loss) | ~np.isfinite(metrics.grad_norm))
+    if len(bad):
+        kept = (
+            "no checkpoint was made yet"
+            if saved is None
+            else f"the checkpoint of step {saved} is kept"
+        )
+        raise UserError(
+            f"the loss or its gradient is not finite at step {step + int(bad[0]) + 1} ({kept}): "
+            f"train anew with a --learning-rate below {config.learning_rate:g}, "
+            "or look for bad features by `fsclip bank show`"
+        )

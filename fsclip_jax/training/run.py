@@ -1,0 +1,212 @@
+"""A run from its configuration to the trained adapter: begin, continue, or find it done."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fsclip_jax.adapters.base import Adapter
+from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.adapters.checkpoint import save_adapter
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.features.durable import storage_errors
+from fsclip_jax.training.checkpoint import Checkpoints, Saved, first_best, to_host
+from fsclip_jax.training.config import TrainConfig, check_config
+from fsclip_jax.training.loop import Episodes, mesh_for, run_loop
+from fsclip_jax.training.metrics_log import METRICS_FILE, MetricsLog, Row, read_metrics
+from fsclip_jax.training.state import init_state
+from fsclip_jax.training.tasks import choose_classes, training_episodes, validation_episodes
+from fsclip_jax.training.workdir import check_same, describe, locked, read_run, write_run
+
+
+class Outcome(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        step: optimiser steps done.
+        best_step: step of the best parameters.
+        val_accuracy: theirs, in percent; NaN where no class was held out.
+        references: validation accuracies in percent of what training must exceed.
+        was_done: the run was finished before it was asked for.
+    """
+
+    step: int
+    best_step: int
+    val_accuracy: float
+    references: dict[str, float]
+    was_done: bool
+
+
+class Observer(NamedTuple):
+    """What a run tells while it goes on.
+
+    Attributes:
+        begin: called once with the bank and the step that the run begins from.
+        row: called with every row of the log.
+        stop_requested: asked after every dispatch; anything but 0 ends the run in good order.
+    """
+
+    begin: Callable[[StoredBank, Episodes, int], None] = lambda *_: None
+    row: Callable[[Row], None] = lambda *_: None
+    stop_requested: Callable[[], int] = lambda: 0
+
+
+def make_adapter(config: TrainConfig) -> Adapter:
+    """Return the method to train, with its static fields.
+
+    Args:
+        config: method and fields.
+
+    Returns:
+        The adapter.
+
+    Raises:
+        UserError: an unknown method, or a field that it does not have.
+
+    Example:
+        >>> make_adapter(TrainConfig(heads=2))
+        MetaAdapter(heads=2, text_in_keys=True)
+    """
+    if config.method == "meta_adapter":
+        return get_adapter(config.method, heads=config.heads, text_in_keys=config.text_in_keys)
+    if config.heads != 1 or not config.text_in_keys:
+        raise UserError(f"--heads and --text-in-keys are for meta_adapter, not {config.method}")
+    return get_adapter(config.method)
+
+
+def train(
+    config: TrainConfig,
+    workdir: Path,
+    open_stored: Callable[[], StoredBank],
+    observer: Observer | None = None,
+) -> Outcome:
+    """Meta-train an adapter in a workdir.
+
+    Args:
+        config: the resolved configuration.
+        workdir: folder of the run.
+        open_stored: opens the bank, or extracts it; not called where the run is done already.
+        observer: what to tell.
+
+    Returns:
+        How it ended. ``step < config.steps`` means that it was asked to stop.
+
+    Raises:
+        UserError: wrong input; a workdir of another or an unfinished run; a loss that is not
+            finite; a full disk. The workdir can be resumed from its last checkpoint.
+    """
+    observer = Observer() if observer is None else observer
+    check_config(config)
+    adapter = make_adapter(config)
+    with locked(workdir), contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        before, saved_step = read_run(workdir), checkpoints.latest_step()
+        if saved_step is not None:
+            _check_continues(config, workdir, before, saved_step)
+        if saved_step is not None and before is not None and saved_step >= config.steps:
+            saved = _restore(config, adapter, checkpoints, before["dim"])
+            return _finish(config, workdir, adapter, saved, before, was_done=True)
+
+        stored = open_stored()
+        facts = _facts(stored, adapter)
+        if saved_step is not None and before is not None:
+            check_same(workdir, {name: before.get(name) for name in facts}, facts, "bank")
+            begin = _restore(config, adapter, checkpoints, stored.dim)
+        else:
+            begin = _blank(config, adapter, stored.dim)
+        episodes = _episodes(stored, config)
+        write_run(workdir, config, facts)
+        step = int(begin.state.step)
+        observer.begin(stored, episodes, step)
+        with MetricsLog(workdir, step if saved_step is not None else None) as log:
+            saved = run_loop(
+                config,
+                adapter,
+                episodes,
+                begin,
+                checkpoints,
+                log,
+                mesh=mesh_for(config.batch),
+                stop_requested=observer.stop_requested,
+                on_row=observer.row,
+            )
+        return _finish(config, workdir, adapter, saved, facts)
+
+
+def _check_continues(
+    config: TrainConfig, workdir: Path, before: dict[str, Any] | None, saved_step: int
+) -> None:
+    if before is None:
+        raise UserError(
+            f"{workdir} holds checkpoints but no config.json: give another --workdir, "
+            "or delete that folder"
+        )
+    check_same(workdir, before["config"], describe(config))
+    if saved_step < config.steps and not config.resume:
+        raise UserError(
+            f"{workdir} holds this run, unfinished at step {saved_step} of {config.steps}: "
+            "add --resume to continue it, or delete that folder to begin anew"
+        )
+
+
+def _blank(config: TrainConfig, adapter: Adapter, dim: int) -> Saved:
+    state = to_host(init_state(adapter, dim, config))
+    return Saved(state, first_best(state.params))
+
+
+def _restore(config: TrainConfig, adapter: Adapter, checkpoints: Checkpoints, dim: int) -> Saved:
+    return checkpoints.restore(_blank(config, adapter, dim))
+
+
+def _facts(stored: StoredBank, adapter: Adapter) -> dict[str, Any]:
+    """What a run is made with, beside its configuration; a continuation must find it again."""
+    return {
+        "adapter": {"method": adapter.name, **dataclasses.asdict(adapter)},  # type: ignore[call-overload]
+        "backbone": dict(stored.manifest["backbone"]),
+        "data": dict(stored.manifest["data"]),
+        "dim": stored.dim,
+        "views": stored.views,
+        "n_classes": len(stored.class_names),
+    }
+
+
+def _episodes(stored: StoredBank, config: TrainConfig) -> Episodes:
+    train_ids, val_ids = choose_classes(len(stored.class_names), config.classes)
+    source, plan = training_episodes(stored, config, train_ids)
+    return Episodes(source, plan, validation_episodes(stored, config, val_ids))
+
+
+def _finish(
+    config: TrainConfig,
+    workdir: Path,
+    adapter: Adapter,
+    saved: Saved,
+    facts: dict[str, Any],
+    *,
+    was_done: bool = False,
+) -> Outcome:
+    """Write the trained adapter, if the run is at its end."""
+    step, best_step = int(saved.state.step), int(saved.best.step)
+    accuracy = float(saved.best.accuracy)
+    if step >= config.steps:
+        meta = {
+            "backbone": facts["backbone"].get("id"),
+            "backbone_sha256": facts["backbone"].get("sha256"),
+            "dim": facts["dim"],
+            "data": facts["data"],
+            "val_accuracy": None if accuracy != accuracy else round(accuracy, 4),
+            "step": best_step,
+            "train": describe(config),
+        }
+        with storage_errors(workdir):
+            save_adapter(workdir, adapter.name, saved.best.params, meta, adapter=adapter)
+    return Outcome(step, best_step, accuracy, _references(workdir), was_done)
+
+
+def _references(workdir: Path) -> dict[str, float]:
+    rows = read_metrics(workdir / METRICS_FILE, 0)
+    first = rows[0] if rows else {}
+    named = {"untrained": first.get("val_accuracy")}
+    named |= {name: first.get(f"val_{name}") for name in ("zero_shot", "text_prototype")}
+    return {name: value for name, value in named.items() if value is not None}

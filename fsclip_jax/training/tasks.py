@@ -1,0 +1,242 @@
+"""Where the episodes of a run come from: those it learns from, and the fixed ones that judge it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from fsclip_jax.adapters.base import Adapter
+from fsclip_jax.data.splits import base_novel, meta_val
+from fsclip_jax.devices import batch_sharding
+from fsclip_jax.episodes.check import check_shots
+from fsclip_jax.episodes.gather import gather, gather_query, gather_support, mean_view
+from fsclip_jax.episodes.sampler import (
+    Episode,
+    EpisodeSpec,
+    sample_across,
+    sample_batch,
+    sample_episode,
+    usable_classes,
+)
+from fsclip_jax.episodes.task import Query, Task
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.bank import Bank, StoredBank, largest_class, select_bank
+from fsclip_jax.training.config import TrainConfig
+from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray
+
+_VAL_SEED = 20
+"""The validation episodes are the same whatever the seed of the run."""
+
+_EPISODES_AT_ONCE = 8
+"""Validation episodes that are in memory together."""
+
+
+class Source(NamedTuple):
+    """A bank to draw from, and the mean over its views.
+
+    Attributes:
+        bank: on the device.
+        mean: one unit vector an image; the support of an episode, in training as in evaluation.
+    """
+
+    bank: Bank
+    mean: Float[Array, "n dim"]
+
+
+class Plan(NamedTuple):
+    """What is static about the episodes of a bank.
+
+    Attributes:
+        spec: sizes of an episode.
+        max_size: images of the largest class.
+    """
+
+    spec: EpisodeSpec
+    max_size: int
+
+
+class Validation(NamedTuple):
+    """Fixed episodes on classes that are never trained on.
+
+    Attributes:
+        support: where the shots are from.
+        query: where the queries are from: the val images where there are any.
+        episodes: indices into the two, with a leading axis of episodes.
+    """
+
+    support: Source
+    query: Source
+    episodes: Episode
+
+
+def choose_classes(n_classes: int, classes: str) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the classes to train on and those held out for the validation.
+
+    Args:
+        n_classes: of the data set.
+        classes: ``base`` or ``all``.
+
+    Returns:
+        Two arrays of class ids without a class in common; the second may be empty.
+
+    Example:
+        >>> train, val = choose_classes(20, "base")
+        >>> train.tolist(), val.tolist()
+        ([0, 1, 2, 3, 4, 5, 6, 7], [8, 9])
+    """
+    base, _ = base_novel(n_classes)
+    return meta_val(base if classes == "base" else np.arange(n_classes, dtype=np.int32))
+
+
+def make_source(bank: Bank) -> Source:
+    """Put the mean over the views beside the bank."""
+    return Source(bank, mean_view(bank))
+
+
+def training_episodes(
+    stored: StoredBank, config: TrainConfig, class_ids: np.ndarray
+) -> tuple[Source, Plan]:
+    """Prepare the train images of the classes to train on.
+
+    Args:
+        stored: an opened bank.
+        config: sizes of the episodes.
+        class_ids: from `choose_classes`.
+
+    Returns:
+        The source and the plan; ``way`` is lowered to the number of classes there are.
+
+    Raises:
+        UserError: fewer than two classes, or a class with too few images.
+    """
+    bank = select_bank(stored, ("train",), class_ids)
+    names = tuple(stored.class_names[int(label)] for label in class_ids)
+    if stored.domains is None:
+        check_shots(bank, config.min_shot or config.shot, names, spare=1)
+    return make_source(bank), _plan(bank, config, int(usable_classes(bank).sum()))
+
+
+def _plan(bank: Bank, config: TrainConfig, usable: int) -> Plan:
+    if usable < 2:
+        raise UserError(
+            f"{usable} of {len(bank.sizes)} classes to train on can give a support and a query "
+            "image; at least 2 are needed: add images or classes, or try --classes all"
+        )
+    size = largest_class(bank)
+    shot = max(1, min(config.shot, size - 1))
+    low = None if config.min_shot is None else min(config.min_shot, shot)
+    return Plan(EpisodeSpec(min(config.way, usable), shot, config.query, low), size)
+
+
+def validation_episodes(
+    stored: StoredBank, config: TrainConfig, class_ids: np.ndarray
+) -> Validation | None:
+    """Draw the fixed episodes that the validation accuracy is measured on.
+
+    The support is from the train images. The queries are val images where the data has any of
+    these classes, else train images that are not in the support.
+
+    Args:
+        stored: an opened bank.
+        config: sizes and number of the episodes.
+        class_ids: the held-out classes, from `choose_classes`.
+
+    Returns:
+        The episodes; None where fewer than two classes are held out.
+    """
+    if len(class_ids) < 2:
+        return None
+    names = [name for name in ("train", "val") if _has_images(stored, name, class_ids)]
+    if "train" not in names:
+        return None
+    banks = [select_bank(stored, (name,), class_ids) for name in names]
+    support, query = banks[0], banks[-1]
+    across = len(banks) == 2
+    usable = (support.sizes > 0) & (query.sizes > 0) if across else usable_classes(support)
+    if int(usable.sum()) < 2:
+        return None
+    spec, max_size = _plan(support, config, int(usable.sum()))
+    max_size = max(max_size, largest_class(query))
+
+    def draw(key: PRNGKeyArray) -> Episode:
+        if across:
+            return sample_across(key, support, query, spec, max_size)
+        return sample_episode(key, support, spec, max_size)
+
+    keys = jax.random.split(jax.random.key(_VAL_SEED), config.val_episodes)
+    return Validation(make_source(support), make_source(query), jax.jit(jax.vmap(draw))(keys))
+
+
+def _has_images(stored: StoredBank, split: str, class_ids: np.ndarray) -> bool:
+    number = ("train", "val").index(split)
+    return bool(((stored.splits == number) & np.isin(stored.labels, class_ids)).any())
+
+
+def make_sampler(
+    plan: Plan, batch: int, mesh: Mesh | None = None
+) -> Callable[[PRNGKeyArray, Source], tuple[Task, Query]]:
+    """Return the function that draws a batch of training episodes.
+
+    The support is the mean over the views, as in evaluation. A query is a random view, so that
+    what an adapter learns does not lean on the plain crop.
+
+    Args:
+        plan: from `training_episodes`.
+        batch: number of episodes, a multiple of the number of devices.
+        mesh: the devices.
+
+    Returns:
+        ``sample(key, source) -> (Task, Query)`` with a leading axis of episodes.
+    """
+
+    def sample(key: PRNGKeyArray, source: Source) -> tuple[Task, Query]:
+        episode_key, view_key = jax.random.split(key)
+        episodes = sample_batch(episode_key, source.bank, plan.spec, plan.max_size, batch, mesh)
+        keys = jax.random.split(view_key, batch)
+        if mesh is not None:
+            keys = jax.lax.with_sharding_constraint(keys, batch_sharding(mesh))
+
+        def read(episode: Episode, key: PRNGKeyArray) -> tuple[Task, Query]:
+            return gather(source.bank, episode, query_view="random", key=key, mean=source.mean)
+
+        return jax.vmap(read)(episodes, keys)
+
+    return sample
+
+
+def make_validate(
+    adapter: Adapter,
+) -> Callable[[Params, Validation], Float[Array, ""]]:
+    """Compile the validation accuracy of an adapter.
+
+    Args:
+        adapter: the method.
+
+    Returns:
+        ``validate(params, validation)``: percent of the queries that are classified rightly.
+    """
+
+    @jax.jit
+    def validate(params: Params, validation: Validation) -> Float[Array, ""]:
+        support, query, episodes = validation
+
+        def one(episode: Episode) -> tuple[Array, Array]:
+            task = gather_support(
+                support.bank,
+                episode.classes,
+                episode.support,
+                episode.support_mask,
+                mean=support.mean,
+            )
+            asked = gather_query(query.bank, episode.query, episode.query_mask)
+            state = adapter.fit(params, task, jax.random.key(_VAL_SEED))
+            right = adapter.logits(state, asked.features).argmax(-1) == asked.labels
+            return (right & asked.mask).sum(), asked.mask.sum()
+
+        right, count = jax.lax.map(one, episodes, batch_size=_EPISODES_AT_ONCE)
+        return 100 * right.sum() / jnp.maximum(count.sum(), 1)
+
+    return validate
