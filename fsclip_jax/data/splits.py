@@ -8,14 +8,14 @@ Classes
     measure ``val`` accuracy while it trains.
 
 Images
-    ``emoji``: the split of an image is that of its artist family (``fsclip_jax.data.emoji``),
-    so nothing in ``test`` was drawn by an artist seen in ``train`` or ``val``.
+    ``emoji``: the split of an image is that of its artist family (``EMOJI_FAMILY_SPLITS``), so
+    nothing in ``test`` was drawn by an artist seen in ``train`` or ``val``.
     ``folder:DIR`` with ``train``, ``val``, ``test`` sub-folders: as the folders say.
     ``folder:DIR`` without them: ``split_by_hash``.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int, Int8
@@ -24,6 +24,18 @@ SPLITS = ("train", "val", "test")
 """Names of the splits; the position of a name is its id."""
 
 TRAIN, VAL, TEST = range(len(SPLITS))
+
+EMOJI_FAMILY_SPLITS: Mapping[str, str] = {
+    "noto": "train",
+    "noto_v1": "train",
+    "twemoji": "train",
+    "emojione": "train",
+    "fxemoji": "val",
+    "fluent": "test",
+    "streamline": "test",
+}
+"""Split of each artist family of the bundled emoji. All 627 classes have ``train`` and ``test``
+images; 431 have one in ``val``."""
 
 
 def base_novel(n_classes: int) -> tuple[Int[np.ndarray, "base"], Int[np.ndarray, "novel"]]:

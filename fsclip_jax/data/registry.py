@@ -1,0 +1,46 @@
+"""From what the user types after ``--data`` to a source of images."""
+
+from pathlib import Path
+
+from fsclip_jax.data.emoji import open_emoji
+from fsclip_jax.data.folder import open_folder
+from fsclip_jax.data.source import ImageSource
+from fsclip_jax.errors import UserError, suggestion
+
+KINDS = ("emoji", "folder:DIR", "bank:DIR")
+"""What ``--data`` accepts. A ``bank`` holds features, no images: ``features.store`` opens it."""
+
+
+def open_source(spec: str) -> ImageSource:
+    """Open the images that a data spec names.
+
+    Args:
+        spec: ``emoji`` or ``folder:DIR``.
+
+    Returns:
+        The labelled images.
+
+    Raises:
+        UserError: the kind is unknown, or is ``bank`` where images are needed, or the folder is
+            not as expected.
+
+    Example:
+        >>> open_source("emoji").class_names[:2]
+        ('scorpion', 'admission tickets')
+    """
+    kind, colon, rest = spec.partition(":")
+    match kind, bool(colon), bool(rest):
+        case "emoji", False, _:
+            return open_emoji()
+        case "folder", True, True:
+            return open_folder(rest)
+        case "bank", True, True:
+            raise UserError(
+                f"{spec}: a bank holds features, but images are needed here; give "
+                "emoji or folder:DIR"
+            )
+    accepted = "accepted are " + ", ".join(KINDS)
+    if Path(spec).is_dir():
+        raise UserError(f"unknown data {spec!r}; {accepted}; did you mean folder:{spec}?")
+    hint = suggestion(kind, [name.partition(":")[0] for name in KINDS])
+    raise UserError(f"unknown data {spec!r}; {accepted}{hint}")
