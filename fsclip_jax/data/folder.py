@@ -139,9 +139,8 @@ def _class_folders(root: Path, spec: str) -> list[tuple[str, str]]:
         raise UserError(f"{spec}: that is a file, not a folder; {LAYOUT}")
     top = _subfolders(root)
     if not top:
-        found = (
-            f"{_count(_pictures(root))} and no sub-folders" if any(root.iterdir()) else "nothing"
-        )
+        pictures = len(_pictures(root))
+        found = f"{pictures} pictures but no sub-folders" if pictures else "no pictures"
         raise UserError(f"{spec}: the folder holds {found}; {LAYOUT}")
     known = [name for name in top if name in SPLITS]
     others = [name for name in top if name not in SPLITS]
