@@ -8,11 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.summary import scalar
-
 from fsclip_jax.features.durable import storage_errors, write_file
+from fsclip_jax.training.events import new_event_file, scalar_event
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"
@@ -70,8 +67,7 @@ class MetricsLog:
             shutil.rmtree(events, ignore_errors=True)
             events.mkdir(parents=True)
             self._rows = self._path.open("a")
-            # EventsWriter writes in this thread: a full disk is an error here, not in a thread.
-            self._events = EventsWriter(str(events / "events"))
+            self._events = new_event_file(events).open("ab")
             for row in kept:
                 self._write_events(row)
 
@@ -103,9 +99,9 @@ class MetricsLog:
         for name, value in row.items():
             if name not in ("step", "time") and value is not None:
                 kind = "val" if name.startswith("val_") else "train"
-                summary = scalar(f"{kind}/{name.removeprefix('val_')}", value)
-                event = Event(step=row["step"], wall_time=row.get("time"), summary=summary)
-                self._events.write_event(event)
+                tag = f"{kind}/{name.removeprefix('val_')}"
+                event = scalar_event(tag, float(value), int(row["step"] or 0), row["time"] or 0.0)
+                self._events.write(event)
 
     def __enter__(self) -> "MetricsLog":
         return self
