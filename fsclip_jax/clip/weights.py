@@ -67,7 +67,7 @@ def from_file(array: np.ndarray, entry: Entry) -> np.ndarray:
             x = x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0])
         case "patch_hwio":
             x = x.reshape(-1, x.shape[-1])
-    return np.ascontiguousarray(x, np.float32)
+    return np.asarray(x, np.float32, order="C")
 
 
 def to_file(leaf: np.ndarray, entry: Entry) -> np.ndarray:
@@ -161,14 +161,13 @@ def read_state(state: nnx.State, entries: Sequence[Entry]) -> dict[str, np.ndarr
     for entry in entries:
         array = to_file(np.asarray(leaves[entry.path], np.float32), entry)
         parts.setdefault(entry.key, []).append((entry.part[0], array))
-    return {
-        key: np.ascontiguousarray(
-            pieces[0][1]
-            if len(pieces) == 1
-            else np.concatenate([array for _, array in sorted(pieces, key=lambda p: p[0])])
-        )
-        for key, pieces in parts.items()
-    }
+    return {key: _stack(pieces) for key, pieces in parts.items()}
+
+
+def _stack(pieces: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
+    arrays = [array for _, array in sorted(pieces, key=lambda piece: piece[0])]
+    # Not ascontiguousarray: it turns a scalar into a vector of one.
+    return np.asarray(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), order="C")
 
 
 def _expected_shapes(

@@ -1,0 +1,97 @@
+"""Check the fields that the config files of both layouts share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_args
+
+from fsclip_jax.clip.config import Activation, ClipConfig
+from fsclip_jax.errors import UserError
+
+CLIP_PREPROCESSING = (
+    "accepted is CLIP's own: a bicubic resize of the shortest edge and a centre crop of that size"
+)
+"""What an error says of a preprocessing that is not CLIP's."""
+
+
+def build_config(make: Callable[[], ClipConfig]) -> ClipConfig:
+    """Build the shapes from a file's fields.
+
+    Args:
+        make: builds them, and may stumble over a field.
+
+    Returns:
+        What ``make`` builds.
+
+    Raises:
+        UserError: a field is missing, of the wrong type, or fits no CLIP.
+    """
+    try:
+        return make()
+    except UserError:
+        raise
+    except KeyError as error:
+        raise UserError(f"the config lacks the field {error}; take the model's own") from error
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise UserError(f"the config describes no CLIP that can be built: {error}") from error
+
+
+def square_side(size: Any, *keys: str) -> int:
+    """Read the side of a square: a number, some equal numbers, or a mapping of such.
+
+    Args:
+        size: the field.
+        keys: names of the sides, where the field is a mapping.
+
+    Returns:
+        The side.
+
+    Raises:
+        UserError: the sides differ, or there are none.
+
+    Example:
+        >>> square_side(32), square_side([32, 32]), square_side({"height": 32}, "height")
+        (32, 32, 32)
+    """
+    sides = [size.get(key) for key in keys] if isinstance(size, Mapping) else size
+    distinct = set(sides) if isinstance(sides, list | tuple) else {sides}
+    side = distinct.pop() if len(distinct) == 1 else None
+    if not isinstance(side, int):
+        raise UserError(f"the config has the size {size!r}; only a square is accepted")
+    return side
+
+
+def activation_of(name: str) -> Activation:
+    """Read the name of an activation.
+
+    Args:
+        name: the field.
+
+    Returns:
+        The name, if it is accepted.
+
+    Raises:
+        UserError: it is not.
+    """
+    if name not in get_args(Activation):
+        accepted = ", ".join(get_args(Activation))
+        raise UserError(f"the config has the activation {name!r}; accepted are {accepted}")
+    return name  # type: ignore[return-value]
+
+
+def three_numbers(values: Sequence[float], name: str) -> tuple[float, float, float]:
+    """Read one number a channel.
+
+    Args:
+        values: the field.
+        name: what to call it in an error.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        UserError: they are not three numbers.
+    """
+    try:
+        red, green, blue = (float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} is {values!r}; wanted are three numbers") from error
+    return red, green, blue

@@ -1,0 +1,181 @@
+"""Read and write the files of a model folder: JSON, safetensors (also in shards), msgpack.
+
+A pickle can run code when it is opened, so files of that kind are refused by their name.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fsclip_jax.errors import UserError
+
+PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
+"""Endings of files that may hold a pickle."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a config file.
+
+    Args:
+        path: a JSON file that holds an object.
+
+    Returns:
+        Its content.
+
+    Raises:
+        UserError: it holds no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is no JSON ({error}); restore or download the file") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds a {type(values).__name__}; wanted is a JSON object")
+    return values
+
+
+def refuse_pickle(path: Path) -> None:
+    """Refuse a file that may hold a pickle, without opening it.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: the name ends as those of pickles do.
+    """
+    if path.suffix.lower() in PICKLES:
+        raise UserError(
+            f"{path} may hold a pickle, which can run code, and is not opened; "
+            "convert it to safetensors first"
+        )
+
+
+def shard_paths(path: Path) -> tuple[Path, ...]:
+    """List the files that hold the weights: the file itself, or the shards of an index.
+
+    Args:
+        path: a weights file or a ``*.safetensors.index.json``.
+
+    Returns:
+        Existing files in the order of their names.
+
+    Raises:
+        UserError: the index is broken, or a shard is missing.
+    """
+    if not path.name.endswith(".index.json"):
+        return (path,)
+    try:
+        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is no index of shards; download it again") from error
+    # An index may name files of its own folder only.
+    bad = [str(name) for name in names if Path(name).name != name]
+    missing = [name for name in names if not (path.parent / Path(name).name).is_file()]
+    if bad or missing:
+        raise UserError(
+            f"{path} names shards that are not beside it: {', '.join(bad + missing)}; download them"
+        )
+    return tuple(path.parent / name for name in names)
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Read every array of a weights file.
+
+    Args:
+        path: ``*.safetensors``, ``*.safetensors.index.json`` or ``*.msgpack``.
+
+    Returns:
+        Arrays by key; a nested file's keys are joined by dots.
+
+    Raises:
+        UserError: the file is broken or of a kind that is not accepted.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for shard in shard_paths(path):
+        refuse_pickle(shard)
+        try:
+            match shard.suffix:
+                case ".safetensors":
+                    tensors |= _read_safetensors(shard)
+                case ".msgpack":
+                    tensors |= _read_msgpack(shard)
+                case other:
+                    raise UserError(
+                        f"{shard} ends in {other!r}; accepted are .safetensors and .msgpack"
+                    )
+        except (UserError, OSError, MemoryError):
+            raise
+        except Exception as error:  # safetensors, msgpack and numpy raise many kinds
+            raise UserError(
+                f"{shard} is truncated or broken ({_first_line(error)}); download it again"
+            ) from error
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
+    from flax.serialization import msgpack_restore
+
+    flat: dict[str, np.ndarray] = {}
+
+    def collect(tree: Mapping[str, Any], prefix: str) -> None:
+        for key, value in tree.items():
+            if isinstance(value, Mapping):
+                collect(value, f"{prefix}{key}.")
+            else:
+                flat[prefix + key] = np.asarray(value)
+
+    collect(msgpack_restore(path.read_bytes()), "")
+    return flat
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], dtype: str) -> None:
+    """Write arrays to one safetensors file, whole or not at all.
+
+    Args:
+        path: the file.
+        tensors: arrays by key.
+        dtype: "float32" or "float16", for all but scalars.
+    """
+    from safetensors.numpy import save_file
+
+    # The temperature stays float32: rounding its logarithm would move every logit.
+    cast = {
+        key: np.asarray(array, dtype if array.ndim else "float32", order="C")
+        for key, array in tensors.items()
+    }
+    partial = path.with_name(path.name + ".partial")
+    # transformers asks for the framework that wrote the file; "pt" names the layout.
+    save_file(cast, partial, metadata={"format": "pt"})
+    os.replace(partial, path)
+
+
+def sha256_of(paths: Sequence[Path]) -> str:
+    """Hash a file; of several files, hash the list of their hashes.
+
+    Args:
+        paths: one or more files, in a fixed order.
+
+    Returns:
+        A hexadecimal SHA-256.
+    """
+    sums = []
+    for path in paths:
+        with path.open("rb") as file:
+            sums.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()

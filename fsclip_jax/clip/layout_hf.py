@@ -1,0 +1,212 @@
+"""Hugging Face's layout: config.json and preprocessor_config.json of a CLIP."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
+from fsclip_jax.clip.fields import (
+    CLIP_PREPROCESSING,
+    activation_of,
+    build_config,
+    square_side,
+    three_numbers,
+)
+from fsclip_jax.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
+from fsclip_jax.errors import UserError
+
+LARGEST_ID = 2
+"""Hugging Face's ``eos_token_id`` that stands for OpenAI's rule, the largest id ends a prompt."""
+
+# The values that transformers gives to what a config.json leaves out.
+_HF_BOTH = {"num_hidden_layers": 12, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+_HF_VISION = _HF_BOTH | {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+}
+_HF_TEXT = _HF_BOTH | {
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_attention_heads": 8,
+    "vocab_size": 49408,
+    "max_position_embeddings": 77,
+    "eos_token_id": 49407,
+}
+
+_BICUBIC = 3
+_CLIP_RESIZE = {"resample": _BICUBIC, "do_resize": True, "do_center_crop": True}
+_CLIP_VALUES = {"do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
+
+
+def hf_config(values: Mapping[str, Any]) -> ClipConfig:
+    """Read Hugging Face's ``config.json`` of a CLIP.
+
+    A value that is left out is the library's default; one in ``text_config_dict`` or
+    ``vision_config_dict``, as old files have them, goes before ``text_config`` and
+    ``vision_config``.
+
+    Args:
+        values: its content.
+
+    Returns:
+        The shapes of both towers.
+
+    Raises:
+        UserError: the config is not a CLIP's, or of a kind that is not built here.
+
+    Example:
+        >>> hf_config({}).vision.patch_size, hf_config({}).text.eos_id
+        (32, 49407)
+    """
+    if values.get("model_type", "clip") != "clip":
+        raise UserError(
+            f"the config describes a {values['model_type']!r} model; only 'clip' is accepted"
+        )
+    vision = _hf_tower(values, "vision", _HF_VISION)
+    text = _hf_tower(values, "text", _HF_TEXT)
+    embed_dim = values.get("projection_dim", 512)
+    if vision["num_channels"] != 3:
+        raise UserError(f"the config has {vision['num_channels']} channels; only 3 are accepted")
+    ends = text["eos_token_id"]
+    return build_config(
+        lambda: ClipConfig(
+            vision=VitConfig(
+                image_size=square_side(vision["image_size"]),
+                patch_size=square_side(vision["patch_size"]),
+                embed_dim=embed_dim,
+                **_hf_shapes(vision),
+            ),
+            text=TextConfig(
+                vocab_size=text["vocab_size"],
+                context_length=text["max_position_embeddings"],
+                eos_id=None if ends == LARGEST_ID else ends,
+                embed_dim=embed_dim,
+                **_hf_shapes(text),
+            ),
+            logit_scale_init=values.get("logit_scale_init_value", 2.6592),
+        )
+    )
+
+
+def _hf_tower(values: Mapping[str, Any], tower: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    old = values.get(f"{tower}_config_dict")
+    return (
+        defaults
+        | (values.get(f"{tower}_config") or {})
+        | (defaults | old if old is not None else {})
+    )
+
+
+def _hf_shapes(tower: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "width": tower["hidden_size"],
+        "layers": tower["num_hidden_layers"],
+        "heads": tower["num_attention_heads"],
+        "mlp_width": tower["intermediate_size"],
+        "activation": activation_of(tower["hidden_act"]),
+        "norm_eps": tower["layer_norm_eps"],
+    }
+
+
+def hf_values(config: ClipConfig) -> dict[str, Any]:
+    """Write the shapes as Hugging Face's ``config.json``: the inverse of ``hf_config``.
+
+    Args:
+        config: shapes of both towers, the image tower a ViT.
+
+    Returns:
+        The content of ``config.json``.
+
+    Raises:
+        ValueError: the layout cannot say these shapes.
+    """
+    if isinstance(config.vision, ResNetConfig):
+        raise ValueError("the Hugging Face layout has no ResNet; save in open_clip layout")
+    if config.text.eos_id == LARGEST_ID:
+        raise ValueError(f"the Hugging Face layout reads eos_id {LARGEST_ID} as the largest id")
+
+    def tower(part: VitConfig | TextConfig) -> dict[str, Any]:
+        return {
+            "hidden_size": part.width,
+            "num_hidden_layers": part.layers,
+            "num_attention_heads": part.heads,
+            "intermediate_size": part.mlp_width,
+            "projection_dim": part.embed_dim,
+            "hidden_act": part.activation,
+            "layer_norm_eps": part.norm_eps,
+        }
+
+    vision, text = config.vision, config.text
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": config.embed_dim,
+        "logit_scale_init_value": config.logit_scale_init,
+        "vision_config": tower(vision)
+        | {
+            "model_type": "clip_vision_model",
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "num_channels": 3,
+        },
+        "text_config": tower(text)
+        | {
+            "model_type": "clip_text_model",
+            "vocab_size": text.vocab_size,
+            "max_position_embeddings": text.context_length,
+            "eos_token_id": LARGEST_ID if text.eos_id is None else text.eos_id,
+        },
+    }
+
+
+def hf_preprocess(values: Mapping[str, Any]) -> Preprocess:
+    """Read Hugging Face's ``preprocessor_config.json`` of a CLIP.
+
+    Args:
+        values: its content.
+
+    Returns:
+        The preprocessing.
+
+    Raises:
+        UserError: it asks for something else than CLIP's preprocessing; every setting is named.
+    """
+    plain = _CLIP_RESIZE | _CLIP_VALUES
+    odd = [
+        f"{k}={values[k]!r}"
+        for k, wanted in plain.items()
+        if k in values and not _same(values[k], wanted)
+    ]
+    size = square_side(values.get("size", 224), "shortest_edge")
+    if size != square_side(values.get("crop_size", size), "height", "width"):
+        odd.append(f"size={values['size']!r} with crop_size={values['crop_size']!r}")
+    if odd:
+        raise UserError(f"preprocessor_config.json asks for {', '.join(odd)}; {CLIP_PREPROCESSING}")
+    return Preprocess(
+        size,
+        three_numbers(values.get("image_mean", OPENAI_MEAN), "image_mean"),
+        three_numbers(values.get("image_std", OPENAI_STD), "image_std"),
+    )
+
+
+def hf_preprocess_values(preprocess: Preprocess) -> dict[str, Any]:
+    """Write the preprocessing as ``preprocessor_config.json``: the inverse of ``hf_preprocess``."""
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        **_CLIP_RESIZE,
+        **_CLIP_VALUES,
+        "size": {"shortest_edge": preprocess.size},
+        "crop_size": {"height": preprocess.size, "width": preprocess.size},
+        "image_mean": list(preprocess.mean),
+        "image_std": list(preprocess.std),
+    }
+
+
+def _same(given: Any, wanted: Any) -> bool:
+    if isinstance(wanted, float):
+        return isinstance(given, int | float) and abs(given - wanted) < 1e-6
+    return bool(given == wanted)
