@@ -1,31 +1,51 @@
-"""Draws without replacement, as array programs: the mathematics under the sampler."""
+"""Draws without replacement, as array programs: the mathematics under the sampler.
+
+The functions take random bits instead of keys, so that an episode makes all of its bits in one
+flat call: that compiles and runs several times faster than a call for every draw.
+"""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import UInt32
 
-from fsclip_jax.typing import Array, Bool, Int, PRNGKeyArray
+from fsclip_jax.typing import Array, Bool, Int
 
 
-def shot_bits(key: PRNGKeyArray, count: int, rows: int) -> UInt32[Array, "count rows"]:
-    """Draw random bits in such a way that the first shots do not depend on how many follow.
+class Split(NamedTuple):
+    """Images of each class on the two sides of an episode.
+
+    Attributes:
+        support: places of the support images among the images of their class.
+        support_mask: true where the slot is filled.
+        query: places of the query images.
+        query_mask: true where the slot is filled.
+    """
+
+    support: Int[Array, "way shot"]
+    support_mask: Bool[Array, "way shot"]
+    query: Int[Array, "way query"]
+    query_mask: Bool[Array, "way query"]
+
+
+def below(bits: UInt32[Array, "*shape"], size: Int[Array, "..."]) -> Int[Array, "*shape"]:
+    """Turn random bits into whole numbers from 0 to size - 1.
+
+    The remainder of a division: each probability is off by less than ``size / 2^32`` of itself.
 
     Args:
-        key: a key.
-        count: draws of each row.
-        rows: number of rows.
+        bits: 32 random bits each.
+        size: how many numbers there are, one for all or one each; 0 counts as 1.
 
     Returns:
-        32 random bits each; ``shot_bits(key, k, rows)`` is the beginning of
-        ``shot_bits(key, m, rows)`` for every ``k <= m``, whatever the key's implementation.
+        Whole numbers, int32.
 
     Example:
-        >>> key = jax.random.key(0)
-        >>> bool((shot_bits(key, 2, 3) == shot_bits(key, 5, 3)[:2]).all())
-        True
+        >>> below(jnp.array([7], jnp.uint32), jnp.array([5])).tolist()
+        [2]
     """
-    keys = jax.vmap(lambda shot: jax.random.fold_in(key, shot))(jnp.arange(count))
-    return jax.vmap(lambda k: jax.random.bits(k, (rows,)))(keys)
+    return (bits % jnp.maximum(size, 1).astype(jnp.uint32)).astype(jnp.int32)
 
 
 def partial_shuffle(
@@ -36,26 +56,23 @@ def partial_shuffle(
     Step ``i`` of a Fisher-Yates shuffle exchanges the entries ``i`` and ``j_i``, with ``j_i``
     uniform in ``i..size-1``. Nothing of length ``size`` is ever made: the entry that ends at
     ``i`` is found by following ``j_i`` back through the exchanges before it. The cost is
-    ``rows * count^2`` and does not depend on the sizes. A remainder picks ``j_i``, so each
-    probability is off by less than ``size / 2^32`` of itself.
+    ``rows * count^2`` and does not depend on the sizes.
 
     Args:
         bits: 32 random bits for each step and row.
         sizes: length of each row's permutation.
 
     Returns:
-        Distinct numbers below the size; where the size is below ``count``, the entries from
-        the size on are no draws (they are >= size), and the caller masks them.
+        Distinct numbers below the size. Where the size is below ``count``, the entries from
+        the size on are no draws (they are their own index), and the caller masks them.
 
     Example:
-        >>> bits = shot_bits(jax.random.key(0), 4, 1)
+        >>> bits = jax.random.bits(jax.random.key(0), (4, 1))
         >>> sorted(partial_shuffle(bits, jnp.array([4]))[0].tolist())
         [0, 1, 2, 3]
     """
-    count = bits.shape[0]
-    step = jnp.arange(count, dtype=jnp.int32)[:, None]
-    span = jnp.maximum(sizes.astype(jnp.int32)[None] - step, 1)
-    exchanged = step + (bits % span.astype(jnp.uint32)).astype(jnp.int32)
+    step = jnp.arange(bits.shape[0], dtype=jnp.int32)[:, None]
+    exchanged = step + below(bits, sizes[None] - step)
 
     def back(place: Array, exchange: tuple[Array, Array]) -> tuple[Array, None]:
         earlier, partner = exchange
@@ -65,129 +82,164 @@ def partial_shuffle(
     return place.T
 
 
-def choose(key: PRNGKeyArray, usable: Bool[Array, " classes"], way: int) -> Int[Array, " way"]:
+def choose(bits: UInt32[Array, " way"], usable: Bool[Array, " classes"]) -> Int[Array, " way"]:
     """Draw classes without replacement, each usable one equally likely.
 
     Args:
-        key: a key.
+        bits: 32 random bits for each class to draw; not more than there are classes.
         usable: true where a class may be drawn.
-        way: how many to draw, at most the number of classes.
 
     Returns:
-        Distinct class numbers in random order. Where fewer than ``way`` are usable, the others
+        Distinct class numbers in random order. Where fewer than ``way`` are usable, others
         follow after them.
 
     Example:
-        >>> usable = jnp.array([False, True, True])
-        >>> sorted(choose(jax.random.key(0), usable, 2).tolist())
+        >>> bits = jax.random.bits(jax.random.key(0), (2,))
+        >>> sorted(choose(bits, jnp.array([False, True, True])).tolist())
         [1, 2]
     """
-    chance = jax.random.bits(key, usable.shape) >> 1
-    last = jnp.uint32(2**32 - 1)
-    return jnp.argsort(jnp.where(usable, chance, last))[:way].astype(jnp.int32)
+    usable_first = jnp.argsort(~usable)
+    places = partial_shuffle(bits[:, None], jnp.sum(usable, dtype=jnp.int32, keepdims=True))
+    return usable_first[places[0]].astype(jnp.int32)
 
 
 def split_images(
-    key: PRNGKeyArray, sizes: Int[Array, " way"], shots: Int[Array, ""], shot: int, query: int
-) -> tuple[
-    Int[Array, "way shot"],
-    Bool[Array, "way shot"],
-    Int[Array, "way query"],
-    Bool[Array, "way query"],
-]:
+    bits: UInt32[Array, "slots way"], sizes: Int[Array, " way"], shots: Int[Array, ""], shot: int
+) -> Split:
     """Draw support and query images of each class from one permutation of its images.
 
     The support is the first ``min(shots, size - 1)`` images, the query set the next ones: one
     image is always left for the query set, unless the class has only one.
 
     Args:
-        key: a key.
+        bits: random bits for ``shot`` support slots and then the query slots.
         sizes: images of each class.
         shots: support images wanted, at most ``shot``.
         shot: slots for support images.
-        query: slots for query images.
 
     Returns:
-        Place of each support image within its class and whether the slot is filled; the same
-        for the query set.
+        Places within the class.
     """
-    order = partial_shuffle(shot_bits(key, shot + query, sizes.shape[0]), sizes)
+    query = bits.shape[0] - shot
+    order = partial_shuffle(bits, sizes)
+    slot = jnp.arange(bits.shape[0], dtype=jnp.int32)[None]
     taken = jnp.clip(jnp.minimum(shots, sizes - 1), 1)[:, None]
-    slot = jnp.arange(max(shot, query), dtype=jnp.int32)[None]
     support_mask = slot[:, :shot] < jnp.minimum(taken, sizes[:, None])
-    place = taken + slot[:, :query]
-    query_set = jnp.take_along_axis(order, place, axis=1)
-    return order[:, :shot], support_mask, query_set, place < sizes[:, None]
+    behind = taken + slot[:, :query]
+    query_set = jnp.take_along_axis(order, behind, axis=1)
+    return Split(order[:, :shot], support_mask, query_set, behind < sizes[:, None])
+
+
+def family_runs(
+    labels: Int[Array, " n"], families: Int[Array, " n"]
+) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
+    """Order the images by class and family, and number the families of all classes.
+
+    Args:
+        labels: class of each image, in ascending order.
+        families: family of each image; a negative one stands for a family of that image alone.
+
+    Returns:
+        The order (the identity, at no cost, if the families of each class ascend already), and
+        the number of the run that each image of the ordered bank is in: equal for images of
+        one class and family, one more with every change.
+
+    Example:
+        >>> order, runs = family_runs(jnp.array([0, 0, 0, 1]), jnp.array([5, 2, 5, 5]))
+        >>> order.tolist(), runs.tolist()
+        ([1, 0, 2, 3], [1, 2, 2, 3])
+    """
+    start = (labels != jnp.roll(labels, 1)) | (jnp.arange(len(labels)) == 0)
+    mixed = jnp.any(~start & (families < jnp.roll(families, 1)))
+    order = jax.lax.cond(
+        mixed,
+        lambda: jnp.lexsort((families, labels)).astype(jnp.int32),
+        lambda: jnp.arange(len(labels), dtype=jnp.int32),
+    )
+    families = families[order]
+    change = start | (families != jnp.roll(families, 1)) | (families < 0)
+    return order, jnp.cumsum(change, dtype=jnp.int32)
 
 
 def split_families(
-    key: PRNGKeyArray,
-    families: Int[Array, "way size"],
+    bits: UInt32[Array, "2 slots way"],
+    runs: Int[Array, " n"],
+    starts: Int[Array, " way"],
     sizes: Int[Array, " way"],
     shots: Int[Array, ""],
     shot: int,
-    query: int,
-) -> tuple[
-    Int[Array, "way shot"],
-    Bool[Array, "way shot"],
-    Int[Array, "way query"],
-    Bool[Array, "way query"],
-]:
+) -> Split:
     """Draw support and query images of each class from families that the two do not share.
 
     The families of a class are put in random order. The support takes the first
-    ``min(shots, families - 1)`` of them, the query set has the rest, so neither is empty. Each
-    side takes one random image from every one of its families in turn, then a second one, until
-    it has enough. An image without a family is a family of its own.
+    ``min(shots, families - 1)`` of them, the query set takes the next ones, as many as it has
+    slots; so neither is empty, unless the class has only one family. Each side takes one random
+    image of every one of its families, then any others of theirs until it has enough. The cost
+    is that of `split_images` and a binary search: no pass over the images of a class.
 
     Args:
-        key: a key.
-        families: family of each image of a class, negative where it has none.
-        sizes: images of each class; entries of ``families`` beyond do not count.
+        bits: random bits for ``shot`` support slots and then the query slots.
+        runs: from `family_runs`.
+        starts: first image of each class.
+        sizes: images of each class.
         shots: support images wanted, at most ``shot``.
         shot: slots for support images.
-        query: slots for query images.
 
     Returns:
-        As `split_images`.
+        Places within the class, in the order of `family_runs`.
     """
-    way, size = families.shape
-    place = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), (way, size))
-    absent = place >= sizes[:, None]
-    families = jnp.where(families >= 0, families, -1 - place)
-    family_key, image_key = jax.random.split(key)
-    fold = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (0, 0))
-    family_keys = fold(jax.random.split(family_key, way), families)
-    chance = jax.vmap(jax.vmap(jax.random.bits))(family_keys)
-    among = jax.random.bits(image_key, (way, size))
+    slots = bits.shape[1]
+    query, last = slots - shot, len(runs) - 1
+    lowest = runs[jnp.minimum(starts, last)]
+    count = jnp.where(sizes > 0, runs[jnp.clip(starts + sizes - 1, 0, last)] - lowest + 1, 0)
 
-    # Families and the images within them in random order. The family itself is a sort key too:
-    # equal random bits must not mix two families.
-    absent, _, families, _, place = jax.lax.sort(
-        (absent.astype(jnp.int32), chance, families, among, place), dimension=1, num_keys=4
+    families = lowest[:, None] + partial_shuffle(bits[0], count)
+    first, end = jnp.searchsorted(runs, jnp.stack([families, families + 1])).astype(jnp.int32)
+    slot = jnp.arange(slots, dtype=jnp.int32)[None]
+    number = jnp.where(slot < count[:, None], end - first, 0)
+    first -= starts[:, None]
+
+    taken = jnp.clip(jnp.minimum(shots, count - 1), 1)[:, None]
+    behind = taken + slot[:, :query]
+    support, support_mask = _each_then_any(
+        bits[1, :shot], first[:, :shot], jnp.where(slot < taken, number, 0)[:, :shot]
     )
-    index = jnp.arange(size, dtype=jnp.int32)[None]
-    first = (families != jnp.roll(families, 1, axis=1)) | (index == 0)
-    family = jnp.cumsum(first, axis=1, dtype=jnp.int32) - 1
-    turn = index - jax.lax.cummax(jnp.where(first, index, 0), axis=1)
-    count = 1 + jnp.max(jnp.where(absent == 0, family, -1), axis=1, keepdims=True)
-
-    # One image of every family, then the second ones, and so on; absent images last.
-    turn = jnp.where(absent == 0, turn, size)
-    turn, family, place = jax.lax.sort((turn, family, place), dimension=1, num_keys=2)
-    present = turn < size
-    taken = jnp.clip(jnp.minimum(shots, count - 1), 1)
-    support, support_mask = _first(place, present & (family < jnp.maximum(count - 1, 1)), shot)
-    query_set, query_mask = _first(place, present & (family >= taken), query)
-    return support, support_mask & (jnp.arange(shot)[None] < shots), query_set, query_mask
+    query_set, query_mask = _each_then_any(
+        bits[1, shot:],
+        jnp.take_along_axis(first, behind, axis=1),
+        jnp.take_along_axis(number, behind, axis=1),
+    )
+    return Split(support, support_mask & (slot[:, :shot] < shots), query_set, query_mask)
 
 
-def _first(
-    values: Int[Array, "way size"], keep: Bool[Array, "way size"], count: int
-) -> tuple[Int[Array, "way count"], Bool[Array, "way count"]]:
-    """Return the first ``count`` kept values of each row, and which of these there are."""
-    rank = jnp.cumsum(keep, axis=1, dtype=jnp.int32)
-    slot = jnp.arange(count, dtype=jnp.int32)
-    index = jax.vmap(lambda row: jnp.searchsorted(row, slot, side="right"))(rank)
-    found = jnp.take_along_axis(values, jnp.minimum(index, values.shape[1] - 1), axis=1)
-    return found, slot[None] < rank[:, -1:]
+def _each_then_any(
+    bits: UInt32[Array, "slots way"],
+    first: Int[Array, "way slots"],
+    number: Int[Array, "way slots"],
+) -> tuple[Int[Array, "way slots"], Bool[Array, "way slots"]]:
+    """Draw one image of every family, then any of the others, without replacement.
+
+    Args:
+        bits: random bits. The first draws use them from the front, the later ones from the
+            back; together there are never more draws than slots.
+        first: place of the first image of each family.
+        number: images of each family; 0 for families that are not there, which come last.
+
+    Returns:
+        Places of the images drawn, and which slots are filled.
+    """
+    one = below(bits.T, number)
+    others = jnp.maximum(number - 1, 0)
+    upto = jnp.cumsum(others, axis=1, dtype=jnp.int32)
+    draw = partial_shuffle(bits[::-1], upto[:, -1])
+    family = jnp.sum(upto[:, None] <= draw[:, :, None], axis=-1, dtype=jnp.int32)
+    family = jnp.minimum(family, number.shape[1] - 1)
+    within = draw - jnp.take_along_axis(upto - others, family, axis=1)
+    within += within >= jnp.take_along_axis(one, family, axis=1)
+    other = jnp.take_along_axis(first, family, axis=1) + within
+
+    slot = jnp.arange(number.shape[1], dtype=jnp.int32)[None]
+    families = jnp.sum(number > 0, axis=1, keepdims=True, dtype=jnp.int32)
+    later = jnp.take_along_axis(other, jnp.maximum(slot - families, 0), axis=1)
+    filled = slot < jnp.sum(number, axis=1, keepdims=True)
+    return jnp.where(slot < families, first + one, later), filled

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from fsclip_jax.episodes.draw import below
 from fsclip_jax.episodes.sampler import Episode
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.features.bank import Bank
@@ -145,6 +146,6 @@ def _read(
     elif key is None:
         raise ValueError("random views need a key")
     else:
-        chosen = jax.random.randint(key, index.shape, 0, views, jnp.int32)
+        chosen = below(jax.random.bits(key, (index.size,)), jnp.int32(views)).reshape(index.shape)
         rows = bank.features.reshape(views * images, dim)[chosen * images + index]
     return jnp.where(mask[..., None], rows.astype(jnp.float32), 0)

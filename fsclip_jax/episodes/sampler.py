@@ -11,12 +11,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jaxtyping import UInt32
 
 from fsclip_jax.devices import batch_sharding
 from fsclip_jax.episodes.draw import (
+    Split,
+    below,
     choose,
+    family_runs,
     partial_shuffle,
-    shot_bits,
     split_families,
     split_images,
 )
@@ -92,11 +95,11 @@ def usable_classes(bank: Bank) -> Bool[Array, " classes"]:
     """
 
     def by_family() -> Array:
-        # The rows of a class lie side by side: it has one family only if no two neighbours differ.
-        differs = (bank.domains != jnp.roll(bank.domains, 1)) | (bank.domains < 0)
-        upto = jnp.cumsum(differs, dtype=jnp.int32)
-        last = jnp.clip(bank.starts + bank.sizes - 1, 0, len(bank.domains) - 1)
-        return upto[last] > upto[jnp.minimum(bank.starts, len(bank.domains) - 1)]
+        # The images of a class lie side by side: two families show as two unlike neighbours.
+        unlike = (bank.domains != jnp.roll(bank.domains, 1)) | (bank.domains < 0)
+        upto = jnp.cumsum(unlike, dtype=jnp.int32)
+        last = jnp.clip(bank.starts + bank.sizes - 1, 0, len(upto) - 1)
+        return upto[last] > upto[jnp.minimum(bank.starts, len(upto) - 1)]
 
     enough = bank.sizes >= 2
     return enough & jax.lax.cond(_has_families(bank), by_family, lambda: enough)
@@ -111,17 +114,18 @@ def sample_episode(key: PRNGKeyArray, bank: Bank, spec: EpisodeSpec, max_size: i
 
     Classes are drawn uniformly without replacement from those that can give both a support and
     a query image. Without families, support and query are two parts of one random permutation
-    of the class's images (`split_images`), at a cost of ``way * (shot + query)^2``. With
-    families, the two sides share none (`split_families`), at a cost of
-    ``way * max_size * log(max_size)``. Which of the two runs depends on the bank alone, so
-    under ``vmap`` over keys only one of them does. A class that has too little fills fewer
-    slots, the query set at least one.
+    of the class's images (`split_images`). With families, the two sides share none
+    (`split_families`); a bank whose classes are sorted by family saves a sort of the bank here.
+    Which of the two runs depends on the bank alone, so under ``vmap`` over keys only one of them
+    does. Either costs ``way * (shot + query)^2``, whatever the size of the classes. A class
+    that has too little fills fewer slots, the query set at least one.
 
     Args:
         key: a key; the episode is a function of it, of the bank and of the sizes.
         bank: the bank to draw from.
         spec: sizes of the episode; static.
-        max_size: images of the bank's largest class (`largest_class`); static.
+        max_size: images of the bank's largest class (`largest_class`); static. No more slots than
+            this are worked on.
 
     Returns:
         The episode, as rows of the bank.
@@ -134,34 +138,46 @@ def sample_episode(key: PRNGKeyArray, bank: Bank, spec: EpisodeSpec, max_size: i
         >>> sorted(episode.support.ravel().tolist() + episode.query.ravel().tolist())
         [0, 1, 2, 3, 4, 5]
     """
-    class_key, shot_key, image_key = jax.random.split(key, 3)
-    classes = choose(class_key, usable_classes(bank), spec.way)
-    lowest = spec.shot if spec.min_shot is None else spec.min_shot
-    shots = jax.random.randint(shot_key, (), lowest, spec.shot + 1, jnp.int32)
+    shot, query = min(spec.shot, max_size), min(spec.query, max_size)
+    count = spec.way * (shot + query)
+    bits = jax.random.bits(key, (1 + spec.way + 2 * count,))
+    image_bits = bits[1 + spec.way :].reshape(2, shot + query, spec.way)
+    shots = jnp.minimum(_shots(bits[0], spec), shot)
+    classes = choose(bits[1 : 1 + spec.way], usable_classes(bank))
     starts, sizes = bank.starts[classes], bank.sizes[classes]
 
-    def by_family() -> tuple[Array, ...]:
-        rows = starts[:, None] + jnp.arange(max_size, dtype=starts.dtype)[None]
-        families = bank.domains[jnp.minimum(rows, len(bank.domains) - 1)]
-        return split_families(image_key, families, sizes, shots, spec.shot, spec.query)
+    def by_family() -> Split:
+        order, runs = family_runs(bank.labels, bank.domains)
+        split = split_families(image_bits, runs, starts, sizes, shots, shot)
+        return split._replace(
+            support=order[starts[:, None] + split.support],
+            query=order[starts[:, None] + split.query],
+        )
 
-    def by_image() -> tuple[Array, ...]:
-        return split_images(image_key, sizes, shots, spec.shot, spec.query)
+    def by_image() -> Split:
+        split = split_images(image_bits[0], sizes, shots, shot)
+        return split._replace(
+            support=starts[:, None] + split.support, query=starts[:, None] + split.query
+        )
 
-    support, support_mask, query, query_mask = jax.lax.cond(
-        _has_families(bank), by_family, by_image
-    )
+    split = jax.lax.cond(_has_families(bank), by_family, by_image)
     return Episode(
         classes,
-        _rows(starts, support, support_mask),
-        support_mask,
-        _rows(starts, query, query_mask),
-        query_mask,
+        *_fill(split.support, split.support_mask, spec.shot),
+        *_fill(split.query, split.query_mask, spec.query),
     )
 
 
-def _rows(starts: Array, places: Array, mask: Array) -> Array:
-    return jnp.where(mask, starts[:, None] + places, 0)
+def _shots(bits: UInt32[Array, ""], spec: EpisodeSpec) -> Int[Array, ""]:
+    if spec.min_shot is None:
+        return jnp.int32(spec.shot)
+    return spec.min_shot + below(bits, jnp.int32(spec.shot + 1 - spec.min_shot))
+
+
+def _fill(rows: Array, mask: Array, slots: int) -> tuple[Array, Array]:
+    """Put 0 where masked, and append empty slots up to the number asked for."""
+    wider = ((0, 0), (0, slots - rows.shape[1]))
+    return jnp.pad(jnp.where(mask, rows, 0), wider), jnp.pad(mask, wider)
 
 
 def sample_across(
@@ -182,14 +198,13 @@ def sample_across(
     Returns:
         The episode; ``support`` holds rows of ``support_bank``, ``query`` of ``query_bank``.
     """
-    class_key, shot_key, support_key, query_key = jax.random.split(key, 4)
-    classes = choose(class_key, (support_bank.sizes > 0) & (query_bank.sizes > 0), spec.way)
+    class_key, support_key, query_key = jax.random.split(key, 3)
+    bits = jax.random.bits(class_key, (1 + spec.way,))
+    classes = choose(bits[1:], (support_bank.sizes > 0) & (query_bank.sizes > 0))
     support, mask = sample_support(support_key, support_bank, classes, spec.shot, max_size)
-    lowest = spec.shot if spec.min_shot is None else spec.min_shot
-    shots = jax.random.randint(shot_key, (), lowest, spec.shot + 1, jnp.int32)
-    mask &= jnp.arange(spec.shot)[None] < shots
+    mask &= jnp.arange(spec.shot)[None] < _shots(bits[0], spec)
     query, query_mask = sample_query(query_key, query_bank, classes, spec.query, max_size)
-    return Episode(classes, jnp.where(mask, support, 0), mask, query, query_mask)
+    return Episode(classes, *_fill(support, mask, spec.shot), query, query_mask)
 
 
 def sample_support(
@@ -220,12 +235,13 @@ def sample_support(
         [[True, False], [True, True]]
     """
     count = min(shot, max_size)
-    keys = jax.vmap(lambda label: jax.random.fold_in(key, label))(classes)
-    bits = jax.vmap(lambda k: shot_bits(k, count, 1)[:, 0])(keys)
+    # One key for every (shot, class): no draw depends on how many shots or classes there are.
+    numbers = jnp.arange(count)[:, None] * len(bank.sizes) + classes[None]
+    keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers.ravel())
+    bits = jax.vmap(jax.random.bits)(keys).reshape(numbers.shape)
     starts, sizes = bank.starts[classes], bank.sizes[classes]
-    places = jnp.pad(partial_shuffle(bits.T, sizes), ((0, 0), (0, shot - count)))
-    mask = jnp.arange(shot)[None] < jnp.minimum(sizes, count)[:, None]
-    return _rows(starts, places, mask), mask
+    mask = jnp.arange(count)[None] < sizes[:, None]
+    return _fill(starts[:, None] + partial_shuffle(bits, sizes), mask, shot)
 
 
 def sample_query(
