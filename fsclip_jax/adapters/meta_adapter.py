@@ -83,35 +83,35 @@ def refine(
     Source: Cheng et al., "Meta-Adapter: An Online Few-shot Learner for Vision-Language Model",
     equations 4 and 5.
     """
-    way, dim = text.shape
+    dim = text.shape[-1]
     if dim % heads:
         raise ValueError(f"{heads} heads do not divide {dim} features")
     width = dim // heads
     dtype, text = text.dtype, text.astype(jnp.float32)
     support = support.astype(jnp.float32)
 
-    projected = (text @ params["q_proj"]["weight"].T).reshape(way, heads, width)
-    key_weight = params["k_proj"]["weight"].reshape(heads, width, dim)
-    probe = jnp.einsum("whe,hed->whd", projected, key_weight) * width**-0.5
+    query = text @ params["q_proj"]["weight"].T
+    attended = []
+    # A loop, not einsums with an axis for the heads: XLA on a CPU would transpose the support and
+    # the gradient of the weights, which costs more than the products themselves.
+    for part in (slice(head * width, (head + 1) * width) for head in range(heads)):
+        probe = (query[:, part] @ params["k_proj"]["weight"][part]) * width**-0.5
+        scores = jnp.einsum("wd,wsd->ws", probe, support)
+        own = jnp.sum(probe * text, axis=-1, keepdims=True) if text_in_keys else None
+        shots, itself = _masked_softmax(scores, mask, own)
+        mixed = jnp.einsum("ws,wse->we", shots, support[..., part])
+        attended.append(mixed + itself * text[:, part])
 
-    scores = jnp.einsum("whd,wsd->whs", probe, support)
-    own = jnp.einsum("whd,wd->wh", probe, text)[..., None]
-    shots, itself = _masked_softmax(scores, mask[:, None, :], own if text_in_keys else None)
-    attended = jnp.einsum("whs,wshe->whe", shots, support.reshape(way, -1, heads, width))
-    if text_in_keys:
-        attended = attended + itself * text.reshape(way, heads, width)
-
-    gate = jax.nn.sigmoid(
-        text @ params["alpha_proj"]["weight"].T + params["alpha_proj"]["bias"][None]
-    )
-    return l2_normalize(text + gate * attended.reshape(way, dim)).astype(dtype)
+    alpha = params["alpha_proj"]
+    gate = jax.nn.sigmoid(text @ alpha["weight"].T + alpha["bias"][None])
+    return l2_normalize(text + gate * jnp.concatenate(attended, axis=-1)).astype(dtype)
 
 
 def _masked_softmax(
-    scores: Float[Array, "way heads shot"],
-    mask: Bool[Array, "way 1 shot"],
-    own: Float[Array, "way heads 1"] | None,
-) -> tuple[Float[Array, "way heads shot"], Float[Array, "way heads 1"]]:
+    scores: Float[Array, "way shot"],
+    mask: Bool[Array, "way shot"],
+    own: Float[Array, "way 1"] | None,
+) -> tuple[Float[Array, "way shot"], Float[Array, "way 1"]]:
     """Softmax over the kept shots and, where given, the text; all zero where there is neither."""
     scores = jnp.where(mask, scores, -1e30)
     top = scores.max(-1, keepdims=True, initial=-1e30)
