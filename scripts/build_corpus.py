@@ -11,6 +11,8 @@
 ``index.npz``             per picture, then per glyph: name ids, sampling weight, set, kind
 ``names.json``            the distinct names
 ``sources.csv``           every set with author, licence and number of pictures taken
+``benchmark.npz``         the benchmark's renderings: never trained on; for the copy check, and
+                          for the zero-shot accuracy that the training log shows
 ``report.json``           what was taken, what was dropped and why
 ========================  =====================================================================
 
@@ -245,6 +247,25 @@ def draw_all(npm: Path, entries: list[Entry], workers: int) -> list[np.ndarray |
     return images
 
 
+def draw_benchmark(
+    npm: Path, out: Path, benchmark: list[emoji_concepts.Concept], workers: int
+) -> np.ndarray:
+    """Draw the benchmark as the corpus is drawn, write it beside the corpus and return it."""
+    art = [
+        (label, Entry(set_name, icon, (), "emoji", 0))
+        for label, concept in enumerate(benchmark)
+        for set_name, icon in concept.icons.items()
+    ]
+    drawn = draw_all(npm, [entry for _, entry in art], workers)
+    kept = [(label, image) for (label, _), image in zip(art, drawn, strict=True) if image is not None]
+    pictures = np.stack([image for _, image in kept])
+    out.mkdir(parents=True, exist_ok=True)
+    labels = np.array([label for label, _ in kept], np.int32)
+    names = np.array([concept.name for concept in benchmark])
+    np.savez(out / "benchmark.npz", pictures=pictures, labels=labels, names=names)
+    return pictures
+
+
 def drop_copies(
     entries: list[Entry], images: list[np.ndarray | None], benchmark: np.ndarray
 ) -> tuple[list[Entry], list[np.ndarray], dict[str, object]]:
@@ -336,8 +357,7 @@ def main() -> None:
     ]
     entries = balanced(entries, vocabulary)
     print(f"{len(entries)} pictures of {len(sets)} sets to draw", flush=True)
-    art = [Entry(s, icon, (), "emoji", 0) for c in benchmark for s, icon in c.icons.items()]
-    renderings = np.stack([i for i in draw_all(args.npm, art, args.workers) if i is not None])
+    renderings = draw_benchmark(args.npm, args.out, benchmark, args.workers)
     images = draw_all(args.npm, entries, args.workers)
     entries, kept, report = drop_copies(entries, images, small(renderings))
     counts = write(args.out, entries, kept, set_infos(args.npm))

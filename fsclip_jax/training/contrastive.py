@@ -190,7 +190,7 @@ def make_step(
     def loss_of(
         params: Params, stats: Params, pixels: Array, batch: PairBatch
     ) -> tuple[Array, tuple]:
-        clip = nnx.merge(graphdef, *_states(graphdef, params, stats), copy=True)
+        clip = nnx.merge(graphdef, params, stats, copy=True)
         train = {"train": True} if isinstance(model.vision, ResNetConfig) else {}
         images = l2_normalize(clip.vision(pixels, **train))
         texts = l2_normalize(clip.text(batch.ids))
@@ -218,9 +218,3 @@ def make_step(
         return ContrastiveState(state.step + 1, params, stats, *means, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)
-
-
-def _states(graphdef: nnx.GraphDef, params: Params, stats: Params) -> tuple[nnx.State, ...]:
-    """Wrap plain arrays in the variables that the module expects."""
-    abstract = nnx.eval_shape(lambda: nnx.merge(graphdef, *_blank(graphdef)))
-    raise NotImplementedError(abstract, params, stats)

@@ -69,7 +69,9 @@ def paint_glyphs(
         for k, part in zip(keys, (_PLAIN, _FILLED, _ONE_INK, _DARK_INK, _WHITE), strict=False)
     )
     ground = jnp.where(white | plain, 1.0, random_colors(keys[5], (n,)))
-    fills = jnp.where((filled & ~plain)[:, None], random_colors(keys[6], (n, AREAS)), ground[:, None])
+    fills = jnp.where(
+        (filled & ~plain)[:, None], random_colors(keys[6], (n, AREAS)), ground[:, None]
+    )
     fills = fills.at[:, 0].set(ground)
     inks = random_colors(keys[7], (n, AREAS))
     inks = jnp.where(one_ink[:, None], inks[:, :1], inks)
@@ -81,9 +83,7 @@ def paint_glyphs(
     return under + ink * (over - under), ground
 
 
-def _look_up(
-    palette: Float[Array, "n areas 3"], areas: Array
-) -> Float[Array, "n height width 3"]:
+def _look_up(palette: Float[Array, "n areas 3"], areas: Array) -> Float[Array, "n height width 3"]:
     n, height, width = areas.shape
     # A one-hot product: gathers of three values each are slow on accelerators.
     chosen = jax.nn.one_hot(areas.reshape(n, -1), AREAS)
