@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 
 from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.episodes.task import Query, Task
-from fsclip_jax.typing import Array, Float, Int, Params
+from fsclip_jax.typing import Array, Float, Int, Params, State
 
 PIECE = 2**24
 """Numbers in the largest array that a piece of the work makes: 64 MB in float32."""
@@ -33,7 +34,39 @@ class Answers:
     predict_us_per_query: Mapping[str, float]
 
 
+class Engine:
+    """Compiled functions, kept for the next call of equal shapes, and the time they take.
+
+    Methods that differ in parameters only, and numbers of shots that do not change the shape of
+    what was fitted, share one compile.
+    """
+
+    def __init__(self) -> None:
+        self._compiled: dict[Hashable, Callable[..., Any]] = {}
+
+    def run(self, name: Hashable, function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+        """Run a function that is pure and the same for the same name.
+
+        Args:
+            name: what the function is, all that it closes over included.
+            function: to be compiled where neither name nor shapes were seen before.
+            *args: its arguments, pytrees of arrays.
+
+        Returns:
+            What it returns, and the seconds it ran, without compiling.
+        """
+        leaves, tree = jax.tree.flatten(args)
+        place = name, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        if place not in self._compiled:
+            self._compiled[place] = jax.jit(function).lower(*args).compile()
+        jax.block_until_ready(args)
+        start = time.perf_counter()
+        out = jax.block_until_ready(self._compiled[place](*args))
+        return out, time.perf_counter() - start
+
+
 def answer(
+    engine: Engine,
     adapter: Adapter,
     params: Params,
     task: Task,
@@ -43,10 +76,11 @@ def answer(
 ) -> Answers:
     """Fit a method to every draw and classify the queries.
 
-    Each function is compiled before its time is taken. The draws are worked on in batches and
-    the queries in chunks, so that memory does not grow with their number.
+    The draws are worked on in batches and the queries in chunks, so that memory does not grow
+    with their number.
 
     Args:
+        engine: keeps what was compiled.
         adapter: the method.
         params: its parameters; with a leading axis of draws if ``params_per_draw``.
         task: tasks with a leading axis of draws.
@@ -59,54 +93,58 @@ def answer(
     """
     draws, way, shot, dim = task.support.shape
     batch = min(draws, max(1, PIECE // (way * shot * dim)))
+    most = max(1, PIECE // (batch * way * shot))
+    fit = jax.vmap(adapter.fit, in_axes=(0 if params_per_draw else None, 0, None))
     key = jax.random.key(0)
-    axes = (0 if params_per_draw else None, 0, None)
-    fit = _Timed(jax.vmap(adapter.fit, in_axes=axes))
-    predict = {
-        name: _Timed(_classifier(adapter, query, batch, way * shot))
-        for name, query in queries.items()
-    }
+    seconds: dict[str, float] = dict.fromkeys(queries, 0.0)
+    fit_seconds = 0.0
     found: dict[str, list[np.ndarray]] = {name: [] for name in queries}
     for first in range(0, draws, batch):
-        rows = jnp.minimum(first + jnp.arange(batch), draws - 1)
-        state = fit(_take(params, rows) if params_per_draw else params, _take(task, rows), key)
+        rows = np.minimum(np.arange(first, first + batch), draws - 1)
+        mine = _take(params, rows) if params_per_draw else params
+        state, took = engine.run(
+            ("fit", adapter, params_per_draw), fit, mine, _take(task, rows), key
+        )
+        fit_seconds += took
         for name, query in queries.items():
             shared = query.features.ndim == 2
             features = query.features if shared else query.features[rows]
-            found[name].append(np.asarray(predict[name](state, features))[: draws - first])
+            size = chunk_size(features.shape[-2], most)
+            best, took = engine.run(
+                ("predict", adapter, size, shared),
+                jax.vmap(partial(_classify, adapter, size), in_axes=(0, None if shared else 0)),
+                state,
+                features,
+            )
+            seconds[name] += took
+            found[name].append(np.asarray(best)[: draws - first])
     worked = math.ceil(draws / batch) * batch
     return Answers(
         predictions={name: np.concatenate(parts) for name, parts in found.items()},
-        fit_seconds=fit.seconds / worked,
+        fit_seconds=fit_seconds / worked,
         predict_us_per_query={
-            name: 1e6 * predict[name].seconds / (worked * query.features.shape[-2])
+            name: 1e6 * seconds[name] / (worked * query.features.shape[-2])
             for name, query in queries.items()
         },
     )
 
 
-def _take(tree: Any, rows: Array) -> Any:
+def _take(tree: Any, rows: np.ndarray) -> Any:
     return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
-def _classifier(
-    adapter: Adapter, query: Query, batch: int, width: int
-) -> Callable[[Any, Array], Array]:
-    """A function of fitted states and query features, vectorised over the draws."""
-    shared = query.features.ndim == 2
-    size = chunk_size(query.features.shape[-2], max(1, PIECE // (batch * width)))
-
-    def classify(state: Any, features: Float[Array, "query dim"]) -> Int[Array, " query"]:
-        count, dim = features.shape
-        chunks = -(-count // size)
-        padded = jnp.pad(features, ((0, chunks * size - count), (0, 0)))
-        best = jax.lax.map(
-            lambda chunk: jnp.argmax(adapter.logits(state, chunk), axis=-1).astype(jnp.int32),
-            padded.reshape(chunks, size, dim),
-        )
-        return best.reshape(-1)[:count]
-
-    return jax.vmap(classify, in_axes=(0, None if shared else 0))
+def _classify(
+    adapter: Adapter, size: int, state: State, features: Float[Array, "query dim"]
+) -> Int[Array, " query"]:
+    """Classify the queries of one draw in chunks of ``size``."""
+    count, dim = features.shape
+    chunks = -(-count // size)
+    padded = jnp.pad(features, ((0, chunks * size - count), (0, 0)))
+    best = jax.lax.map(
+        lambda chunk: jnp.argmax(adapter.logits(state, chunk), axis=-1).astype(jnp.int32),
+        padded.reshape(chunks, size, dim),
+    )
+    return best.reshape(-1)[:count]
 
 
 def chunk_size(count: int, most: int) -> int:
@@ -118,21 +156,3 @@ def chunk_size(count: int, most: int) -> int:
     """
     chunks = -(-count // most)
     return -(-count // chunks)
-
-
-class _Timed:
-    """A function that is compiled at its first call; ``seconds`` sums the time of running it."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = jax.jit(function)
-        self.compiled: Callable[..., Any] | None = None
-        self.seconds = 0.0
-
-    def __call__(self, *args: Any) -> Any:
-        if self.compiled is None:
-            self.compiled = self.function.lower(*args).compile()
-        jax.block_until_ready(args)
-        start = time.perf_counter()
-        out = jax.block_until_ready(self.compiled(*args))
-        self.seconds += time.perf_counter() - start
-        return out

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from fsclip_jax import __version__
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.methods import (
-    Checkpoint,
     choose_methods,
+    describe_checkpoint,
     find_checkpoint,
     training_warnings,
 )
@@ -74,9 +75,12 @@ def evaluate_bank(
         },
         rows=rows,
         settings=_settings(config, stored),
-        checkpoint=_described(checkpoint),
+        checkpoint=describe_checkpoint(checkpoint) if checkpoint else None,
         versions=_versions(),
-        warning=tuple(_warnings(config, checkpoint, stored, groups)),
+        warning=(
+            *training_warnings(checkpoint, stored, groups, config.query_split),
+            *_warnings(config, stored, workdir if checkpoint is None else None),
+        ),
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -94,23 +98,22 @@ def _settings(config: EvalConfig, stored: StoredBank) -> dict[str, Any]:
     return settings | {"seeds": config.seeds}
 
 
-def _described(checkpoint: Checkpoint | None) -> dict[str, Any] | None:
-    if checkpoint is None:
-        return None
-    plain = {
-        name: value
-        for name, value in checkpoint.meta.items()
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool)
-    }
-    return {"path": str(checkpoint.path), **plain}
-
-
-def _warnings(
-    config: EvalConfig, checkpoint: Checkpoint | None, stored: StoredBank, groups: list[str]
-) -> list[str]:
-    lines = training_warnings(checkpoint, stored, groups, config.query_split)
-    if config.protocol != "episodic" and config.seeds < 3:
-        lines.append(f"{config.seeds} support draw(s): an interval wants 3 or more")
+def _warnings(config: EvalConfig, stored: StoredBank, untrained: Path | None) -> list[str]:
+    """What makes the numbers mean less than they seem to."""
+    lines = []
+    if untrained is not None and (untrained / "config.json").is_file():
+        lines.append(f"the training run in {untrained} is not finished: no trained adapter yet")
+    if config.protocol == "episodic":
+        return lines
+    if config.seeds < 3:
+        lines.append(f"{config.seeds} support draws: an interval wants 3 or more")
+    largest = int(np.bincount(stored.labels[stored.splits == 0]).max())
+    whole = [str(shots) for shots in sorted(set(config.shots)) if shots >= largest]
+    if whole:
+        lines.append(
+            f"no class has more than {largest} train images: at {', '.join(whole)} shots every "
+            "draw is the same, and the interval of width 0 says nothing"
+        )
     return lines
 
 

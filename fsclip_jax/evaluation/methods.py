@@ -157,7 +157,27 @@ def _learns(adapter: Adapter, dim: int) -> bool:
 
 
 def _told(meta: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: meta[name] for name in ("step", "chosen_on") if name in meta}
+    """How the parameters of a checkpoint were chosen among those of its training."""
+    if meta.get("val_accuracy") is None:
+        return {"split": "none", "rule": "last step of the training"}
+    rule = "best step on classes held out of the training"
+    return {"split": "val", "rule": rule, "step": meta.get("step")}
+
+
+def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what the report says of a checkpoint, as JSON values."""
+    meta = checkpoint.meta
+    data, classes = _trained_on(meta)
+    told = {
+        "path": str(checkpoint.path),
+        "method": checkpoint.adapter.name,
+        "trained_on": (data or {}).get("spec"),
+        "classes": classes,
+        "step": meta.get("step"),
+        "val_accuracy": meta.get("val_accuracy"),
+        "sha256": meta.get("sha256"),
+    }
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def training_warnings(
@@ -176,14 +196,14 @@ def training_warnings(
     """
     if checkpoint is None:
         return []
-    name, meta = checkpoint.adapter.name, checkpoint.meta
-    trained_on, here = _data_of(meta), stored.manifest["data"]
-    if trained_on is None:
+    name, here = checkpoint.adapter.name, stored.manifest["data"]
+    data, classes = _trained_on(checkpoint.meta)
+    if data is None:
         return [f"{name}: the checkpoint does not say what data it was trained on"]
-    if trained_on.get("spec") != here.get("spec"):
+    if all(data.get(part) != here.get(part) for part in ("spec", "version")):
         return []
     lines = []
-    everything = meta.get("classes") != "base"
+    everything = classes != "base"
     if everything and any(group in ("novel", "test") for group in groups):
         lines.append(
             f"{name} was meta-trained on all classes of this data: no class here is new to it"
@@ -198,8 +218,8 @@ def training_warnings(
     return lines
 
 
-def _data_of(meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    data = meta.get("data")
-    if isinstance(data, str):
-        return {"spec": data}
-    return data if isinstance(data, Mapping) else None
+def _trained_on(meta: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str | None]:
+    """Data and classes that an adapter was trained on, as far as its description says."""
+    data, train = meta.get("data"), meta.get("train")
+    classes = train.get("classes") if isinstance(train, Mapping) else None
+    return (data if isinstance(data, Mapping) else None), classes

@@ -19,7 +19,7 @@ from fsclip_jax.evaluation.draws import (
     queries_of,
     truncate,
 )
-from fsclip_jax.evaluation.engine import answer
+from fsclip_jax.evaluation.engine import Engine, answer
 from fsclip_jax.evaluation.intervals import confidence_interval, paired_difference
 from fsclip_jax.evaluation.methods import UNTRAINED, Method
 from fsclip_jax.evaluation.metrics import accuracy, class_mean_accuracy, harmonic_mean
@@ -86,6 +86,7 @@ def run_protocol(
     on_val = check_splits(config, stored) and config.select == "val"
     results: dict[tuple[str, str, int], Result] = {}
     facts: dict[str, Any] = {"n_query": 0, "groups": {}}
+    engine = Engine()
     for space in label_spaces(config, len(stored.class_names)):
         progress(f"drawing shots of {len(space.classes)} classes")
         setting = prepare(config, stored, space, max(shots), on_val)
@@ -97,7 +98,7 @@ def run_protocol(
         for method in methods:
             for shot in shots:
                 progress(f"{method.name}, {shot}-shot, {' and '.join(setting.queries)}")
-                for group, result in evaluate(config, setting, method, shot).items():
+                for group, result in evaluate(engine, config, setting, method, shot).items():
                     results[group, method.name, shot] = result
     if config.protocol == "cross_category":
         results |= _harmonic(results, [method.name for method in methods], shots)
@@ -178,10 +179,13 @@ def _check_shots(train: Bank, stored: StoredBank, classes: np.ndarray, shots: in
         )
 
 
-def evaluate(config: EvalConfig, setting: Setting, method: Method, shots: int) -> dict[str, Result]:
+def evaluate(
+    engine: Engine, config: EvalConfig, setting: Setting, method: Method, shots: int
+) -> dict[str, Result]:
     """Evaluate one method at one number of shots.
 
     Args:
+        engine: keeps what was compiled.
         config: what to evaluate.
         setting: the draws and the images.
         method: the method.
@@ -191,9 +195,14 @@ def evaluate(config: EvalConfig, setting: Setting, method: Method, shots: int) -
         The numbers, by group.
     """
     draws = truncate(setting.draws, shots)
-    choice = choose(config, setting, method, shots)
+    choice = choose(engine, config, setting, method, shots)
     answers = answer(
-        method.adapter, choice.params, draws.task, setting.queries, params_per_draw=choice.per_draw
+        engine,
+        method.adapter,
+        choice.params,
+        draws.task,
+        setting.queries,
+        params_per_draw=choice.per_draw,
     )
     results = {}
     for name, query in setting.queries.items():
@@ -214,10 +223,13 @@ def evaluate(config: EvalConfig, setting: Setting, method: Method, shots: int) -
     return results
 
 
-def choose(config: EvalConfig, setting: Setting, method: Method, shots: int) -> Choice:
+def choose(
+    engine: Engine, config: EvalConfig, setting: Setting, method: Method, shots: int
+) -> Choice:
     """Choose the parameters of a method at one number of shots.
 
     Args:
+        engine: keeps what was compiled.
         config: what to evaluate.
         setting: the draws, and the val images if there are any.
         method: the method.
@@ -233,12 +245,12 @@ def choose(config: EvalConfig, setting: Setting, method: Method, shots: int) -> 
     together = config.protocol == "episodic"
     if setting.val is None:
         draws = truncate(setting.draws, shots)
-        return select_held_out(method.adapter, method.params, draws, together=together)
+        return select_held_out(engine, method.adapter, method.params, draws, together=together)
     draws, query = setting.val
     groups = " and ".join(setting.queries)
     rule = "val episodes" if together else f"val images of the classes: {groups}"
     task = truncate(draws, shots).task
-    return select_on(method.adapter, task, query, rule, together=together)
+    return select_on(engine, method.adapter, task, query, rule, together=together)
 
 
 def _harmonic(

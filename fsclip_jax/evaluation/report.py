@@ -152,39 +152,42 @@ def report_from_json(text: str, where: str = "report.json") -> Report:
     try:
         return _report(tree)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"{where} is damaged ({reason}): run `fsclip eval` again to make it anew"
         ) from None
 
 
 def _report(tree: Mapping[str, Any]) -> Report:
-    rows = tuple(_row(row) for row in tree["rows"])
+    rows = tuple(_row(row) for row in _typed(tree, "rows", list))
     if not rows:
         raise ValueError("it has no rows")
+    data = dict(_typed(tree, "data", dict))
+    data |= {name: int(data[name]) for name in ("n_classes", "n_query")}
+    checkpoint = _typed(tree, "checkpoint", dict, missing=None)
+    versions = _typed(tree, "versions", dict, missing={})
     return Report(
         fsclip_version=str(tree["fsclip_version"]),
         command=str(tree["command"]),
         device=str(tree["device"]),
         protocol=str(tree["protocol"]),
         label_space=str(tree["label_space"]),
-        backbone=dict(tree["backbone"]),
-        data=dict(tree["data"]),
+        backbone=_typed(tree, "backbone", dict),
+        data=data,
         rows=rows,
-        settings=dict(tree.get("settings") or {}),
-        checkpoint=dict(tree["checkpoint"]) if tree.get("checkpoint") else None,
-        versions={str(k): str(v) for k, v in (tree.get("versions") or {}).items()},
-        warning=tuple(str(line) for line in tree.get("warning") or ()),
+        settings=_typed(tree, "settings", dict, missing={}),
+        checkpoint=checkpoint,
+        versions={name: str(value) for name, value in versions.items()},
+        warning=tuple(map(str, _typed(tree, "warning", list, missing=[]))),
         created=str(tree.get("created", "")),
     )
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
-
-
-def _row(row: Mapping[str, Any]) -> Row:
-    accuracy = row["accuracy"]
+def _row(row: Any) -> Row:
+    if not isinstance(row, dict):
+        raise TypeError("a row is no object")
+    accuracy = _typed(row, "accuracy", dict)
+    versus = _typed(row, "versus", dict, missing={})
     return Row(
         method=str(row["method"]),
         shots=int(row["shots"]),
@@ -192,17 +195,34 @@ def _row(row: Mapping[str, Any]) -> Row:
         accuracy=Accuracy(
             mean=float(accuracy["mean"]),
             ci95=_number(accuracy["ci95"]),
-            per_seed=tuple(float(value) for value in accuracy["per_seed"]),
+            per_seed=tuple(map(float, _typed(accuracy, "per_seed", list))),
         ),
-        selection=dict(row.get("selection") or {}),
+        selection=_typed(row, "selection", dict, missing={}),
         fit_seconds=_number(row.get("fit_seconds")),
         predict_us_per_query=_number(row.get("predict_us_per_query")),
         class_mean_accuracy=_number(row.get("class_mean_accuracy")),
         versus={
-            str(name): Difference(float(item["mean"]), _number(item["ci95"]))
-            for name, item in (row.get("versus") or {}).items()
+            name: Difference(float(versus[name]["mean"]), _number(versus[name]["ci95"]))
+            for name in versus
         },
     )
+
+
+_REQUIRED: Any = object()
+
+
+def _typed(tree: Mapping[str, Any], name: str, kind: type, missing: Any = _REQUIRED) -> Any:
+    """The entry of that name; ``missing`` where it is not there or null."""
+    value = tree.get(name)
+    if value is None and missing is not _REQUIRED:
+        return missing
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} is not of type {kind.__name__}")
+    return value
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def read_report(path: Path) -> Report:

@@ -12,6 +12,7 @@ from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.adapters.text_prototype import UNTRAINED_GATE, TextPrototype
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.evaluation.draws import Draws
+from fsclip_jax.evaluation.engine import Engine
 from fsclip_jax.typing import Array, Float, Int, Params
 
 GATES = tuple(float(gate) for gate in UNTRAINED_GATE * 2.0 ** (np.arange(-8, 13) / 2))
@@ -78,7 +79,7 @@ def fixed(adapter: Adapter, params: Params, why: str) -> Choice:
 
 
 def select_on(
-    adapter: Adapter, task: Task, query: Query, rule: str, *, together: bool = False
+    engine: Engine, adapter: Adapter, task: Task, query: Query, rule: str, *, together: bool = False
 ) -> Choice:
     """Choose the setting that classifies most of the given images right.
 
@@ -87,6 +88,7 @@ def select_on(
     on one by one).
 
     Args:
+        engine: keeps what was compiled.
         adapter: a method with searched scalars.
         task: tasks with a leading axis of draws.
         query: val images, the same for all draws or each draw's own; labels as in the task.
@@ -97,11 +99,13 @@ def select_on(
         The choice.
     """
     search = SEARCHED[adapter.name]
-    return _choose(search, np.asarray(_counts(search)(task, query)), "val", rule, together)
+    return _choose(
+        search, np.asarray(_counts(engine, adapter.name, task, query)), "val", rule, together
+    )
 
 
 def select_held_out(
-    adapter: Adapter, params: Params, draws: Draws, *, together: bool = False
+    engine: Engine, adapter: Adapter, params: Params, draws: Draws, *, together: bool = False
 ) -> Choice:
     """Choose on shots of the support, each held out in turn; for data without val images.
 
@@ -110,6 +114,7 @@ def select_held_out(
     there is nothing to hold out, and the fixed setting stays.
 
     Args:
+        engine: keeps what was compiled.
         adapter: a method with searched scalars.
         params: its fixed setting.
         draws: the support.
@@ -122,9 +127,8 @@ def select_held_out(
     if shots < 2:
         return fixed(adapter, params, "no val images, and a single shot leaves none to hold out")
     search = SEARCHED[adapter.name]
-    counts = _counts(search)
     rule = "each shot of the support held out in turn"
-    folds = [counts(*hold_out(draws, shot)) for shot in range(shots)]
+    folds = [_counts(engine, adapter.name, *hold_out(draws, shot)) for shot in range(shots)]
     return _choose(search, np.sum(folds, axis=0), "train", rule, together)
 
 
@@ -150,16 +154,18 @@ def hold_out(draws: Draws, shot: int) -> tuple[Task, Query]:
     return rest, Query(draws.plain[:, :, shot], labels, asked)
 
 
-def _counts(search: Search) -> Callable[[Task, Query], Array]:
+def _counts(engine: Engine, name: str, task: Task, query: Query) -> np.ndarray:
     """Right answers of every setting, draw by draw: int32 [draw setting]."""
+    count = SEARCHED[name].count
+    shared = query.features.ndim == 2
 
-    @jax.jit
-    def count(task: Task, query: Query) -> Array:
-        if query.features.ndim == 2:
-            return jax.lax.map(lambda one: search.count(one, query), task)
-        return jax.lax.map(lambda pair: search.count(*pair), (task, query))
+    def every(task: Task, query: Query) -> Array:
+        if shared:
+            return jax.lax.map(lambda one: count(one, query), task)
+        return jax.lax.map(lambda pair: count(*pair), (task, query))
 
-    return count
+    counts, _ = engine.run(("search", name, shared), every, task, query)
+    return np.asarray(counts)
 
 
 def _choose(

@@ -112,9 +112,10 @@ def headline(report: Report) -> str:
         f"{percent(top.accuracy.mean, top.accuracy.ci95)} %"
     )
     gain = top.versus.get("zero_shot")
-    if gain is None:
+    if gain is None or top.method == "zero_shot":
         return line + "."
-    return line + f", {gain.mean:+.2f} points from zero-shot CLIP."
+    side = "above" if gain.mean >= 0 else "below"
+    return line + f", {abs(gain.mean):.2f} points {side} zero-shot CLIP."
 
 
 def differences(report: Report) -> list[tuple[str, str, int, dict[str, str]]]:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from fsclip_jax.evaluation.report import Report
+from fsclip_jax.evaluation.report import Report, Row
 from fsclip_jax.evaluation.tables import (
     Table,
     headline,
@@ -16,8 +16,8 @@ from fsclip_jax.evaluation.tables import (
     tables,
 )
 
-CELL = 12
-"""Columns of the terminal that one number with its interval may take."""
+GAP = 2
+"""Columns of the terminal between two numbers."""
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -31,7 +31,8 @@ def print_report(report: Report, console: Console) -> None:
     """
     for table in tables(report):
         name = max(len(method) for method in table.methods)
-        many = max(1, (console.width - name) // CELL)
+        cell = max(len(_number(row)) for row in table.cells.values())
+        many = max(1, (console.width - name) // (max(cell, len("16-shot")) + GAP))
         for first in range(0, len(table.shots), many):
             console.print(_grid(table, table.shots[first : first + many]))
     console.print(Text(f"{protocol_line(report)} {interval_line(report)}", style="dim"))
@@ -43,7 +44,7 @@ def print_report(report: Report, console: Console) -> None:
 def _grid(table: Table, shots: Sequence[int]) -> Grid:
     grid = Grid(
         title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False,
-        padding=(0, 2, 0, 0), header_style="dim",
+        padding=(0, GAP, 0, 0), header_style="dim",
     )  # fmt: skip
     grid.add_column("method", no_wrap=True)
     for shot in shots:
@@ -52,7 +53,14 @@ def _grid(table: Table, shots: Sequence[int]) -> Grid:
         cells = [Text(method)]
         for shot in shots:
             row = table.cells.get((method, shot))
-            text = percent(row.accuracy.mean, row.accuracy.ci95, digits=1) if row else ""
-            cells.append(Text(text, style="bold" if method in table.best[shot] else ""))
+            cells.append(
+                Text(
+                    _number(row) if row else "", style="bold" if method in table.best[shot] else ""
+                )
+            )
         grid.add_row(*cells)
     return grid
+
+
+def _number(row: Row) -> str:
+    return percent(row.accuracy.mean, row.accuracy.ci95, digits=1)
