@@ -150,8 +150,9 @@ def select_bank(
             raise UserError(f"unknown split {name!r}; accepted: {', '.join(SPLITS)}{hint}")
     n_classes = len(stored.class_names)
     chosen = np.arange(n_classes) if classes is None else np.asarray(classes, np.int64).reshape(-1)
-    if len(chosen) and (chosen.min() < 0 or chosen.max() >= n_classes):
-        raise UserError(f"class ids run from 0 to {n_classes - 1}; asked for {chosen.max()}")
+    outside = chosen[(chosen < 0) | (chosen >= n_classes)]
+    if len(outside):
+        raise UserError(f"class ids run from 0 to {n_classes - 1}; asked for {outside[0]}")
     if len(np.unique(chosen)) != len(chosen):
         raise UserError("a class id was asked for twice; give each once")
 

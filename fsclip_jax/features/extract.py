@@ -25,6 +25,7 @@ from fsclip_jax.features.store import open_bank
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.features.writing import finish_bank, refuse_existing
 
+DEFAULT_BACKBONE = "mini"
 _SETTINGS = "settings.json"
 
 
@@ -154,7 +155,9 @@ def bank_for(
 
     Args:
         data: ``bank:DIR``, or a data set of images.
-        backbone: the CLIP. None means ``mini`` for images, and whatever a ``bank:DIR`` holds.
+        backbone: the CLIP; None means ``mini``. With ``bank:DIR`` these two mean whatever made
+            the bank, as ``mini`` is what configurations say when nobody chose; anything else
+            must be what the bank says.
         views: of each image.
         cache: folder of extracted banks; ``default_cache()`` if None.
         seed: of the augmented views.
@@ -167,9 +170,11 @@ def bank_for(
     """
     kind, _, place = data.partition(":")
     if kind == "bank":
+        if not place:
+            raise UserError("--data bank: names no folder; write bank:DIR")
         return _open_given(Path(place), backbone)
     source = open_source(data)
-    clip = load_clip(backbone or "mini")
+    clip = load_clip(backbone or DEFAULT_BACKBONE)
     settings = ExtractSettings(views=views, seed=seed)
     digest = hashlib.sha256(json.dumps(identity(source, clip, settings)).encode()).hexdigest()
     name = f"{_slug(kind)}-{_slug(clip.id)}-{digest[:16]}"
@@ -188,7 +193,7 @@ def default_cache() -> Path:
 def _open_given(path: Path, backbone: str | None) -> StoredBank:
     bank = open_bank(path)
     stored = bank.manifest["backbone"].get("id")
-    if backbone not in (None, stored):
+    if backbone not in (None, DEFAULT_BACKBONE, stored):
         raise UserError(
             f"the bank {path} was made with the backbone {stored}, not {backbone}: "
             "leave --backbone out, or extract a bank with that backbone"

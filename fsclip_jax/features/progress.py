@@ -3,7 +3,7 @@
 import sys
 import time
 from types import TracebackType
-from typing import TextIO
+from typing import Any, SupportsFloat
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
@@ -19,7 +19,7 @@ class Progress:
         label: what the job is called in front of the count.
         start: units done before, by the run that is being continued.
         every: seconds between two plain lines.
-        stream: where to write; the error stream by default.
+        stream: text stream to write to; the error stream by default.
 
     Example:
         >>> import sys
@@ -35,8 +35,8 @@ class Progress:
         label: str = "",
         *,
         start: int = 0,
-        every: float = 5.0,
-        stream: TextIO | None = None,
+        every: float | int = 5.0,
+        stream: Any = None,
     ) -> None:
         self._total, self._unit, self._label = total, unit, label
         self._start = self._done = start
@@ -75,13 +75,11 @@ class Progress:
         elif self._done > self._said:
             self._line()
 
-    def advance(self, n: int, **fields: float | str) -> None:
+    def advance(self, n: int, **fields: object) -> None:
         """Count ``n`` more units, and show values beside them (``loss=0.5``)."""
         self._done += n
         if fields:
-            shown = (
-                f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in fields.items()
-            )
+            shown = (f"{name} {_value(value)}" for name, value in fields.items())
             self._fields = ", " + ", ".join(shown)
         now = time.monotonic()
         if self._bar:
@@ -111,6 +109,12 @@ class Progress:
         return text + self._fields
 
 
+def _value(value: object) -> str:
+    if isinstance(value, int | str) or not isinstance(value, SupportsFloat):
+        return str(value)
+    return f"{float(value):.3f}"
+
+
 def _short(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
@@ -119,7 +123,7 @@ def _clock(seconds: float) -> str:
     """Write a duration.
 
     Example:
-        >>> _clock(75), _clock(3700)
+        >>> _clock(75.0), _clock(3700.0)
         ('1:15', '1:01:40')
     """
     minutes, rest = divmod(int(seconds), 60)

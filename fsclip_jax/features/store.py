@@ -134,16 +134,16 @@ def _check_schema(file: Path, manifest: dict[str, Any]) -> None:
         raise _damaged(file, "a class or domain name is not a string")
     if not 0 < float(manifest["logit_scale"]) < math.inf:
         raise _damaged(file, "the logit scale is not a positive number")
-    shards = _shard_entries(manifest)
-    if [name for name, _ in shards] != [shard_name(i) for i in range(len(shards))] or not shards:
-        raise _damaged(file, "the list of shards has gaps")
-    if TEXT_FILE not in manifest["files"]:
-        raise _damaged(file, f"it does not list {TEXT_FILE}")
     for name, entry in manifest["files"].items():
         typed = isinstance(entry, dict) and isinstance(entry.get("bytes"), int)
         whole = typed and isinstance(entry.get("sha256"), str)
         if not whole or (name != TEXT_FILE and not isinstance(entry.get("n"), int)):
             raise _damaged(file, f"the entry of {name} lacks its size, sum or number of images")
+    shards = _shard_entries(manifest)
+    if [name for name, _ in shards] != [shard_name(i) for i in range(len(shards))] or not shards:
+        raise _damaged(file, "the list of shards has gaps")
+    if TEXT_FILE not in manifest["files"]:
+        raise _damaged(file, f"it does not list {TEXT_FILE}")
 
 
 def _shard_entries(manifest: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,99 @@
+"""What is put on the device is what was asked for, sorted by class."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sample_banks import description, random_rows
+
+from fsclip_jax.data.splits import SPLITS
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.bank import StoredBank, largest_class, select_bank
+from fsclip_jax.features.layout import Rows
+from fsclip_jax.features.writing import write_bank
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_selection_is_sorted_relabelled_and_complete(tmp_path_factory, data):
+    classes = data.draw(st.integers(1, 6))
+    n = data.draw(st.integers(1, 20))
+    rows = random_rows(seed=data.draw(st.integers(0, 99)), n=n, classes=classes, views=2)
+    place = tmp_path_factory.mktemp("select") / "bank"
+    about = description(classes=classes)
+    stored = write_bank(place, rows, shard=4, dtype="float32", **about)
+    splits = data.draw(st.sets(st.sampled_from(SPLITS), min_size=1))
+    asked = np.array(data.draw(st.permutations(range(classes))))
+    asked = asked[: data.draw(st.integers(1, classes))]
+
+    wanted = [
+        row
+        for class_id in asked
+        for row in range(n)
+        if rows.labels[row] == class_id and SPLITS[rows.splits[row]] in splits
+    ]
+    if not wanted:
+        with pytest.raises(UserError, match="no image"):
+            select_bank(stored, sorted(splits), asked)
+        return
+    bank = select_bank(stored, sorted(splits), asked)
+    np.testing.assert_allclose(bank.features, rows.features[:, wanted], atol=1e-6)
+    assert asked[np.asarray(bank.labels)].tolist() == rows.labels[wanted].tolist()
+    assert (np.diff(bank.labels) >= 0).all()
+    for label, (start, size) in enumerate(zip(bank.starts, bank.sizes, strict=True)):
+        assert np.flatnonzero(np.asarray(bank.labels) == label).tolist() == list(
+            range(int(start), int(start + size))
+        )
+    np.testing.assert_allclose(bank.text, about["text_features"][asked], atol=1e-6)
+    assert largest_class(bank) == max(np.bincount(np.asarray(bank.labels)))
+
+
+def test_a_class_without_images_keeps_its_place(make_bank):
+    rows = Rows(
+        np.ones((1, 3, 6), np.float32),
+        np.array([2, 0, 2], np.int32),
+        np.zeros(3, np.int8),
+        ["a", "b", "c"],
+        np.full(3, -1, np.int32),
+    )
+    bank = make_bank(rows=rows).select(["train"], np.array([2, 1, 0]))
+    assert bank.sizes.tolist() == [2, 0, 1]
+    assert bank.starts.tolist() == [0, 2, 2]
+    assert bank.labels.tolist() == [0, 0, 2]
+    assert bank.text.shape == (3, 6)
+
+
+def test_dtypes_and_families_on_the_device(make_bank):
+    plain = make_bank("plain", dtype="float16").select(SPLITS)
+    assert plain.features.dtype == jnp.float32
+    assert plain.logit_scale.dtype == jnp.float32
+    assert set(plain.domains.tolist()) == {-1}
+    np.testing.assert_allclose(np.linalg.norm(plain.features, axis=-1), 1, atol=1e-6)
+    drawn = make_bank("drawn", families=3)
+    order = np.argsort(drawn.labels, kind="stable")
+    assert drawn.select(SPLITS).domains.tolist() == drawn.domains[order].tolist()
+
+
+@pytest.mark.parametrize(
+    ("splits", "classes", "line"),
+    [
+        (["tets"], None, "unknown split 'tets'; .*did you mean test"),
+        (["train"], [0, 4], "0 to 3; asked for 4"),
+        (["train"], [-1], "0 to 3; asked for -1"),
+        (["train"], [1, 1], "asked for twice"),
+        ([], None, "no image of the split"),
+    ],
+)
+def test_what_cannot_be_selected_is_told_in_one_line(make_bank, splits, classes, line):
+    ids = None if classes is None else np.array(classes)
+    with pytest.raises(UserError, match=line) as caught:
+        select_bank(make_bank(), splits, ids)
+    assert "\n" not in str(caught.value)
+
+
+def test_only_the_rows_asked_for_are_read(make_bank):
+    stored = make_bank(n=13, shard=5)
+    picked = np.array([0, 4, 5, 12])
+    np.testing.assert_array_equal(stored.read(picked), stored.features[:, picked])
+    assert isinstance(stored, StoredBank)

@@ -1,0 +1,290 @@
+"""Extraction: right features, one compile, and the same bits after any interruption."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_clip import linear_towers, noise, noise_source, tiny_backbone
+
+from fsclip_jax.clip.model import encode_image, encode_text
+from fsclip_jax.errors import UserError
+from fsclip_jax.features import extract as extract_module
+from fsclip_jax.features import images as images_module
+from fsclip_jax.features import shards as shards_module
+from fsclip_jax.features.extract import bank_for, extract
+from fsclip_jax.features.layout import partial_name
+from fsclip_jax.features.shards import ExtractSettings
+from fsclip_jax.features.store import open_bank
+from fsclip_jax.features.text import class_text_features
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny_backbone()
+
+
+@pytest.fixture
+def linear(monkeypatch):
+    """Quick stand-ins for the towers, where what they compute is not the question."""
+    linear_towers(monkeypatch.setattr)
+
+
+def unit(x):
+    x = np.asarray(x, np.float32)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def content(folder):
+    """The sum of every file of a folder, by name."""
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
+
+
+SETTINGS = ExtractSettings(views=2, dtype="float32", shard=4, batch=8)
+
+
+def test_view_0_is_clip_itself(backbone, tmp_path):
+    bank = extract(noise_source(5), backbone, tmp_path / "bank", SETTINGS)
+    crops = np.stack([backbone.preprocess.crop(noise(index)) for index in range(5)])
+    pixels = backbone.preprocess.normalize(crops)
+    expected = unit(encode_image(backbone.graphdef, backbone.state, pixels))
+    np.testing.assert_allclose(bank.features[0], expected, atol=1e-5)
+    assert np.abs(bank.features[1] - expected).max() > 1e-3
+    assert bank.logit_scale == 50
+    assert bank.manifest["backbone"] == {"id": "tiny", "sha256": "0" * 64}
+    assert bank.manifest["preprocessing"]["size"] == 32
+    assert bank.manifest["augmentation"]["area"] == [0.5, 1.0]
+    open_bank(bank.path, verify=True)
+
+
+def test_text_features_are_means_of_unit_vectors(backbone, tmp_path):
+    settings = ExtractSettings(prompts=True, batch=4)
+    bank = extract(noise_source(5), backbone, tmp_path / "bank", settings)
+    names = bank.class_names
+    prompts = [f"a {name}" for name in names] + [f"{name} here" for name in names]
+    each = unit(
+        encode_text(backbone.graphdef, backbone.state, jnp.asarray(backbone.tokenizer(prompts)))
+    )
+    each = each.reshape(2, 3, -1)
+    np.testing.assert_allclose(bank.text_features, unit(each.mean(0)), atol=1e-5)
+    from safetensors.numpy import load_file
+
+    stored = load_file(bank.path / "text.safetensors")
+    np.testing.assert_allclose(stored["prompt_features"], each, atol=1e-5)
+    small, _ = class_text_features(backbone, names, ("a {}", "{} here"), batch=2)
+    np.testing.assert_allclose(small, bank.text_features, atol=1e-6)
+
+
+def test_a_template_without_a_place_for_the_name(backbone):
+    with pytest.raises(UserError, match=r"needs \{\} where"):
+        class_text_features(backbone, ["x"], ["a photo"])
+
+
+@pytest.mark.usefixtures("linear")
+def test_features_do_not_depend_on_batch_or_shard_or_threads(backbone, tmp_path):
+    source = noise_source(11, families=2)
+    banks = [
+        extract(source, backbone, tmp_path / f"b{batch}", ExtractSettings(
+            views=3, dtype="float32", shard=shard, batch=batch, workers=workers))
+        for batch, shard, workers in ((64, 100, 1), (4, 3, 4), (7, 11, 2))
+    ]  # fmt: skip
+    for bank in banks[1:]:
+        np.testing.assert_allclose(bank.features, banks[0].features, atol=1e-5)
+        assert bank.keys == banks[0].keys == source.keys
+    assert banks[0].domains.tolist() == source.domains.tolist()
+
+
+@pytest.mark.usefixtures("linear")
+def test_one_compile_whatever_the_last_batch_holds(backbone, tmp_path, monkeypatch):
+    traces = []
+    original = images_module.encode_image
+
+    def counted(graphdef, state, pixels):
+        traces.append(pixels.shape)
+        return original(graphdef, state, pixels)
+
+    monkeypatch.setattr(images_module, "encode_image", counted)
+    settings = ExtractSettings(views=2, shard=5, batch=8)
+    extract(noise_source(13, unreadable={2}), backbone, tmp_path / "bank", settings)
+    assert traces == [(8, 32, 32, 3)]
+
+
+@pytest.mark.usefixtures("linear")
+def test_devices_share_a_batch(backbone, tmp_path):
+    alone = extract(noise_source(11), backbone, tmp_path / "alone", SETTINGS)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    shared = extract(noise_source(11), backbone, tmp_path / "shared", SETTINGS, mesh)
+    np.testing.assert_allclose(shared.features, alone.features, atol=1e-6)
+
+
+@pytest.mark.usefixtures("linear")
+def test_unreadable_images_are_skipped_counted_and_named(backbone, tmp_path, capsys):
+    source = noise_source(11, unreadable={0, 1, 2, 3, 9})  # the first shard is empty
+    bank = extract(source, backbone, tmp_path / "bank", SETTINGS)
+    assert bank.keys == tuple(f"img/{index}.png" for index in (4, 5, 6, 7, 8, 10))
+    assert bank.manifest["skipped"] == [f"img/{index}.png" for index in (0, 1, 2, 3, 9)]
+    whole = extract(noise_source(11), backbone, tmp_path / "whole", SETTINGS)
+    rows = [4, 5, 6, 7, 8, 10]
+    np.testing.assert_allclose(bank.features, whole.features[:, rows], atol=1e-5)
+    said = capsys.readouterr().err
+    assert "unreadable image skipped: img/9.png: is cut short" in said
+    assert "skipped 5 unreadable image(s): img/0.png, img/1.png" in said
+
+
+@pytest.mark.usefixtures("linear")
+def test_a_class_of_which_nothing_can_be_read(backbone, tmp_path):
+    place = tmp_path / "bank"
+    with pytest.raises(UserError, match="no image can be read of the class thing 1"):
+        extract(noise_source(11, unreadable={1, 4, 7, 10}), backbone, place, SETTINGS)
+    assert not place.exists()
+    # Repaired images are read again.
+    assert len(extract(noise_source(11), backbone, place, SETTINGS).labels) == 11
+
+
+def interrupted_after(source, backbone, place, shards, monkeypatch):
+    """Run an extraction that is cut off after some shards."""
+    write = shards_module.write_shard
+    left = iter(range(shards))
+
+    def cut(*args):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        write(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards_module, "write_shard", cut)
+        with pytest.raises(KeyboardInterrupt):
+            extract(source, backbone, place, SETTINGS)
+
+
+@pytest.mark.usefixtures("linear")
+@pytest.mark.parametrize("finished", [0, 1, 2])
+def test_a_continued_extraction_gives_the_same_bits(backbone, tmp_path, monkeypatch, finished):
+    extract(noise_source(11), backbone, tmp_path / "whole", SETTINGS)
+    place = tmp_path / "cut"
+    interrupted_after(noise_source(11), backbone, place, finished, monkeypatch)
+    assert not place.exists()
+    opened = []
+    extract(noise_source(11, opened=opened), backbone, place, SETTINGS)
+    assert sorted(opened) == list(range(4 * finished, 11))  # finished shards are not read again
+    assert content(place) == content(tmp_path / "whole")
+    assert not partial_name(place).exists()
+
+
+@pytest.mark.usefixtures("linear")
+@pytest.mark.parametrize(
+    ("source", "settings", "named"),
+    [
+        (noise_source(11, version="2"), SETTINGS, "data"),
+        (noise_source(10), SETTINGS, "data"),
+        (noise_source(11), ExtractSettings(views=3, dtype="float32", shard=4), "views"),
+        (noise_source(11), ExtractSettings(views=2, dtype="float32", shard=5), "shard"),
+        (noise_source(11), ExtractSettings(views=2, dtype="float16", shard=4), "dtype"),
+    ],
+)
+def test_an_unfinished_bank_of_other_settings(
+    backbone, tmp_path, monkeypatch, source, settings, named
+):
+    place = tmp_path / "cut"
+    interrupted_after(noise_source(11), backbone, place, 1, monkeypatch)
+    with pytest.raises(UserError, match=rf"made otherwise \({named} differ\)"):
+        extract(source, backbone, place, settings)
+    with pytest.raises(UserError, match=r"made otherwise \(backbone differ\)"):
+        extract(noise_source(11), tiny_backbone(1), place, SETTINGS)
+
+
+@pytest.mark.usefixtures("linear")
+def test_a_whole_bank_is_not_made_again(backbone, tmp_path):
+    extract(noise_source(11), backbone, tmp_path / "bank", SETTINGS)
+    opened = []
+    again = extract(noise_source(11, opened=opened), backbone, tmp_path / "bank", SETTINGS)
+    assert (len(again.labels), opened) == (11, [])
+    with pytest.raises(UserError, match="exists already"):
+        extract(noise_source(10), backbone, tmp_path / "bank", SETTINGS)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("")
+    with pytest.raises(UserError, match="exists already"):
+        extract(noise_source(11), backbone, tmp_path / "full", SETTINGS)
+
+
+SLOW_RUN = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import dataclasses
+from tiny_clip import linear_towers, noise_source, tiny_backbone
+from fsclip_jax.features.extract import extract
+from fsclip_jax.features.shards import ExtractSettings
+linear_towers(setattr)
+source = noise_source(60)
+load = source.load
+def slow(index):
+    time.sleep(0.05)
+    return load(index)
+source = dataclasses.replace(source, load=slow)
+settings = ExtractSettings(views=2, dtype="float32", shard=4, batch=8, workers=1)
+extract(source, tiny_backbone(), Path(sys.argv[2]), settings)
+"""
+
+
+@pytest.mark.usefixtures("linear")
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_killed_at_any_moment_it_loses_at_most_a_shard(backbone, tmp_path):
+    place = tmp_path / "bank"
+    partial = partial_name(place)
+    command = [sys.executable, "-c", SLOW_RUN, os.path.dirname(__file__), str(place)]
+    kept = 0
+    for target in (1, 3, 8):
+        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+            deadline = time.monotonic() + 60
+            while len(list(partial.glob("shard-*.safetensors"))) < target:
+                assert process.poll() is None, process.stderr.read().decode()
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+        assert not place.exists()
+        found = len(list(partial.glob("shard-*.safetensors")))
+        assert found >= max(kept, target)
+        kept = found
+    settings = ExtractSettings(views=2, dtype="float32", shard=4, batch=8)
+    opened = []
+    extract(noise_source(60, opened=opened), backbone, place, settings)
+    assert sorted(opened) == list(range(4 * kept, 60))
+    extract(noise_source(60), backbone, tmp_path / "whole", settings)
+    assert content(place) == content(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("linear")
+def test_bank_for_extracts_once(backbone, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(extract_module, "open_source", lambda _: noise_source(6, opened=opened))
+    monkeypatch.setattr(extract_module, "load_clip", lambda _: backbone)
+    first = bank_for("noise", "tiny", cache=tmp_path / "cache")
+    assert sorted(opened) == list(range(6))
+    again = bank_for("noise", "tiny", cache=tmp_path / "cache")
+    assert again.path == first.path
+    assert sorted(opened) == list(range(6))
+    more = bank_for("noise", "tiny", views=2, cache=tmp_path / "cache")
+    assert more.path != first.path
+    assert (first.views, more.views) == (1, 2)
+    assert {path.name.split("-")[0] for path in (tmp_path / "cache").iterdir()} == {"noise"}
+
+
+def test_bank_for_opens_a_bank(make_bank):
+    path = make_bank().path
+    for backbone in (None, "mini", "tiny"):  # mini is what nobody chose
+        assert bank_for(f"bank:{path}", backbone).path == path
+    with pytest.raises(UserError, match="made with the backbone tiny, not other"):
+        bank_for(f"bank:{path}", "other")
+    with pytest.raises(UserError, match="there is no bank"):
+        bank_for("bank:nowhere")
+    with pytest.raises(UserError, match="bank:DIR"):
+        bank_for("bank:")

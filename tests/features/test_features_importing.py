@@ -1,0 +1,168 @@
+"""Somebody's .npz becomes a bank, or one line says why not."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.importing import import_npz
+from fsclip_jax.features.store import open_bank
+
+REAL = Path(__file__).parents[3] / "shared" / "features"
+
+
+def arrays(**changes):
+    rng = np.random.default_rng(0)
+    given = {
+        "features": rng.normal(size=(6, 4)).astype(np.float16),
+        "labels": np.array([0, 1, 2, 0, 1, 2]),
+        "split": np.array(["train", "train", "train", "val", "test", "test"]),
+        "class_names": np.array(["cat", "dog", "cat"]),
+        "text_features": np.eye(3, 4, dtype=np.float32),
+        "key": np.array(list("abcdef")),
+    }
+    return {k: v for k, v in (given | changes).items() if v is not None}
+
+
+@pytest.fixture
+def bring(tmp_path):
+    def import_arrays(**changes):
+        options = changes.pop("options", {})
+        np.savez(tmp_path / "f.npz", **arrays(**changes))
+        return import_npz(tmp_path / "f.npz", tmp_path / "bank", **options)
+
+    return import_arrays
+
+
+def test_everything_arrives(bring, tmp_path):
+    made = bring(options={"backbone_id": "ViT-B/32"})
+    bank = open_bank(tmp_path / "bank", verify=True)
+    given = arrays()
+    expected = given["features"].astype(np.float32)
+    expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+    np.testing.assert_allclose(bank.features[0], expected, atol=1e-3)
+    assert bank.labels.tolist() == given["labels"].tolist()
+    assert bank.splits.tolist() == [0, 0, 0, 1, 2, 2]
+    assert bank.class_names == ("cat", "dog", "cat")
+    assert bank.keys == tuple("abcdef")
+    assert bank.domains is None
+    assert bank.logit_scale == 100
+    assert bank.manifest["backbone"] == {"id": "ViT-B/32", "sha256": None}
+    said = "\n".join(made.notes)
+    assert "features had lengths from" in said
+    assert "1 class names occur more than once" in said
+    assert "no logit scale was given: 100" in said
+
+
+def test_defaults_of_what_is_left_out(bring):
+    made = bring(split=None, class_names=None, key=None, features=np.ones((2, 6, 4), np.float32))
+    bank = made.bank
+    assert bank.features.shape == (2, 6, 4)
+    assert bank.class_names == ("class 0", "class 1", "class 2")
+    assert bank.keys[:2] == ("row-0000000", "row-0000001")
+    # Two images a class: one to train on, one to test on.
+    assert np.bincount(bank.splits, minlength=3).tolist() == [3, 0, 3]
+    assert "hash" in "\n".join(made.notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "ids"),
+    [
+        ({"domain": np.array(list("yxyxyx"))}, ("x", "y"), [1, 0, 1, 0, 1, 0]),
+        ({"domain": np.arange(6) % 2}, ("domain 0", "domain 1"), [0, 1, 0, 1, 0, 1]),
+        (
+            {"domain": np.arange(6) % 2, "domain_names": np.array(["p", "q"])},
+            ("p", "q"),
+            [0, 1, 0, 1, 0, 1],
+        ),
+    ],
+)
+def test_families(bring, given, names, ids):
+    bank = bring(**given).bank
+    assert bank.domain_names == names
+    assert bank.domains.tolist() == ids
+
+
+def test_logit_scale_of_flag_before_file(bring, tmp_path):
+    assert bring(logit_scale=np.float32(30)).bank.logit_scale == 30
+    made = import_npz(tmp_path / "f.npz", tmp_path / "second", logit_scale=50.0)
+    assert made.bank.logit_scale == 50
+
+
+WRONG = {
+    "no labels": ({"labels": None}, "labels is missing; the file holds"),
+    "no text": ({"text_features": None}, r"text_features is missing.*add one text vector"),
+    "near miss": ({"features": None, "feature": np.ones((6, 4))}, "did you mean feature"),
+    "objects": ({"class_names": np.array(["a", {}, 3], object)}, "never unpickled"),
+    "integers": ({"features": np.ones((6, 4), int)}, "features has type int64"),
+    "flat": ({"features": np.ones(6)}, r"features has shape \[6\]; it must be"),
+    "empty": ({"features": np.ones((0, 4))}, r"features has shape \[1, 0, 4\]"),
+    "nan": ({"features": np.full((6, 4), np.nan)}, "row 0 is zero, or has a value that is not"),
+    "zero": ({"features": np.diag([1.0] * 3 + [0.0])[[0, 1, 3, 2, 1, 0]]}, "features row 2 is"),
+    "text nan": ({"text_features": np.full((3, 4), np.inf, np.float32)}, "text_features row 0"),
+    "width": ({"text_features": np.ones((3, 5))}, "text_features has width 5, features have 4"),
+    "few labels": ({"labels": np.zeros(5, int)}, r"labels has shape \[5\]; it must be \[6\]"),
+    "label range": ({"labels": np.array([0, 1, 3, 0, 1, 2])}, "labels holds 3; .*0 to 2"),
+    "label type": ({"labels": np.zeros(6)}, "labels has type float64"),
+    "split": ({"split": np.array(["trian"] * 6)}, "'trian'; .*did you mean train"),
+    "split type": ({"split": np.zeros(6)}, "split has type float64; it must be strings"),
+    "names": ({"class_names": np.array(["a"])}, "class_names has 1 names for 3"),
+    "key": ({"key": np.array(list("aabcde"))}, "key holds a key twice"),
+    "domain": ({"domain": np.full(6, -1)}, "domain holds -1"),
+    "domain names": (
+        {"domain": np.arange(6), "domain_names": np.array(["a"])},
+        "domain_names has 1 names, domain goes to 5",
+    ),
+    "scale": ({"logit_scale": np.array([1.0, 2.0])}, "logit_scale must be one number"),
+    "scale sign": ({"logit_scale": np.array(-1.0)}, "the logit scale is -1.0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_arrays_are_told_in_one_line(bring, tmp_path, name):
+    changes, line = WRONG[name]
+    with pytest.raises(UserError, match=line) as caught:
+        bring(**changes)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bank").exists()
+
+
+def test_files_that_are_no_npz(tmp_path, bring):
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="there is no file"):
+        import_npz(tmp_path / "none.npz", out)
+    (tmp_path / "pickle.npz").write_bytes(pickle.dumps({"features": 1}))
+    with pytest.raises(UserError, match=r"is not a NumPy \.npz"):
+        import_npz(tmp_path / "pickle.npz", out)
+    bring()
+    whole = (tmp_path / "f.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cut short"):
+        import_npz(tmp_path / "cut.npz", out)
+    at = whole.index(b"NUMPY") + 200
+    (tmp_path / "bent.npz").write_bytes(whole[:at] + b"!!" + whole[at + 2 :])
+    with pytest.raises(UserError, match="cannot be read"):
+        import_npz(tmp_path / "bent.npz", out)
+    with pytest.raises(UserError, match="exists already"):
+        import_npz(tmp_path / "f.npz", tmp_path / "bank")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "zero_shot"),
+    [("imagenet", (7000, 1000), 61.1), ("caltech67", (2331, 67), 94)],
+)
+def test_real_features_come_in_unchanged(tmp_path, name, shape, zero_shot):
+    file = REAL / f"{name}_vitb32.npz"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    bank = import_npz(file, tmp_path / "bank").bank
+    with np.load(file) as given:
+        assert bank.class_names == tuple(given["class_names"].tolist())
+        assert (np.array(["train", "val"])[bank.splits] == given["split"]).all()
+        original = given["features"].astype(np.float32)
+    assert (len(bank.labels), len(bank.class_names)) == shape
+    np.testing.assert_allclose(bank.features[0], original, atol=1e-3)
+    right = (bank.features[0] @ bank.text_features.T).argmax(-1) == bank.labels
+    assert abs(100 * right.mean() - zero_shot) < 1.5

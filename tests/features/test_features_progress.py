@@ -1,0 +1,60 @@
+"""Plain lines where there is no terminal, a bar where there is one."""
+
+import io
+
+import numpy as np
+
+from fsclip_jax.features.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_plain_lines_are_few_and_the_last_one_is_complete():
+    stream = io.StringIO()
+    with Progress(100, "images", "extract", stream=stream, every=3600) as progress:
+        for _ in range(100):
+            progress.advance(1, loss=np.float32(0.25), note="x", step=3)
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("extract 100/100 images, ")
+    assert lines[0].endswith("images/s, loss 0.250, note x, step 3")
+
+
+def test_an_interrupted_job_says_how_far_it_came():
+    stream = io.StringIO()
+    with Progress(10, "steps", stream=stream, every=3600) as progress:
+        progress.advance(4)
+    assert stream.getvalue().startswith("4/10 steps, ")
+    assert " left" in stream.getvalue()
+
+
+def test_work_of_an_earlier_run_does_not_count_as_speed(monkeypatch):
+    clock = iter([0.0, 0.0, 2.0, 2.0, 2.0])
+    monkeypatch.setattr("fsclip_jax.features.progress.time.monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    with Progress(100, "images", start=60, every=1, stream=stream) as progress:
+        progress.advance(20)
+    assert stream.getvalue() == "80/100 images, 10 images/s, 0:02 left\n"
+
+
+def test_notes_stand_on_lines_of_their_own():
+    stream = io.StringIO()
+    with Progress(1, "images", stream=stream) as progress:
+        progress.note("skipped a.png")
+        progress.advance(1)
+    assert stream.getvalue().splitlines()[0] == "skipped a.png"
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    stream = Terminal()
+    with Progress(8, "images", "extract", stream=stream) as progress:
+        progress.note("skipped [a].png")
+        progress.advance(8, loss=1.0)
+    assert "extract" in stream.getvalue()
+    assert "8/8 images" in stream.getvalue()
+    assert "skipped [a].png" in stream.getvalue()
