@@ -10,6 +10,7 @@ import numpy as np
 
 from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.adapters.text_prototype import UNTRAINED_GATE, TextPrototype
+from fsclip_jax.adapters.tip_search import TipGrid, search_tip
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.evaluation.draws import Draws
 from fsclip_jax.evaluation.engine import Engine
@@ -43,7 +44,26 @@ def _count_gates(task: Task, query: Query) -> Int[Array, " setting"]:
     return jax.lax.map(right, jnp.asarray(GATES, jnp.float32))
 
 
+TIP_GRIDS = (TipGrid(beta_scale=7, alpha_scale=3), TipGrid(beta_scale=50, alpha_scale=50))
+"""Published grids of ``tip_adapter``, 200 betas by 20 alphas each: that of ImageNet and the widest.
+
+The published code has a scale of its own for every data set. Here val chooses between the
+narrowest and the widest of them, so that no data set is favoured by hand.
+"""
+
+
+def _tip_values() -> dict[str, Float[np.ndarray, " setting"]]:
+    pairs = [np.meshgrid(grid.betas, grid.alphas, indexing="ij") for grid in TIP_GRIDS]
+    betas, alphas = (np.concatenate([pair[i].ravel() for pair in pairs]) for i in (0, 1))
+    return {"alpha": alphas.astype(np.float32), "beta": betas.astype(np.float32)}
+
+
+def _count_tip(task: Task, query: Query) -> Int[Array, " setting"]:
+    return jnp.concatenate([search_tip(task, query, grid).ravel() for grid in TIP_GRIDS])
+
+
 SEARCHED: Mapping[str, Search] = {
+    "tip_adapter": Search(_tip_values(), _count_tip),
     "text_prototype": Search({"gate": np.asarray(GATES, np.float32)}, _count_gates),
 }
 """Methods whose parameters are searched and not learned."""
