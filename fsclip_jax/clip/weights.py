@@ -140,7 +140,7 @@ def fill_state(
     if set(leaves) != {entry.path for entry in entries}:
         odd = sorted(set(leaves) ^ {entry.path for entry in entries})
         raise AssertionError(f"the key map and the model disagree about {', '.join(odd)}")
-    _raise_bad_keys(tensors, _expected_shapes(leaves, entries), tuple(ignorable), Path(source).name)
+    _raise_bad_keys(tensors, expected_shapes(leaves, entries), tuple(ignorable), Path(source).name)
     by_path = {entry.path: entry for entry in entries}
     filled = [jnp.asarray(from_file(tensors[by_path[path].key], by_path[path])) for path in leaves]
     return jax.tree.unflatten(jax.tree.structure(abstract), filled)
@@ -170,10 +170,19 @@ def _stack(pieces: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
     return np.asarray(arrays[0] if len(arrays) == 1 else np.concatenate(arrays), order="C")
 
 
-def _expected_shapes(
+def expected_shapes(
     leaves: Mapping[str, Any], entries: Sequence[Entry]
 ) -> dict[str, tuple[int, ...]]:
-    shapes = {}
+    """Say which shapes a file must have.
+
+    Args:
+        leaves: leaves of a state by path, as ``leaf_paths`` gives them.
+        entries: the map.
+
+    Returns:
+        Shapes by the file's keys.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
     for entry in entries:
         # A broadcast scalar has the shape and the strides but no memory.
         dummy = np.broadcast_to(np.float32(0), leaves[entry.path].shape)
