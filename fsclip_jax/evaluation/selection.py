@@ -44,7 +44,7 @@ def _count_gates(task: Task, query: Query) -> Int[Array, " setting"]:
     return jax.lax.map(right, jnp.asarray(GATES, jnp.float32))
 
 
-TIP_GRIDS = (TipGrid(beta_scale=7, alpha_scale=3), TipGrid(beta_scale=50, alpha_scale=50))
+TIP_GRIDS = (TipGrid(7.0, 3.0), TipGrid(50.0, 50.0))
 """Published grids of ``tip_adapter``, 200 betas by 20 alphas each: that of ImageNet and the widest.
 
 The published code has a scale of its own for every data set. Here val chooses between the
