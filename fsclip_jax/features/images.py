@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 
@@ -36,7 +37,7 @@ def image_encoder(backbone: Backbone, mesh: Mesh | None = None) -> Encode:
     """
 
     @jax.jit
-    def encode(state: object, pixels: jax.Array) -> jax.Array:
+    def encode(state: nnx.State, pixels: jax.Array) -> jax.Array:
         pixels = backbone.preprocess.normalize(pixels)
         return l2_normalize(encode_image(backbone.graphdef, state, pixels))
 
@@ -111,7 +112,7 @@ class Batcher:
 
     def __init__(self, encode: Encode, size: int) -> None:
         self._encode, self._size = encode, size
-        self._buffer: np.ndarray | None = None
+        self._buffer = np.zeros((0,), np.uint8)
         self._filled = 0
         self._running: deque[tuple[jax.Array, int]] = deque()
         self._done: list[np.ndarray] = []
@@ -119,7 +120,7 @@ class Batcher:
     def add(self, pixels: UInt8[np.ndarray, "views size size 3"]) -> None:
         """Append the views of one image."""
         while len(pixels):
-            if self._buffer is None:
+            if not self._filled:
                 # A fresh one each time: on CPU the device may read the host's memory in place.
                 self._buffer = np.zeros((self._size, *pixels.shape[1:]), np.uint8)
             part, pixels = np.split(pixels, [self._size - self._filled])
@@ -130,7 +131,7 @@ class Batcher:
 
     def _start(self) -> None:
         self._running.append((self._encode(self._buffer), self._filled))
-        self._buffer, self._filled = None, 0
+        self._filled = 0
         if len(self._running) >= _IN_FLIGHT:
             self._collect()
 
@@ -138,21 +139,19 @@ class Batcher:
         features, filled = self._running.popleft()
         self._done.append(np.asarray(features)[:filled])
 
-    def finish(self, views: int) -> Float[np.ndarray, "views n dim"] | None:
+    def finish(self, views: int) -> Float[np.ndarray, "views n dim"]:
         """Encode what is left and hand out all features since the last call.
 
         Args:
             views: of each image that was added.
 
         Returns:
-            Unit features, float32; None if nothing was added.
+            Unit features, float32. Something must have been added.
         """
         if self._filled:
             self._start()
         while self._running:
             self._collect()
-        if not self._done:
-            return None
         rows = np.concatenate(self._done)
         self._done = []
         return rows.reshape(len(rows) // views, views, -1).transpose(1, 0, 2)

@@ -2,12 +2,15 @@
 
 import sys
 import time
+from collections import deque
 from types import TracebackType
 from typing import Any, SupportsFloat
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
+
+_WINDOW = 20.0  # seconds that count as lately
 
 
 class Progress:
@@ -43,6 +46,7 @@ class Progress:
         self._every, self._stream = every, stream or sys.stderr
         self._began = self._last = time.monotonic()
         self._said = start
+        self._recent: deque[tuple[float, int]] = deque([(self._began, start)])
         self._fields = ""
         console = Console(file=self._stream)
         self._bar: RichProgress | None = None
@@ -59,6 +63,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         """Start the clock."""
         self._began = self._last = time.monotonic()
+        self._recent = deque([(self._began, self._done)])
         if self._bar:
             self._bar.start()
         return self
@@ -82,6 +87,10 @@ class Progress:
             shown = (f"{name} {_value(value)}" for name, value in fields.items())
             self._fields = ", " + ", ".join(shown)
         now = time.monotonic()
+        # The first units wait for a compile: time left follows what happened lately.
+        self._recent.append((now, self._done))
+        while now - self._recent[0][0] > _WINDOW:
+            self._recent.popleft()
         if self._bar:
             self._bar.update(self._task, completed=self._done, tail=self._tail())
         elif now - self._last >= self._every or self._done >= self._total:
@@ -101,11 +110,14 @@ class Progress:
         print(f"{head}{self._tail()}", file=self._stream, flush=True)
 
     def _tail(self) -> str:
-        seconds = time.monotonic() - self._began
-        rate = (self._done - self._start) / max(seconds, 1e-9)
+        since, before = self._recent[0]
+        left = self._total - self._done
+        if left <= 0:  # the whole job, not its end
+            since, before = self._began, self._start
+        rate = (self._done - before) / max(self._recent[-1][0] - since, 1e-9)
         text = f"{self._done}/{self._total} {self._unit}, {_short(rate)} {self._unit}/s"
-        if rate > 0 and self._done < self._total:
-            text += f", {_clock((self._total - self._done) / rate)} left"
+        if rate > 0 and left > 0:
+            text += f", {_clock(left / rate)} left"
         return text + self._fields
 
 

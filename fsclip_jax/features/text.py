@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Float
 
 from fsclip_jax.clip.load import Backbone
@@ -29,7 +30,7 @@ def encode_prompts(
     """
 
     @jax.jit
-    def encode(state: object, ids: jax.Array) -> jax.Array:
+    def encode(state: nnx.State, ids: jax.Array) -> jax.Array:
         return l2_normalize(encode_text(backbone.graphdef, state, ids))
 
     ids = np.asarray(backbone.tokenizer(list(prompts)), np.int32)

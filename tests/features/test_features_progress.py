@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 
 from fsclip_jax.features.progress import Progress
 
@@ -31,13 +32,29 @@ def test_an_interrupted_job_says_how_far_it_came():
     assert " left" in stream.getvalue()
 
 
-def test_work_of_an_earlier_run_does_not_count_as_speed(monkeypatch):
-    clock = iter([0.0, 0.0, 2.0, 2.0, 2.0])
-    monkeypatch.setattr("fsclip_jax.features.progress.time.monotonic", lambda: next(clock))
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is set."""
+    now = [0.0]
+    monkeypatch.setattr("fsclip_jax.features.progress.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_work_of_an_earlier_run_does_not_count_as_speed(clock):
     stream = io.StringIO()
     with Progress(100, "images", start=60, every=1, stream=stream) as progress:
+        clock[0] = 2
         progress.advance(20)
     assert stream.getvalue() == "80/100 images, 10 images/s, 0:02 left\n"
+
+
+def test_time_left_forgets_a_slow_start(clock):
+    stream = io.StringIO()
+    with Progress(10_000, "images", every=1, stream=stream) as progress:
+        for second in range(50, 81):  # the first unit took 50 seconds, then 100 a second
+            clock[0] = second
+            progress.advance(100)
+    assert stream.getvalue().splitlines()[-1] == "3100/10000 images, 100 images/s, 1:09 left"
 
 
 def test_notes_stand_on_lines_of_their_own():
