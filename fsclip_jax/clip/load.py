@@ -27,6 +27,7 @@ from fsclip_jax.clip.tokenizer import Tokenizer, load_tokenizer
 from fsclip_jax.clip.weights import Entry, fill_state, leaf_paths
 from fsclip_jax.clip.weights_maps import IGNORABLE, hf_flax_map, hf_map, open_clip_map
 from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.typing import Params
 
 HF_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
 """Weights files of the Hugging Face layout, the preferred ones first."""
@@ -51,7 +52,7 @@ class Backbone:
     """Shapes of both towers."""
     graphdef: nnx.GraphDef = field(repr=False)
     """Static part of the model, as ``encode_image`` and ``encode_text`` take it."""
-    state: nnx.State = field(repr=False)
+    state: Params = field(repr=False)
     """Weights, float32."""
     preprocess: Preprocess
     """Pictures to pixels."""

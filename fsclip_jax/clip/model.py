@@ -9,7 +9,7 @@ from flax import nnx
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig
 from fsclip_jax.clip.text import TextTower
 from fsclip_jax.clip.vit import VisionTransformer
-from fsclip_jax.typing import Array, Float, Int
+from fsclip_jax.typing import Array, Float, Int, Params
 
 Tree = TypeVar("Tree")
 
@@ -39,7 +39,7 @@ def _vision_tower(config: ClipConfig, rngs: nnx.Rngs) -> nnx.Module:
     return VisionTransformer(config.vision, rngs=rngs)
 
 
-def init_clip(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, nnx.State]:
+def init_clip(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, Params]:
     """Build a CLIP with random weights, for training from scratch.
 
     Args:
@@ -52,7 +52,7 @@ def init_clip(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, nnx.State]:
     return nnx.split(Clip(config, rngs=nnx.Rngs(seed)))
 
 
-def abstract_clip(config: ClipConfig) -> tuple[nnx.GraphDef, nnx.State]:
+def abstract_clip(config: ClipConfig) -> tuple[nnx.GraphDef, Params]:
     """Build the graph and the shapes of the weights, without any memory for them.
 
     Args:
@@ -65,7 +65,7 @@ def abstract_clip(config: ClipConfig) -> tuple[nnx.GraphDef, nnx.State]:
 
 
 def encode_image(
-    graphdef: nnx.GraphDef, state: nnx.State, pixels: Float[Array, "batch size size 3"]
+    graphdef: nnx.GraphDef, state: Params, pixels: Float[Array, "batch size size 3"]
 ) -> Float[Array, "batch dim"]:
     """Encode normalised images.
 
@@ -94,7 +94,7 @@ def encode_image(
 
 def encode_text(
     graphdef: nnx.GraphDef,
-    state: nnx.State,
+    state: Params,
     ids: Int[Array, "batch length"] | None = None,
     *,
     embeds: Float[Array, "batch length width"] | None = None,
@@ -131,7 +131,7 @@ def encode_text(
 
 
 def embed_tokens(
-    graphdef: nnx.GraphDef, state: nnx.State, ids: Int[Array, "batch length"]
+    graphdef: nnx.GraphDef, state: Params, ids: Int[Array, "batch length"]
 ) -> Float[Array, "batch length width"]:
     """Look up token embeddings, for methods that put learned vectors among them.
 

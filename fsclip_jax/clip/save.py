@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from flax import nnx
 
 from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.files import write_safetensors
@@ -17,12 +16,13 @@ from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import Entry, read_state
 from fsclip_jax.clip.weights_maps import hf_map, open_clip_map
+from fsclip_jax.typing import Params
 
 
 def save_hf(
     folder: Path,
     config: ClipConfig,
-    state: nnx.State,
+    state: Params,
     preprocess: Preprocess,
     tokenizer: Tokenizer | None = None,
     *,
@@ -55,7 +55,7 @@ def save_hf(
 def save_open_clip(
     folder: Path,
     config: ClipConfig,
-    state: nnx.State,
+    state: Params,
     preprocess: Preprocess,
     tokenizer: Tokenizer | None = None,
     *,
@@ -86,7 +86,7 @@ def save_open_clip(
     _write_json(folder / "open_clip_config.json", values)
 
 
-def _write_weights(path: Path, state: nnx.State, entries: Sequence[Entry], dtype: str) -> None:
+def _write_weights(path: Path, state: Params, entries: Sequence[Entry], dtype: str) -> None:
     tensors = read_state(state, entries)
     largest = np.finfo(dtype).max
     large = [key for key, array in tensors.items() if np.abs(array).max(initial=0) > largest]

@@ -4,6 +4,8 @@ Everything computes in the dtype of the weights: cast the parameters to bfloat16
 runs in bfloat16, with softmax and layer norm statistics in float32 all the same.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -146,7 +148,7 @@ class Block(nnx.Module):
 
 
 def run_blocks(
-    blocks: nnx.List, x: Float[Array, "batch length width"], at: Int[Array, "batch"]
+    blocks: Sequence[Block], x: Float[Array, "batch length width"], at: Int[Array, "batch"]
 ) -> Float[Array, "batch width"]:
     """Run a tower's blocks and read one position of each sequence.
 

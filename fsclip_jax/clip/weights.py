@@ -14,9 +14,9 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from fsclip_jax.errors import UserError
+from fsclip_jax.typing import Params
 
 Layout: TypeAlias = Literal["same", "transposed", "conv", "patch", "patch_hwio"]
 """How a file stores an array.
@@ -96,7 +96,7 @@ def to_file(leaf: np.ndarray, entry: Entry) -> np.ndarray:
     return leaf
 
 
-def leaf_paths(state: nnx.State) -> dict[str, Any]:
+def leaf_paths(state: Params) -> dict[str, Any]:
     """List the leaves of a state under dotted paths.
 
     Args:
@@ -113,13 +113,13 @@ def leaf_paths(state: nnx.State) -> dict[str, Any]:
 
 
 def fill_state(
-    abstract: nnx.State,
+    abstract: Params,
     tensors: Mapping[str, np.ndarray],
     entries: Sequence[Entry],
     *,
     ignorable: Sequence[str] = (),
     source: str = "the file",
-) -> nnx.State:
+) -> Params:
     """Build a state out of a file's arrays.
 
     Args:
@@ -146,7 +146,7 @@ def fill_state(
     return jax.tree.unflatten(jax.tree.structure(abstract), filled)
 
 
-def read_state(state: nnx.State, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
+def read_state(state: Params, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
     """Lay a state out as a file wants it: the inverse of ``fill_state``.
 
     Args:
