@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fsclip_jax.episodes.sampler import EpisodeSpec, usable_classes
+from fsclip_jax.episodes.sampler import EpisodeSpec
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import Bank
 
@@ -22,28 +22,38 @@ def check_episode(bank: Bank, spec: EpisodeSpec) -> None:
         >>> zeros = jnp.zeros
         >>> bank = Bank(zeros((1, 3, 4)), jnp.array([0, 1, 1]), jnp.array([0, 1]),
         ...             jnp.array([1, 2]), -jnp.ones(3, int), zeros((2, 4)), jnp.float32(100))
-        >>> from fsclip_jax.episodes.sampler import EpisodeSpec
         >>> check_episode(bank, EpisodeSpec(way=2, shot=1, query=1))
         Traceback (most recent call last):
         ...
         fsclip_jax.errors.UserError: way is 2; 1 of 2 classes has ...
     """
-    usable = np.asarray(usable_classes(bank))
-    sizes = np.asarray(bank.sizes)
-    count, families = int(usable.sum()), bool((np.asarray(bank.domains) >= 0).any())
+    families, most = _families(bank)
+    usable = families >= 2
+    count = int(usable.sum())
     if count < spec.way:
-        what = "two images of different families" if families else "two images"
+        kind = " of two families" if (np.asarray(bank.domains) >= 0).any() else ""
         remedy = f"give a way of {count} or less" if count else "give more images"
         raise UserError(
-            f"way is {spec.way}; {count} of {len(sizes)} classes "
-            f"{'has' if count == 1 else 'have'} {what}, one to learn from and one to ask: {remedy}"
+            f"way is {spec.way}; {count} of {len(usable)} classes {'has' if count == 1 else 'have'}"
+            f" two images{kind}, one for the support and one for the query set: {remedy}"
         )
-    least, largest = spec.min_shot or spec.shot, int(sizes[usable].max())
-    if largest <= least:
+    least, most_shots = spec.min_shot or spec.shot, int(most[usable].max())
+    if most_shots < least:
         raise UserError(
-            f"shot is {least}; the largest class has {largest} images, and one must be left to "
-            f"ask: give {largest - 1} shots or less"
+            f"at least {least} shots asked for; no class has images for more than {most_shots} "
+            f"and a query: give {most_shots} shots or less"
         )
+
+
+def _families(bank: Bank) -> tuple[np.ndarray, np.ndarray]:
+    """Count the families of each class, and the images left when the smallest one is set aside."""
+    labels, domains = np.asarray(bank.labels), np.asarray(bank.domains)
+    sizes = np.asarray(bank.sizes)
+    domains = np.where(domains >= 0, domains, -1 - np.arange(len(domains)))
+    pairs, images = np.unique(np.stack([labels, domains]), axis=1, return_counts=True)
+    smallest = sizes.copy()
+    np.minimum.at(smallest, pairs[0], images)
+    return np.bincount(pairs[0], minlength=len(sizes)), sizes - smallest
 
 
 def check_shots(

@@ -1,7 +1,7 @@
 """Episodes drawn on the device from a class-sorted bank: indices only, no feature is read.
 
-Every function is pure and works under ``jit`` and ``vmap``. Slots that cannot be filled are
-masked and hold the index 0; no image and no class is ever drawn twice.
+Every function is pure, compiled on its own, and works under ``jit`` and ``vmap``. Slots that
+cannot be filled are masked and hold the index 0; no image and no class is ever drawn twice.
 """
 
 from dataclasses import dataclass
@@ -77,6 +77,7 @@ class Episode(NamedTuple):
     query_mask: Bool[Array, "*batch way query"]
 
 
+@jax.jit
 def usable_classes(bank: Bank) -> Bool[Array, " classes"]:
     """Say which classes can give a support and a query image that share no family.
 
@@ -109,6 +110,7 @@ def _has_families(bank: Bank) -> Bool[Array, ""]:
     return jnp.any(bank.domains >= 0)
 
 
+@partial(jax.jit, static_argnames=("spec", "max_size"))
 def sample_episode(key: PRNGKeyArray, bank: Bank, spec: EpisodeSpec, max_size: int) -> Episode:
     """Draw one episode: classes, their support images and their query images.
 
@@ -180,6 +182,7 @@ def _fill(rows: Array, mask: Array, slots: int) -> tuple[Array, Array]:
     return jnp.pad(jnp.where(mask, rows, 0), wider), jnp.pad(mask, wider)
 
 
+@partial(jax.jit, static_argnames=("spec", "max_size"))
 def sample_across(
     key: PRNGKeyArray, support_bank: Bank, query_bank: Bank, spec: EpisodeSpec, max_size: int
 ) -> Episode:
@@ -207,6 +210,7 @@ def sample_across(
     return Episode(classes, *_fill(support, mask, spec.shot), query, query_mask)
 
 
+@partial(jax.jit, static_argnames=("shot", "max_size"))
 def sample_support(
     key: PRNGKeyArray, bank: Bank, classes: Int[Array, " way"], shot: int, max_size: int
 ) -> tuple[Int[Array, "way shot"], Bool[Array, "way shot"]]:
@@ -244,6 +248,7 @@ def sample_support(
     return _fill(starts[:, None] + partial_shuffle(bits, sizes), mask, shot)
 
 
+@partial(jax.jit, static_argnames=("query", "max_size"))
 def sample_query(
     key: PRNGKeyArray, bank: Bank, classes: Int[Array, " way"], query: int, max_size: int
 ) -> tuple[Int[Array, "way query"], Bool[Array, "way query"]]:
