@@ -8,6 +8,7 @@ import functools
 import hashlib
 import importlib.resources
 import json
+import threading
 
 import numpy as np
 from PIL import Image
@@ -49,6 +50,9 @@ def open_emoji() -> ImageSource:
     split_of_family = np.array([SPLITS.index(EMOJI_FAMILY_SPLITS[name]) for name in families])
     domains = family_of_set[[sheet for _, sheet, _ in records]]
 
+    # Many threads may read at once; one decodes a sheet, the others wait for it.
+    lock = threading.Lock()
+
     @functools.cache
     def decode(sheet: int) -> Image.Image:
         with folder.joinpath(sets[sheet]["file"]).open("rb") as file, Image.open(file) as image:
@@ -57,7 +61,9 @@ def open_emoji() -> ImageSource:
     def load(i: int) -> Image.Image:
         _, sheet, position = records[i]
         top, left = (cell * part for part in divmod(position, columns))
-        return decode(sheet).crop((left, top, left + cell, top + cell))
+        with lock:
+            picture = decode(sheet)
+        return picture.crop((left, top, left + cell, top + cell))
 
     return ImageSource(
         spec="emoji",

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,15 @@ def test_two_openings_are_equal(emoji, images):
     assert again.keys == emoji.keys
     assert np.array_equal(again.labels, emoji.labels)
     assert np.array_equal(np.asarray(again.load(1234)), images[1234])
+
+
+def test_many_threads_may_read_at_once(images):
+    fresh = open_emoji()
+    indices = list(range(0, 600, 7))
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(fresh.load, indices))
+    for i, picture in zip(indices, read, strict=True):
+        assert np.array_equal(np.asarray(picture), images[i])
 
 
 def test_a_picture_is_the_callers_own(emoji):

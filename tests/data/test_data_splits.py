@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fsclip_jax.data.splits import (
@@ -12,9 +12,13 @@ from fsclip_jax.data.splits import (
     split_sizes,
 )
 
+# A busy machine makes single examples slow.
+patient = settings(deadline=None)
+
 names = st.text(alphabet="abcdefg0123456789_- é", min_size=1, max_size=12)
 
 
+@patient
 @given(st.integers(0, 2000))
 def test_base_and_novel_are_a_partition_into_halves(n_classes):
     base, novel = base_novel(n_classes)
@@ -22,6 +26,7 @@ def test_base_and_novel_are_a_partition_into_halves(n_classes):
     assert len(base) - len(novel) in (0, 1)
 
 
+@patient
 @given(st.lists(st.integers(0, 10**6), unique=True, max_size=400), st.floats(0.01, 0.9))
 def test_meta_val_is_a_partition_that_keeps_the_order(ids, fraction):
     ids = np.array(ids, np.int32)
@@ -46,6 +51,7 @@ def test_meta_val_refuses_a_fraction_that_is_none(fraction):
         meta_val(np.arange(5), fraction)
 
 
+@patient
 @given(st.integers(1, 5000))
 def test_split_sizes_are_half_a_fifth_and_the_rest(n):
     train, val, test = split_sizes(n)
@@ -55,6 +61,7 @@ def test_split_sizes_are_half_a_fifth_and_the_rest(n):
     assert abs(val - 0.2 * n) <= (0.5 if n >= 3 else 1)
 
 
+@patient
 @given(st.lists(st.tuples(names, st.integers(0, 5)), unique_by=lambda item: item[0], min_size=1))
 def test_split_by_hash_has_the_sizes_in_every_class(items):
     keys = [key for key, _ in items]
@@ -65,6 +72,7 @@ def test_split_by_hash_has_the_sizes_in_every_class(items):
         assert tuple(counts) == split_sizes(int((labels == label).sum()))
 
 
+@patient
 @given(
     st.lists(names, unique=True, min_size=1, max_size=30),
     st.lists(names, unique=True, max_size=30),
