@@ -1,0 +1,33 @@
+"""The whole thing offline in minutes: the bundled emoji through the bundled mini CLIP.
+
+    python train.py configs/quickstart.py
+    python eval.py configs/quickstart.py
+
+A Meta-Adapter is meta-trained on the base half of the classes and compared, on the novel half and
+on artists it never saw, with every other method that needs no training.
+"""
+
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.training.config import TrainConfig
+
+train = TrainConfig(
+    data="emoji",
+    backbone="mini",
+    steps=400,
+    way=100,
+    shot=4,
+    query=2,
+    batch=8,
+    views=1,
+    eval_every=100,
+    checkpoint_every=100,
+)
+
+evaluate = EvalConfig(
+    data="emoji",
+    backbone="mini",
+    protocol="cross_category",
+    shots=(1, 2, 4),
+    seeds=5,
+    views=1,
+)
