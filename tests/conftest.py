@@ -13,8 +13,14 @@ from jaxtyping import install_import_hook
 # Every annotated function of the package has its shapes checked at run time, in tests only.
 install_import_hook("fsclip_jax", "beartype.beartype")
 
+import hypothesis
 import jax
 import pytest
+
+# No deadline: the first example of a jitted function compiles it. The same examples every time:
+# a failure is seen by everybody or by nobody.
+hypothesis.settings.register_profile("fsclip", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("fsclip")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
