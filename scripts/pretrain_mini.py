@@ -8,10 +8,12 @@ says how the bundled weights were made and how to make better ones.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig
 from fsclip_jax.training.contrastive import ContrastiveConfig
+from fsclip_jax.training.export_mini import export_mini
 from fsclip_jax.training.pairs import open_corpus
 from fsclip_jax.training.pretrain import LoopConfig, pretrain
 
@@ -35,7 +37,7 @@ MODEL = ClipConfig(
 
 
 def main() -> None:
-    """Parse the arguments and train."""
+    """Parse the arguments; train, or export."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True, help="what build_corpus.py wrote")
     parser.add_argument("--workdir", type=Path, required=True, help="checkpoints and log")
@@ -43,10 +45,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=ContrastiveConfig.batch)
     parser.add_argument("--checkpoint-every", type=int, default=LoopConfig.checkpoint_every)
     parser.add_argument("--eval-every", type=int, default=LoopConfig.eval_every)
+    parser.add_argument("--export", type=Path, help="write the run's weights there, no training")
     args = parser.parse_args()
+    config = ContrastiveConfig(steps=args.steps, batch=args.batch)
+    if args.export:
+        facts = export_mini(MODEL, config, args.corpus, args.workdir, args.export)
+        print(json.dumps(facts, indent=2))
+        return
     pretrain(
         MODEL,
-        ContrastiveConfig(steps=args.steps, batch=args.batch),
+        config,
         LoopConfig(checkpoint_every=args.checkpoint_every, eval_every=args.eval_every),
         open_corpus(args.corpus),
         args.corpus / "benchmark.npz",

@@ -129,11 +129,15 @@ class PretrainCheckpoints:
 
     Args:
         folder: where they are.
+        read_only: leave the folder alone, which another process may be writing.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            max_to_keep=None if read_only else 2,
+            read_only=read_only,
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=not read_only,
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
