@@ -15,6 +15,29 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 """Channel standard deviations of CLIP's training images."""
 
 
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert to RGB, with transparency laid on white.
+
+    As ``transformers`` does it. OpenAI's own code drops the transparency, which uncovers
+    whatever colour a picture happens to have below it.
+
+    Args:
+        image: of any mode.
+
+    Returns:
+        The picture in mode RGB.
+
+    Example:
+        >>> to_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
+        (255, 255, 255)
+    """
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """Bicubic resize of the shortest edge, centre crop, mean and standard deviation.
@@ -44,7 +67,7 @@ class Preprocess:
         Returns:
             Pixels, on the host.
         """
-        image = image.convert("RGB")
+        image = to_rgb(image)
         width, height = image.size
         short = min(width, height)
         # CLIP truncates the longer edge; an exact product keeps integers from rounding down.

@@ -4,18 +4,24 @@ The weights come from ``RandomState``, whose stream numpy has promised never to 
 golden file only holds what PyTorch made of them.
 """
 
+import functools
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from fsclip_jax.clip import model
 from fsclip_jax.clip.layout_hf import hf_config
 from fsclip_jax.clip.layout_open_clip import open_clip_config
-from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.weights import expected_shapes, fill_state, leaf_paths
 from fsclip_jax.clip.weights_maps import hf_map, open_clip_map
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TOLERANCE = 1e-5
+
+# One compile a shape: op by op, every test would pay for dozens of small ones.
+encode_image = jax.jit(model.encode_image, static_argnums=0)
+encode_text = jax.jit(model.encode_text, static_argnums=0)
 
 
 def _hf(text, vision, dim, **both):
@@ -125,7 +131,7 @@ def pixels_of(name):
 
 def tensors_of(name):
     """Weights as the file has them: spread enough that every part of a tower matters."""
-    _, abstract = abstract_clip(config_of(name))
+    _, abstract = model.abstract_clip(config_of(name))
     shapes = expected_shapes(leaf_paths(abstract), entries_of(name))
     return {key: _tensor(key, shapes[key], i) for i, key in enumerate(sorted(shapes))}
 
@@ -133,7 +139,7 @@ def tensors_of(name):
 def _tensor(key, shape, seed):
     noise = np.random.RandomState(seed).standard_normal(shape)
     if key == "logit_scale":
-        return np.float32(3.5)
+        return np.array(3.5, np.float32)
     if key.endswith("running_var"):
         return np.exp(0.3 * noise).astype(np.float32)
     if len(shape) > 1:
@@ -143,8 +149,9 @@ def _tensor(key, shape, seed):
     return (centre + 0.2 * noise).astype(np.float32)
 
 
+@functools.cache
 def model_of(name):
-    graphdef, abstract = abstract_clip(config_of(name))
+    graphdef, abstract = model.abstract_clip(config_of(name))
     return graphdef, fill_state(abstract, tensors_of(name), entries_of(name))
 
 
