@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 
@@ -18,6 +17,7 @@ from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.features.augment import views_of
 from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.typing import Params
 
 Encode = Callable[[UInt8[np.ndarray, "batch size size 3"]], jax.Array]
 """Starts encoding a batch and returns its unit features before they are computed."""
@@ -37,7 +37,7 @@ def image_encoder(backbone: Backbone, mesh: Mesh | None = None) -> Encode:
     """
 
     @jax.jit
-    def encode(state: nnx.State, pixels: jax.Array) -> jax.Array:
+    def encode(state: Params, pixels: jax.Array) -> jax.Array:
         pixels = backbone.preprocess.normalize(pixels)
         return l2_normalize(encode_image(backbone.graphdef, state, pixels))
 

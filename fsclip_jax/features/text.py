@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Float
 
 from fsclip_jax.clip.load import Backbone
@@ -13,6 +12,7 @@ from fsclip_jax.clip.model import encode_text
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.buckets import bucket_size, padded
 from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.typing import Params
 
 
 def encode_prompts(
@@ -30,7 +30,7 @@ def encode_prompts(
     """
 
     @jax.jit
-    def encode(state: nnx.State, ids: jax.Array) -> jax.Array:
+    def encode(state: Params, ids: jax.Array) -> jax.Array:
         return l2_normalize(encode_text(backbone.graphdef, state, ids))
 
     ids = np.asarray(backbone.tokenizer(list(prompts)), np.int32)
