@@ -31,7 +31,8 @@ def build_config(make: Callable[[], ClipConfig]) -> ClipConfig:
     except KeyError as error:
         raise UserError(f"the config lacks the field {error}; take the model's own") from error
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise UserError(f"the config describes no CLIP that can be built: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"the config describes no CLIP that can be built: {reason}") from error
 
 
 def square_side(size: Any, *keys: str) -> int:

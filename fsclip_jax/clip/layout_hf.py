@@ -36,6 +36,13 @@ _HF_TEXT = _HF_BOTH | {
     "eos_token_id": 49407,
 }
 
+# Besides the default's own type.
+_ACCEPTED_TYPES = {
+    "image_size": (list, tuple),
+    "patch_size": (list, tuple),
+    "layer_norm_eps": (int,),
+}
+
 _BICUBIC = 3
 _CLIP_RESIZE = {"resample": _BICUBIC, "do_resize": True, "do_center_crop": True}
 _CLIP_VALUES = {"do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
@@ -93,11 +100,19 @@ def hf_config(values: Mapping[str, Any]) -> ClipConfig:
 
 def _hf_tower(values: Mapping[str, Any], tower: str, defaults: dict[str, Any]) -> dict[str, Any]:
     old = values.get(f"{tower}_config_dict")
-    return (
+    part = (
         defaults
         | (values.get(f"{tower}_config") or {})
         | (defaults | old if old is not None else {})
     )
+    bad = [
+        f"{tower}_config.{name}={part[name]!r}"
+        for name, default in defaults.items()
+        if not isinstance(part[name], (*_ACCEPTED_TYPES.get(name, ()), type(default)))
+    ]
+    if bad:
+        raise UserError(f"config.json has values of the wrong type: {', '.join(bad)}")
+    return part
 
 
 def _hf_shapes(tower: Mapping[str, Any]) -> dict[str, Any]:

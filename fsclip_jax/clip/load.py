@@ -166,7 +166,7 @@ def _read_folder(folder: Path) -> _Files:
             values.get("preprocess_cfg", {}), config.vision.image_size
         )
         return _fit(_Files(config, open_clip, open_clip_map, preprocess), folder)
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICKLES)
     if pickles:
         raise UserError(
             f"{folder} has weights only as {', '.join(pickles)}, which may hold a pickle and "

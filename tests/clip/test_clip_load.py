@@ -1,0 +1,263 @@
+import json
+import pickle
+import sys
+import types
+
+import clip_cases as cases
+import numpy as np
+import pytest
+import torch_clips
+
+from fsclip_jax.clip import load
+from fsclip_jax.clip.files import sha256_of
+from fsclip_jax.clip.load import load_clip
+from fsclip_jax.clip.save import save_hf, save_open_clip
+from fsclip_jax.clip.weights import leaf_paths
+from fsclip_jax.errors import UserError
+
+HF = "patch16_quick_largest_id"
+
+
+@pytest.fixture
+def hf_folder(parts, tmp_path):
+    save_hf(tmp_path / "model", *parts(HF))
+    return tmp_path / "model"
+
+
+def refused(spec, *named):
+    with pytest.raises(UserError) as caught:
+        load_clip(str(spec))
+    line = str(caught.value)
+    assert "\n" not in line
+    for part in named:
+        assert part in line
+    return line
+
+
+def same_state(ours, theirs, **tolerance):
+    theirs = leaf_paths(theirs)
+    for path, leaf in leaf_paths(ours).items():
+        assert leaf.dtype == np.float32
+        assert leaf.shape == theirs[path].shape
+        np.testing.assert_allclose(leaf, theirs[path], err_msg=path, **tolerance)
+
+
+@pytest.mark.parametrize("name", [HF, "open_clip_vit", "open_clip_rn"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_saved_model_loads_equal(name, dtype, parts, tmp_path):
+    config, state, preprocess, tokenizer = parts(name)
+    save = save_hf if name in cases.HF_CASES else save_open_clip
+    save(tmp_path, config, state, preprocess, tokenizer, dtype=dtype)
+    clip = load_clip(str(tmp_path))
+    assert clip.config == config
+    assert (clip.embed_dim, clip.image_size, clip.context_length) == (
+        config.embed_dim,
+        config.vision.image_size,
+        10,
+    )
+    assert clip.id == str(tmp_path)
+    assert clip.logit_scale == pytest.approx(np.exp(3.5), rel=1e-6)
+    rounding = 0 if dtype == "float32" else 1e-3
+    same_state(clip.state, state, rtol=rounding, atol=rounding)
+    np.testing.assert_array_equal(clip.tokenizer(["a ! ab"]), tokenizer(["a ! ab"]))
+    weights = next(tmp_path.glob("*.safetensors"))
+    assert clip.sha256 == sha256_of([weights])
+
+
+def test_what_we_save_loads_in_transformers_and_is_equal(hf_folder):
+    torch = pytest.importorskip("torch")
+    from transformers import AutoTokenizer, CLIPModel
+
+    model, info = CLIPModel.from_pretrained(hf_folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    state = model.state_dict()
+    for key, array in cases.tensors_of(HF).items():
+        np.testing.assert_array_equal(state[key].numpy(), array, err_msg=key)
+    clip = load_clip(str(hf_folder))
+    with torch.no_grad():
+        theirs = model.get_text_features(torch.tensor(cases.ids_of(HF)).long())
+    theirs = np.asarray(getattr(theirs, "pooler_output", theirs))
+    ours = cases.encode_text(clip.graphdef, clip.state, cases.ids_of(HF))
+    assert cases.relative_error(ours, theirs) <= cases.TOLERANCE
+    ids = AutoTokenizer.from_pretrained(hf_folder)(["a ! ab"])["input_ids"]
+    assert ids[0] == clip.tokenizer(["a ! ab"])[0, : len(ids[0])].tolist()
+
+
+def test_what_transformers_saves_loads_here(tokenizer, tmp_path):
+    pytest.importorskip("torch")
+    torch_clips.hf_model(HF).save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    tokenizer.save(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": 32}')
+    clip = load_clip(str(tmp_path))
+    same_state(clip.state, cases.model_of(HF)[1], rtol=0)
+    assert clip.preprocess.size == 32
+
+
+@pytest.mark.parametrize("name", ["open_clip_vit", "open_clip_rn"])
+def test_what_we_save_loads_in_open_clip(name, parts, tmp_path):
+    open_clip = torch_clips.import_open_clip()
+    from safetensors.torch import load_file
+
+    save_open_clip(tmp_path, *parts(name))
+    values = json.loads((tmp_path / "open_clip_config.json").read_text())
+    model = open_clip.model.CLIP(**values["model_cfg"])
+    missing, unexpected = model.load_state_dict(
+        load_file(tmp_path / "open_clip_model.safetensors"), strict=False
+    )
+    assert not unexpected
+    assert all(key.endswith(("num_batches_tracked", "attn_mask")) for key in missing)
+
+
+def test_shards_and_a_flax_file_load_equal(hf_folder):
+    from flax.serialization import msgpack_serialize
+    from safetensors.numpy import load_file, save_file
+
+    exact = load_clip(str(hf_folder))
+    tensors = load_file(hf_folder / "model.safetensors")
+    (hf_folder / "model.safetensors").unlink()
+
+    keys = sorted(tensors)
+    names = {key: f"model-0000{1 + i % 2}-of-00002.safetensors" for i, key in enumerate(keys)}
+    for name in set(names.values()):
+        save_file({key: tensors[key] for key in keys if names[key] == name}, hf_folder / name)
+    index = hf_folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    sharded = load_clip(str(hf_folder))
+    same_state(sharded.state, exact.state, rtol=0)
+    assert sharded.sha256 != exact.sha256
+    (hf_folder / "model-00002-of-00002.safetensors").unlink()
+    refused(hf_folder, "model-00002-of-00002.safetensors")
+    index.write_text(json.dumps({"weight_map": {"a": "../model.safetensors"}}))
+    refused(hf_folder, "not beside it")
+    index.unlink()
+
+    tree: dict = {}
+    for path, leaf in leaf_paths(exact.state).items():
+        key = {entry.path: entry.key for entry in load.hf_flax_map(exact.config)}[path]
+        array = np.asarray(leaf)
+        if key.endswith("patch_embedding.kernel"):
+            array = array.reshape(16, 16, 3, -1)
+        *inner, last = key.split(".")
+        node = tree
+        for part in inner:
+            node = node.setdefault(part, {})
+        node[last] = array
+    (hf_folder / "flax_model.msgpack").write_bytes(msgpack_serialize(tree))
+    same_state(load_clip(str(hf_folder)).state, exact.state, rtol=0)
+    (hf_folder / "flax_model.msgpack").write_bytes(b"\x93")
+    refused(hf_folder, "flax_model.msgpack is truncated or broken")
+
+
+class _Trap:
+    def __reduce__(self):
+        return (exec, ("import builtins; builtins.fsclip_pickle_was_opened = True",))
+
+
+@pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "model.PKL", "model.ckpt"])
+def test_a_pickle_is_never_opened(name, hf_folder, tmp_path):
+    import builtins
+
+    trap = pickle.dumps(_Trap())
+    (tmp_path / name).write_bytes(trap)
+    refused(tmp_path / name, name, "safetensors")
+    (hf_folder / "model.safetensors").rename(hf_folder / name)
+    (hf_folder / name).write_bytes(trap)
+    refused(hf_folder, name, "not opened")
+    # Nor under a name that lies.
+    (hf_folder / "model.safetensors").write_bytes(trap)
+    refused(hf_folder, "model.safetensors is truncated or broken")
+    assert not hasattr(builtins, "fsclip_pickle_was_opened")
+
+
+def test_unknown_specs_say_what_is_accepted(tmp_path, hf_folder):
+    refused("minni", "did you mean mini?", "Hugging Face id")
+    refused(tmp_path / "absent", "no backbone", "folder")
+    refused(hf_folder / "model.safetensors", "single file")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "holds no CLIP", "model.safetensors", "open_clip_config.json")
+
+
+def test_offline_hub_ids_say_what_to_do():
+    refused("openai/no-such-clip", "'openai/no-such-clip'", "hf download openai/no-such-clip")
+
+
+def test_the_hub_is_asked_for_one_form_of_the_weights_only(hf_folder, monkeypatch):
+    asked = []
+
+    def snapshot_download(spec, allow_patterns):
+        asked.append((spec, allow_patterns))
+        return str(hf_folder)
+
+    files = ["config.json", "flax_model.msgpack", "pytorch_model.bin", "model.safetensors"]
+    hub = types.SimpleNamespace(
+        list_repo_files=lambda _: files, snapshot_download=snapshot_download
+    )
+    real = sys.modules["huggingface_hub"]
+    hub.errors = real.errors
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    assert load.find_folder("some/clip") == hf_folder
+    assert asked == [("some/clip", ["*.json", "*.txt", "model.safetensors"])]
+    files[:] = ["config.json", "pytorch_model.bin"]
+    with pytest.raises(UserError, match=r"pytorch_model\.bin, which is never opened"):
+        load.find_folder("some/clip")
+
+    def missing(_):
+        raise real.errors.RepositoryNotFoundError(
+            "404", response=types.SimpleNamespace(headers={}, request=None)
+        )
+
+    hub.list_repo_files = missing
+    with pytest.raises(UserError, match="hub has no model 'some/clip'"):
+        load.find_folder("some/clip")
+
+
+def test_a_truncated_file_is_named(hf_folder):
+    path = hf_folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    refused(hf_folder, "model.safetensors is truncated or broken", "download it again")
+
+
+def test_files_of_different_models_are_refused(hf_folder):
+    path = hf_folder / "config.json"
+    values = json.loads(path.read_text())
+    values["text_config"]["hidden_size"] = 27
+    path.write_text(json.dumps(values))
+    refused(hf_folder, "text_projection.weight is [20, 24], wanted [20, 27]")
+    values["vision_config"]["image_size"] = 48
+    path.write_text(json.dumps(values))
+    refused(hf_folder, "crops to 32 pixels", "takes 48")
+    path.write_text("{")
+    refused(hf_folder, "config.json is no JSON")
+
+
+def test_missing_settings_of_images_are_named(hf_folder):
+    path = hf_folder / "preprocessor_config.json"
+    values = path.read_text()
+    path.unlink()
+    refused(hf_folder, "no preprocessor_config.json")
+    # What transformers 5 saves instead.
+    (hf_folder / "processor_config.json").write_text('{"image_processor": ' + values + "}")
+    assert load_clip(str(hf_folder)).preprocess.size == 32
+
+
+def test_a_weight_too_large_for_float16_is_named(parts, tmp_path):
+    config, state, preprocess, _ = parts(HF)
+    leaf_paths(state)  # the state itself stays as it is: the leaf is replaced in a copy
+    import jax
+
+    large = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf + 1e5 if "class_embedding" in str(path) else leaf, state
+    )
+    with pytest.raises(ValueError, match=r"float16: vision_model\.embeddings\.class_embedding"):
+        save_hf(tmp_path, config, large, preprocess, dtype="float16")
+
+
+def test_the_bundled_model_loads():
+    clip = load_clip("mini")
+    assert clip.id == "mini"
+    row = clip.tokenizer(["a photo of an apple!"])[0]
+    assert row.max() == clip.tokenizer.eos_id
+    text = cases.encode_text(clip.graphdef, clip.state, row[None])
+    assert np.isfinite(text).all()
