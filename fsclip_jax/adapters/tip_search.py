@@ -114,7 +114,9 @@ def search_tip(task: Task, query: Query, grid: TipGrid = TipGrid()) -> Int[Array
     block = max(8, min(128, _BLOCK_ELEMENTS // (way * (shot + 1)) // 8 * 8))
     # Shot-major keys: the sum over the shots then adds whole rows.
     keys = jnp.swapaxes(task.support, 0, 1).reshape(shot * way, dim).astype(jnp.float32)
-    text = task.logit_scale * task.text.astype(jnp.float32)
+    # Only differences between classes matter; without the common part they keep more digits.
+    text = task.text.astype(jnp.float32)
+    text = task.logit_scale * (text - text.mean(0, keepdims=True))
     kept = task.support_mask.T
     alphas = jnp.asarray(grid.alphas, jnp.float32)[None, None, :]
 
@@ -138,10 +140,11 @@ def search_tip(task: Task, query: Query, grid: TipGrid = TipGrid()) -> Int[Array
 def _cache_logits(
     distance: Float[Array, "shot way query"], kept: Bool[Array, "shot way"], grid: TipGrid
 ) -> tuple[Float[Array, "n_beta way query"], Float[Array, "n_beta query"]]:
-    """Sum ``exp(-beta (d - d_min))`` over the shots, at all betas.
+    """Sum ``exp(-beta (d - d_min))`` over the shots, less its mean over the classes, at all betas.
 
     ``d_min`` is the distance of a query to its nearest shot: without it the sum would lose its
-    digits at large betas. The second result, ``exp(beta d_min)``, makes up for it.
+    digits at large betas. The second result, ``exp(beta d_min)``, makes up for it. The
+    mean goes for the same reason as that of the text features.
     """
     nodes, interpolation = (jnp.asarray(x, jnp.float32) for x in _interpolation(grid))
     distance = jnp.where(kept[..., None], distance, _ABSENT)
@@ -149,6 +152,7 @@ def _cache_logits(
     nearest = jnp.where(nearest < _ABSENT, nearest, 0.0)
     excess = distance - nearest[None, None, :]
     at_nodes = jnp.exp(-nodes[:, None, None, None] * excess[None]).sum(1)
+    at_nodes = at_nodes - at_nodes.mean(1, keepdims=True)
     exponent = jnp.asarray(grid.betas, jnp.float32)[:, None] * nearest[None, :]
     scale = jnp.exp(jnp.minimum(exponent, _LARGEST_EXPONENT))
     return jnp.tensordot(interpolation, at_nodes, axes=1), scale
