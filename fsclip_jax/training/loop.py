@@ -120,9 +120,10 @@ def run_loop(
         return float("nan") if validation is None else float(validate(params, validation))
 
     if best.step < 0:
-        row = {"step": step, "time": time.time(), "val_accuracy": judge(state.params)}
+        accuracy = judge(state.params)
+        row: Row = {"step": step, "time": time.time(), "val_accuracy": accuracy}
         row |= {} if validation is None else _reference_lines(validation, len(source.mean[0]))
-        best = _better(best, step, row["val_accuracy"], state.params)
+        best = _better(best, step, accuracy, state.params)
         log.write(row)
         on_row(row)
     while step < config.steps:
@@ -135,7 +136,7 @@ def run_loop(
         step, last, stop = end, end == config.steps, stop_requested()
         if step % config.eval_every == 0 or last:
             row["val_accuracy"] = judge(state.params)
-            best = _better(best, step, row["val_accuracy"], state.params)
+            best = _better(best, step, accuracy, state.params)
         log.write(row)
         on_row(row)
         if step % config.checkpoint_every == 0 or last or stop:
@@ -146,7 +147,7 @@ def run_loop(
     return Saved(to_host(state), best)
 
 
-def _row(step: int, metrics: StepMetrics, rate: float) -> dict[str, float]:
+def _row(step: int, metrics: StepMetrics, rate: float) -> Row:
     """One row of the log: means over a dispatch, and the learning rate of its last step."""
     return {
         "step": step,
@@ -166,9 +167,9 @@ def _better(best: Best, step: int, accuracy: float, params: Params) -> Best:
     return best
 
 
-def _reference_lines(validation: Validation, dim: int) -> dict[str, float]:
+def _reference_lines(validation: Validation, dim: int) -> Row:
     """Accuracies that training must exceed to be worth it, on the same episodes."""
-    lines = {}
+    lines: Row = {}
     for name in ("zero_shot", "text_prototype"):
         adapter = get_adapter(name)
         params = jax.tree.map(np.asarray, adapter.init(jax.random.key(0), dim))

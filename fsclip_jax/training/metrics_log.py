@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -14,11 +13,11 @@ from fsclip_jax.training.events import new_event_file, scalar_event
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"
 
-Row = Mapping[str, float | int | None]
+Row = dict[str, float | int | None]
 """One line: ``step`` and named numbers; null stands for a number that is not finite."""
 
 
-def read_metrics(path: Path, last_step: int | None = None) -> list[dict]:
+def read_metrics(path: Path, last_step: int | None = None) -> list[Row]:
     """Read the whole lines of a metrics file, up to a step.
 
     Args:
@@ -32,7 +31,7 @@ def read_metrics(path: Path, last_step: int | None = None) -> list[dict]:
         >>> read_metrics(Path("nowhere/metrics.jsonl"))
         []
     """
-    rows: list[dict] = []
+    rows: list[Row] = []
     if not path.is_file():
         return rows
     for line in path.read_text(errors="replace").splitlines():

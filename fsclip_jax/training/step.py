@@ -13,7 +13,7 @@ from fsclip_jax.devices import replicated
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.training.config import TrainConfig
 from fsclip_jax.training.state import TrainState, learning_rate, make_optimizer
-from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray
+from fsclip_jax.typing import Array, Float, Key, Params, PRNGKeyArray
 
 
 class StepMetrics(NamedTuple):
@@ -62,7 +62,7 @@ def episode_loss(
 
 
 def batch_loss(
-    adapter: Adapter, params: Params, task: Task, query: Query, keys: PRNGKeyArray
+    adapter: Adapter, params: Params, task: Task, query: Query, keys: Key[Array, " batch"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean of `episode_loss` over a batch of episodes.
 
@@ -115,7 +115,7 @@ def make_multi_step(
         )(state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = StepMetrics(loss, accuracy, optax.global_norm(grads), rate(state.step))
+        metrics = StepMetrics(loss, accuracy, optax.tree.norm(grads), rate(state.step))
         return TrainState(state.step + 1, params, opt_state), metrics
 
     def multi_step(state: TrainState, key: PRNGKeyArray, data: tuple, *, steps: int) -> tuple:

@@ -52,10 +52,12 @@ class Plan(NamedTuple):
     Attributes:
         spec: sizes of an episode.
         max_size: images of the largest class.
+        families: whether the images have families.
     """
 
     spec: EpisodeSpec
     max_size: int
+    families: bool
 
 
 class Validation(NamedTuple):
@@ -128,7 +130,8 @@ def _plan(bank: Bank, config: TrainConfig, usable: int) -> Plan:
     size = largest_class(bank)
     shot = max(1, min(config.shot, size - 1))
     low = None if config.min_shot is None else min(config.min_shot, shot)
-    return Plan(EpisodeSpec(min(config.way, usable), shot, config.query, low), size)
+    spec = EpisodeSpec(min(config.way, usable), shot, config.query, low)
+    return Plan(spec, size, bool((bank.domains >= 0).any()))
 
 
 def validation_episodes(
@@ -158,13 +161,13 @@ def validation_episodes(
     usable = (support.sizes > 0) & (query.sizes > 0) if across else usable_classes(support)
     if int(usable.sum()) < 2:
         return None
-    spec, max_size = _plan(support, config, int(usable.sum()))
-    max_size = max(max_size, largest_class(query))
+    plan = _plan(support, config, int(usable.sum()))
+    max_size = max(plan.max_size, largest_class(query))
 
     def draw(key: PRNGKeyArray) -> Episode:
         if across:
-            return sample_across(key, support, query, spec, max_size)
-        return sample_episode(key, support, spec, max_size)
+            return sample_across(key, support, query, plan.spec, max_size)
+        return sample_episode(key, support, plan.spec, max_size)
 
     keys = jax.random.split(jax.random.key(_VAL_SEED), config.val_episodes)
     return Validation(make_source(support), make_source(query), jax.jit(jax.vmap(draw))(keys))
@@ -194,7 +197,8 @@ def make_sampler(
 
     def sample(key: PRNGKeyArray, source: Source) -> tuple[Task, Query]:
         episode_key, view_key = jax.random.split(key)
-        episodes = sample_batch(episode_key, source.bank, plan.spec, plan.max_size, batch, mesh)
+        bank = source.bank if plan.families else _without_families(source.bank)
+        episodes = sample_batch(episode_key, bank, plan.spec, plan.max_size, batch, mesh)
         keys = jax.random.split(view_key, batch)
         if mesh is not None:
             keys = jax.lax.with_sharding_constraint(keys, batch_sharding(mesh))
@@ -205,6 +209,11 @@ def make_sampler(
         return jax.vmap(read)(episodes, keys)
 
     return sample
+
+
+def _without_families(bank: Bank) -> Bank:
+    """The same bank with a constant that says so: drawing by family is then never compiled."""
+    return bank._replace(domains=jnp.full(bank.domains.shape, -1, bank.domains.dtype))
 
 
 def make_validate(

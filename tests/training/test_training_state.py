@@ -1,0 +1,83 @@
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.errors import UserError
+from fsclip_jax.training.config import TrainConfig, check_config
+from fsclip_jax.training.state import init_state, learning_rate, make_optimizer
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    config = TrainConfig(steps=100, warmup_steps=10, learning_rate=0.5)
+    rates = np.array([float(learning_rate(config)(step)) for step in range(101)])
+    assert rates[0] == 0
+    assert rates.argmax() == 10
+    assert rates[10] == 0.5
+    assert (np.diff(rates[:11]) > 0).all()
+    assert (np.diff(rates[10:]) < 0).all()
+    assert rates[100] == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 3, 50])
+def test_a_warm_up_longer_than_the_run_leaves_finite_rates(warmup):
+    rate = learning_rate(TrainConfig(steps=3, warmup_steps=warmup))
+    rates = [float(rate(step)) for step in range(3)]
+    assert np.isfinite(rates).all()
+    assert max(rates) > 0
+
+
+def test_weight_decay_shrinks_matrices_and_nothing_else():
+    config = TrainConfig(steps=10, warmup_steps=0, weight_decay=0.5)
+    state = init_state(get_adapter("meta_adapter"), 8, config)
+    zeros = jax.tree.map(lambda leaf: leaf * 0, state.params)
+    updates, _ = make_optimizer(config).update(zeros, state.opt_state, state.params)
+    after = optax.apply_updates(state.params, updates)
+    assert np.linalg.norm(after["q_proj"]["weight"]) < np.linalg.norm(
+        state.params["q_proj"]["weight"]
+    )
+    for name in ("weight", "bias"):
+        np.testing.assert_array_equal(after["alpha_proj"][name], state.params["alpha_proj"][name])
+
+
+def test_the_gradient_is_clipped_by_its_global_norm():
+    config = TrainConfig(steps=10, warmup_steps=0, weight_decay=0.0, clip_norm=1.0)
+    state = init_state(get_adapter("meta_adapter"), 8, config)
+    optimizer = make_optimizer(config)
+    grads = jax.tree.map(lambda leaf: leaf + 1.0, state.params)
+    grads = jax.tree.map(lambda leaf: leaf / optax.tree.norm(grads), grads)
+    _, once = optimizer.update(grads, state.opt_state, state.params)
+    _, hundredfold = optimizer.update(
+        jax.tree.map(lambda leaf: 100 * leaf, grads), state.opt_state, state.params
+    )
+    for a, b in zip(jax.tree.leaves(once), jax.tree.leaves(hundredfold), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_a_method_without_parameters_is_refused():
+    with pytest.raises(UserError, match="zero_shot has nothing to learn"):
+        init_state(get_adapter("zero_shot"), 8, TrainConfig())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0),
+        ("way", 1),
+        ("min_shot", 17),
+        ("min_shot", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("clip_norm", 0.0),
+        ("seed", -1),
+        ("batch", 0),
+        ("views", 0),
+    ],
+)
+def test_impossible_values_are_refused_by_name(field, value):
+    config = dataclasses.replace(TrainConfig(), **{field: value})
+    with pytest.raises(UserError, match=f"--{field.replace('_', '-')} is {value}, but must be"):
+        check_config(config)
