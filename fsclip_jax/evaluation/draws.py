@@ -1,5 +1,6 @@
 """The draws of an evaluation: the support of each, and the images that are asked."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -64,18 +65,24 @@ def draw_supports(
     Returns:
         The draws.
     """
-    classes = jnp.asarray(space.classes, jnp.int32)
+    classes, mean = jnp.asarray(space.classes, jnp.int32), mean_view(bank)
     size = largest_class(bank)
-    mean = mean_view(bank)
-
-    # The bank is an argument: what a compiled function closes over is copied into it.
-    @jax.jit
-    def draw(bank: Bank, mean: Array, seed: Array) -> Draws:
-        index, mask = sample_support(jax.random.fold_in(key, seed), bank, classes, shots, size)
-        return _draws(bank, classes, index, mask, mean)
-
-    each = [draw(bank, mean, jnp.int32(seed)) for seed in range(seeds)]
+    each = [_draw_support(key, i, bank, mean, classes, shots, size) for i in range(seeds)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+
+
+@partial(jax.jit, static_argnames=("shots", "size"))
+def _draw_support(
+    key: PRNGKeyArray,
+    seed: Array | int,
+    bank: Bank,
+    mean: Array,
+    classes: Array,
+    shots: int,
+    size: int,
+) -> Draws:
+    index, mask = sample_support(jax.random.fold_in(key, seed), bank, classes, shots, size)
+    return _draws(bank, classes, index, mask, mean)
 
 
 def _draws(bank: Bank, classes: Array, index: Array, mask: Array, mean: Array) -> Draws:
@@ -119,21 +126,24 @@ def draw_episodes(
         The draws, and the queries with a leading axis of draws.
     """
     size = max(largest_class(support_bank), largest_class(query_bank))
-    mean = mean_view(support_bank)
+    numbers, mean = jnp.arange(episodes), mean_view(support_bank)
+    return _draw_episodes(key, numbers, support_bank, query_bank, mean, spec, size)
 
-    @jax.jit
-    def draw(
-        support_bank: Bank, query_bank: Bank, mean: Array, numbers: Array
-    ) -> tuple[Draws, Query]:
-        def one(number: Array) -> tuple[Draws, Query]:
-            episode = sample_across(
-                jax.random.fold_in(key, number), support_bank, query_bank, spec, size
-            )
-            draws = _draws(
-                support_bank, episode.classes, episode.support, episode.support_mask, mean
-            )
-            return draws, gather_query(query_bank, episode.query, episode.query_mask)
 
-        return jax.vmap(one)(numbers)
+@partial(jax.jit, static_argnames=("spec", "size"))
+def _draw_episodes(
+    key: PRNGKeyArray,
+    numbers: Array,
+    support_bank: Bank,
+    query_bank: Bank,
+    mean: Array,
+    spec: EpisodeSpec,
+    size: int,
+) -> tuple[Draws, Query]:
+    def draw(number: Array) -> tuple[Draws, Query]:
+        own = jax.random.fold_in(key, number)
+        episode = sample_across(own, support_bank, query_bank, spec, size)
+        draws = _draws(support_bank, episode.classes, episode.support, episode.support_mask, mean)
+        return draws, gather_query(query_bank, episode.query, episode.query_mask)
 
-    return draw(support_bank, query_bank, mean, jnp.arange(episodes))
+    return jax.vmap(draw)(numbers)
