@@ -95,7 +95,7 @@ def test_images_beyond_one_a_family_are_equally_likely(key):
 def test_every_full_way_draw_is_equally_likely_and_classes_are_independent(key):
     bank = make_bank([4, 6])
     keys = jax.random.split(key, DRAWS)
-    draw = jax.jit(jax.vmap(lambda k: sample_support(k, bank, jnp.arange(2), 2, 6)[0]))
+    draw = jax.jit(jax.vmap(lambda k: sample_support(k, bank, jnp.arange(2), 3, 6)[0]))
     index = np.asarray(draw(keys)) - np.array([0, 4])[:, None]
     assert p_value_of_orders(index[:, 0], 4) > DOUBT
     assert p_value_of_orders(index[:, 1], 6) > DOUBT

@@ -1,5 +1,7 @@
 """Episodes do not depend on the devices, and nothing is compiled twice."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,16 +49,21 @@ def test_a_batch_without_a_mesh_is_the_same(bank, expected):
     assert_same(sample_batch(jax.random.key(7), bank, SPEC, LARGEST, BATCH), expected)
 
 
+@partial(jax.pmap, in_axes=(0, None))
+@partial(jax.vmap, in_axes=(0, None))
+def one_device_sampler(key, bank):
+    return sample_episode(key, bank, SPEC, LARGEST)
+
+
 def test_a_sharded_batch_equals_pmap_of_the_one_device_sampler(bank, expected):
     keys = jax.random.split(jax.random.key(7), BATCH).reshape(8, BATCH // 8)
-    one_device = jax.vmap(lambda k: sample_episode(k, bank, SPEC, LARGEST))
-    by_pmap = jax.pmap(one_device)(keys)
+    by_pmap = one_device_sampler(keys, bank)
     assert_same(jax.tree.map(lambda leaf: leaf.reshape(BATCH, *leaf.shape[2:]), by_pmap), expected)
 
 
-def test_each_device_draws_only_its_own_episodes(bank):
+def test_each_device_draws_only_its_own_episodes():
     mesh = data_mesh(8)
-    bank = jax.device_put(bank, replicated(mesh))
+    bank = jax.device_put(make_bank([5, 9, 4, 2, 7, 6]), replicated(mesh))
     compiled = sampler._sample_batch.lower(
         jax.random.key(0), bank, SPEC, LARGEST, BATCH, mesh
     ).compile()
@@ -84,7 +91,8 @@ def test_one_compile_serves_every_key_and_every_bank_of_a_size(bank):
     assert sampler._sample_batch._cache_size() == before
 
 
-def test_only_the_sampler_that_the_bank_needs_runs_under_vmap(bank):
+def test_only_the_sampler_that_the_bank_needs_runs_under_vmap():
+    bank = make_bank([5, 9, 4, 2, 7, 6])
     keys = jax.random.split(jax.random.key(0), 4)
     draw = jax.vmap(lambda k, b: sample_episode(k, b, SPEC, LARGEST), in_axes=(0, None))
     text = jax.jit(draw).lower(keys, bank).as_text()

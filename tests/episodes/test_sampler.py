@@ -19,7 +19,7 @@ from fsclip_jax.episodes.sampler import (
 )
 from fsclip_jax.errors import UserError
 
-CLASSES, IMAGES, LARGEST = 8, 60, 40
+CLASSES, IMAGES = 8, 60
 SPECS = [EpisodeSpec(3, 2, 3), EpisodeSpec(4, 5, 2, min_shot=1)]
 
 
@@ -52,8 +52,8 @@ def test_every_episode_follows_the_rules(spec, bank, seed):
 
 
 def test_a_class_of_no_or_one_image_is_not_drawn_while_there_are_others():
-    bank = make_bank([0, 1, 2, 5, 0, 3])
-    batch = sample_batch(jax.random.key(0), bank, EpisodeSpec(3, 1, 1), 5, 64)
+    bank = make_bank([0, 1, 20, 22, 0, 16, 1, 0])
+    batch = sample_batch(jax.random.key(0), bank, SPECS[0], IMAGES, 16)
     assert set(np.unique(batch.classes)) == {2, 3, 5}
 
 
@@ -71,31 +71,35 @@ def test_a_class_with_too_little_is_masked_when_nothing_else_is_left():
 
 
 def test_images_in_families_need_not_be_sorted_by_family(key):
-    domains = np.tile([0, 1, 2, 0, 1, 2], 3)
-    shuffled, ordered = make_bank([6] * 3, domains), make_bank([6] * 3, np.sort(domains))
-    assert (shuffled.domains != ordered.domains).any()
-    spec = EpisodeSpec(3, 2, 3)
-    for i in range(32):
-        episode = sample_episode(jax.random.fold_in(key, i), shuffled, spec, 6)
-        assert_follows_the_rules(shuffled, spec, episode)
+    shuffled = make_bank([6] * 7 + [18], np.tile([0, 1, 2], 20))
+    batch = jax.tree.map(np.asarray, sample_batch(key, shuffled, SPECS[0], IMAGES, 16))
+    for i in range(16):
+        episode = jax.tree.map(lambda leaf, i=i: leaf[i], batch)
+        assert_follows_the_rules(shuffled, SPECS[0], episode)
 
 
 def test_every_number_of_shots_in_the_range_occurs_and_is_a_truncation(key):
-    bank, keys = make_bank([9, 12, 8]), jax.random.split(key, 64)
-    draw = jax.vmap(lambda k, spec: sample_episode(k, bank, spec, 12), in_axes=(0, None))
-    varied = jax.tree.map(np.asarray, draw(keys, EpisodeSpec(3, 4, 2, min_shot=2)))
-    full = jax.tree.map(np.asarray, draw(keys, EpisodeSpec(3, 4, 2)))
-    shots = varied.support_mask.sum((1, 2)) // 3
-    assert set(shots.tolist()) == {2, 3, 4}
-    np.testing.assert_array_equal(
-        varied.support, np.where(np.arange(4) < shots[:, None, None], full.support, 0)
-    )
+    bank, seen = make_bank([8] * 7 + [4]), set()
+    fixed = EpisodeSpec(4, 5, 2)
+    for i in range(4):
+        varied, full = (
+            jax.tree.map(
+                np.asarray, sample_batch(jax.random.fold_in(key, i), bank, spec, IMAGES, 16)
+            )
+            for spec in (SPECS[1], fixed)
+        )
+        shots = varied.support_mask.sum(-1).max(-1)
+        seen |= set(shots.tolist())
+        kept = full.support_mask & (np.arange(5) < shots[:, None, None])
+        np.testing.assert_array_equal(varied.support_mask, kept)
+        np.testing.assert_array_equal(varied.support, np.where(kept, full.support, 0))
+    assert seen == {1, 2, 3, 4, 5}
 
 
-def test_the_same_key_gives_the_same_episode_and_another_key_another(key):
-    bank, spec = make_bank([20] * 5), EpisodeSpec(5, 4, 4)
+def test_the_same_key_gives_the_same_episodes_and_another_key_others(key):
+    bank = make_bank([8] * 7 + [4])
     one, same, other = (
-        sample_episode(k, bank, spec, 20) for k in (key, key, jax.random.fold_in(key, 1))
+        sample_batch(k, bank, SPECS[0], IMAGES, 16) for k in (key, key, jax.random.fold_in(key, 1))
     )
     np.testing.assert_array_equal(one.support, same.support)
     assert (one.support != other.support).any()
