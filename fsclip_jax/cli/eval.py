@@ -37,5 +37,7 @@ def run(config: EvalConfig, name: str) -> int:
         )
     files = write_report(report, out)
     print_report(report, console)
-    console.print(f"wrote {', '.join(file.name for file in files)} to {out}", highlight=False)
+    console.print(
+        f"wrote {', '.join(file.name for file in files)} to {out}", markup=False, highlight=False
+    )
     return 0

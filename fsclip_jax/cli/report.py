@@ -59,5 +59,7 @@ def run(config: ReportConfig) -> int:
     console = Console()
     files = draw_report(report, folder)
     print_report(report, console)
-    console.print(f"wrote {', '.join(file.name for file in files)} to {folder}", highlight=False)
+    console.print(
+        f"wrote {', '.join(file.name for file in files)} to {folder}", markup=False, highlight=False
+    )
     return 0

@@ -43,7 +43,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def _grid(table: Table, shots: Sequence[int]) -> Grid:
     grid = Grid(
-        title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False,
+        title=Text(table.title), title_justify="left", title_style="bold", box=None, pad_edge=False,
         padding=(0, GAP, 0, 0), header_style="dim",
     )  # fmt: skip
     grid.add_column("method", no_wrap=True)
