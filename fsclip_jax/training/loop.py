@@ -135,7 +135,7 @@ def run_loop(
         row = _row(end, metrics, config.batch * (end - step) / seconds)
         step, last, stop = end, end == config.steps, stop_requested()
         if step % config.eval_every == 0 or last:
-            row["val_accuracy"] = judge(state.params)
+            row["val_accuracy"] = accuracy = judge(state.params)
             best = _better(best, step, accuracy, state.params)
         log.write(row)
         on_row(row)

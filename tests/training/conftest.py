@@ -68,7 +68,7 @@ def recipe(stored):
         way=5,
         shot=3,
         query=2,
-        batch=8,
+        batch=2,
         learning_rate=1e-2,
         warmup_steps=2,
         steps_per_dispatch=2,

@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -44,7 +45,7 @@ def finished(tmp_path_factory, stored):
         way=5,
         shot=3,
         query=2,
-        batch=8,
+        batch=2,
         learning_rate=3e-2,
         warmup_steps=2,
         steps_per_dispatch=2,
@@ -106,32 +107,35 @@ def stopping(after):
     return Observer(stop_requested=lambda: 2 * (next(calls) >= after))
 
 
-@pytest.mark.parametrize("after", [1, 3])
-def test_a_stopped_run_continues_bit_for_bit(finished, stored, tmp_path, after):
+@pytest.fixture(scope="module")
+def stopped(finished, stored, tmp_path_factory):
+    """The same run, asked to stop after its third dispatch; --resume begins where nothing is."""
+    workdir = tmp_path_factory.mktemp("stopped") / "new"
+    config = dataclasses.replace(finished[0], resume=True)
+    outcome = train(config, workdir, lambda: stored, stopping(3))
+    assert outcome.step == 6
+    return workdir
+
+
+def test_a_stopped_run_continues_bit_for_bit(finished, stopped, stored, tmp_path):
     config, whole, outcome = finished
-    stopped = train(config, tmp_path, lambda: stored, stopping(after))
-    assert stopped.step == 2 * after
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
     assert not (tmp_path / "adapter.safetensors").exists()
-
-    with pytest.raises(UserError, match=rf"unfinished at step {2 * after} of 12: add --resume"):
-        train(config, tmp_path, lambda: stored)
-
     resumed = train(dataclasses.replace(config, resume=True), tmp_path, lambda: stored)
     assert resumed[:3] == outcome[:3]
     assert_same_bits(final_params(tmp_path), final_params(whole))
     assert untimed(tmp_path) == untimed(whole)
 
 
-def test_another_bank_is_not_continued_with(finished, stored, make_bank, tmp_path):
-    config = finished[0]
-    train(config, tmp_path, lambda: stored, stopping(1))
-    with pytest.raises(UserError, match="another bank"):
-        train(dataclasses.replace(config, resume=True), tmp_path, lambda: make_bank(seed=1))
+def test_an_unfinished_run_is_not_begun_anew_unasked(finished, stopped, stored):
+    with pytest.raises(UserError, match=r"unfinished at step 6 of 12: add --resume"):
+        train(finished[0], stopped, lambda: stored)
 
 
-def test_resume_in_an_empty_workdir_begins(finished, stored, tmp_path):
+def test_another_bank_is_not_continued_with(finished, stopped, make_bank):
     config = dataclasses.replace(finished[0], resume=True)
-    assert train(config, tmp_path / "new", lambda: stored, stopping(1)).step == 2
+    with pytest.raises(UserError, match="another bank"):
+        train(config, stopped, lambda: make_bank(seed=1))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
