@@ -53,6 +53,7 @@ def export_mini(
     save_open_clip(
         out, model, mean_weights(graphdef, state), Preprocess(size, HALF, HALF), dtype="float16"
     )
+    _name_tokenizer(out / "open_clip_config.json")
     tokenizer = Tokenizer.from_file(str(workdir / "tokenizer.json"))
     save_tokenizer(tokenizer, out, model.text.context_length)
     shutil.copyfile(corpus / "sources.csv", out / "SOURCES.csv")
@@ -70,6 +71,13 @@ def export_mini(
     (out / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
     (out / "README.md").write_text(_model_card(facts))
     return facts
+
+
+def _name_tokenizer(path: Path) -> None:
+    # Told no name, open_clip takes its own vocabulary; told any, that of the model's folder.
+    values = json.loads(path.read_text("utf-8"))
+    values["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "mini"
+    path.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def emoji_accuracy(backbone: Backbone, chunk: int = 512) -> dict[str, Any]:

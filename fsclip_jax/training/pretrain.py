@@ -28,7 +28,7 @@ from fsclip_jax.training.contrastive import (
 )
 from fsclip_jax.training.name_tokenizer import train_tokenizer
 from fsclip_jax.training.pairs import Corpus, encode_names, make_batch
-from fsclip_jax.typing import Array, Float, Int, UInt8
+from fsclip_jax.typing import Array, Float, Int, Params, UInt8
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _score(
     return l2_normalize(images) @ texts.T
 
 
-def mean_weights(graphdef: nnx.GraphDef, state: ContrastiveState) -> nnx.State:
+def mean_weights(graphdef: nnx.GraphDef, state: ContrastiveState) -> Params:
     """Return the running mean of all weights as one state, to evaluate and to save."""
     clip = nnx.merge(graphdef, state.mean_params, state.mean_stats, copy=True)
     return nnx.state(clip)
