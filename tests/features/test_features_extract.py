@@ -1,5 +1,6 @@
 """Extraction: right features, one compile, and the same bits after any interruption."""
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -100,19 +101,33 @@ def test_features_do_not_depend_on_batch_or_shard_or_threads(backbone, tmp_path)
     assert banks[0].domains.tolist() == source.domains.tolist()
 
 
-@pytest.mark.usefixtures("linear")
-def test_one_compile_whatever_the_last_batch_holds(backbone, tmp_path, monkeypatch):
-    traces = []
-    original = images_module.encode_image
+@pytest.fixture
+def traces(linear, monkeypatch):  # noqa: ARG001 (it wraps the stand-in that `linear` put there)
+    """Shapes for which the image tower was compiled."""
+    shapes = []
+    tower = images_module.encode_image
 
     def counted(graphdef, state, pixels):
-        traces.append(pixels.shape)
-        return original(graphdef, state, pixels)
+        shapes.append(pixels.shape)
+        return tower(graphdef, state, pixels)
 
     monkeypatch.setattr(images_module, "encode_image", counted)
+    return shapes
+
+
+def test_one_compile_whatever_the_last_batch_holds(backbone, tmp_path, traces):
     settings = ExtractSettings(views=2, shard=5, batch=8)
     extract(noise_source(13, unreadable={2}), backbone, tmp_path / "bank", settings)
     assert traces == [(8, 32, 32, 3)]
+
+
+def test_a_continued_extraction_has_batches_of_the_same_size(
+    backbone, tmp_path, traces, monkeypatch
+):
+    settings = dataclasses.replace(SETTINGS, batch=64)
+    interrupted_after(noise_source(11), backbone, tmp_path / "b", 2, monkeypatch, settings)
+    extract(noise_source(11), backbone, tmp_path / "b", settings)
+    assert traces == [(32, 32, 32, 3)] * 2  # 22 views in all, 6 of them in the second run
 
 
 @pytest.mark.usefixtures("linear")
@@ -147,7 +162,7 @@ def test_a_class_of_which_nothing_can_be_read(backbone, tmp_path):
     assert len(extract(noise_source(11), backbone, place, SETTINGS).labels) == 11
 
 
-def interrupted_after(source, backbone, place, shards, monkeypatch):
+def interrupted_after(source, backbone, place, shards, monkeypatch, settings=SETTINGS):
     """Run an extraction that is cut off after some shards."""
     write = shards_module.write_shard
     left = iter(range(shards))
@@ -160,7 +175,7 @@ def interrupted_after(source, backbone, place, shards, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shards_module, "write_shard", cut)
         with pytest.raises(KeyboardInterrupt):
-            extract(source, backbone, place, SETTINGS)
+            extract(source, backbone, place, settings)
 
 
 @pytest.mark.usefixtures("linear")
