@@ -17,8 +17,9 @@
 ========================  =====================================================================
 
 No art of a benchmark class may enter. Emoji art enters only when it was matched to a concept that
-is not a benchmark class, so an icon nobody could match stays out. Then every picture is compared
-with every benchmark rendering, and near copies are dropped. Names of benchmark classes do occur:
+is not a benchmark class, so an icon nobody could match stays out; nor does a drawing enter, under
+whatever name or alias, that shows a benchmark class too. Then every picture is compared with every
+benchmark rendering, and near copies are dropped. Names of benchmark classes do occur:
 an icon that somebody else drew and called "dog" is what the model learns "dog" from.
 """
 
@@ -26,21 +27,17 @@ import argparse
 import csv
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from multiprocessing import Pool
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import corpus_names
 import emoji_concepts
 import iconify
 import numpy as np
-from PIL import Image
-from scipy import ndimage
+from corpus_pictures import KINDS, Entry, draw_all, ink_distance, small
 
-SIZE = 48
-SMALL = 16
-"""Side at which pictures are compared with the benchmark."""
+BUNDLE = Path(__file__).parent.parent / "fsclip_jax/assets/emoji/emoji.json"
 
 COPY_DISTANCE = 0.30
 """Pictures nearer than this to a benchmark rendering are copies; see ``ink_distance``."""
@@ -53,21 +50,6 @@ LEFT_OUT = {"Logos", "Programming", "Flags / Maps", "Emoji"}
 MAX_WORDS = 3
 MAX_VARIANTS = 3
 """Drawings of one name that one set may give."""
-
-KINDS = ("emoji", "color", "glyph")
-INK = 96
-"""Ink darker than this bounds the areas of a glyph."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One picture to draw: where it comes from and what it is called."""
-
-    set_name: str
-    icon: str
-    names: tuple[str, ...]
-    kind: str
-    weight: float
 
 
 def icon_sets(npm: Path) -> dict[str, dict]:
@@ -121,20 +103,44 @@ def icon_entries(
             yield Entry(set_name, icon, names, kind, max(relevance, 0.25))
 
 
+def benchmark_codes(matched: Iterable[emoji_concepts.Concept]) -> set[str]:
+    """Return the code points of the benchmark, as matched now and as bundled."""
+    index = json.loads(BUNDLE.read_text("utf-8"))
+    bundled = {entry["code_point"] for entry in index["classes"]}
+    return bundled | {concept.code_point for concept in matched}
+
+
 def emoji_entries(
-    concepts: Iterable[emoji_concepts.Concept],
+    npm: Path,
+    concepts: Sequence[emoji_concepts.Concept],
     benchmark: set[str],
     vocabulary: corpus_names.Vocabulary,
 ) -> Iterator[Entry]:
-    """Choose the emoji art of concepts outside the benchmark."""
+    """Choose the emoji art of concepts outside the benchmark, by code point and by drawing."""
+    sets = {
+        name: iconify.load_set(npm, name)
+        for name in emoji_concepts.SETS
+        if name != emoji_concepts.FLUENT_3D
+    }
+
+    def drawing(set_name: str, icon: str) -> tuple[str, str]:
+        found = iconify.resolve(sets[set_name], icon).name if set_name in sets else icon
+        return set_name, found
+
+    taken = {
+        drawing(*art)
+        for concept in concepts
+        if concept.code_point in benchmark
+        for art in concept.icons.items()
+    }
     for concept in concepts:
         if concept.code_point in benchmark:
             continue
-        name = corpus_names.plain(concept.name)
-        names = vocabulary.with_synonyms(name, [])
+        names = vocabulary.with_synonyms(corpus_names.plain(concept.name), [])
         weight = 0.3 if concept.group == "Flags" else 1.0
         for set_name, icon in concept.icons.items():
-            yield Entry(set_name, icon, names, "emoji", weight)
+            if drawing(set_name, icon) not in taken:
+                yield Entry(set_name, icon, names, "emoji", weight)
 
 
 def balanced(entries: list[Entry], vocabulary: corpus_names.Vocabulary) -> list[Entry]:
@@ -155,98 +161,6 @@ def balanced(entries: list[Entry], vocabulary: corpus_names.Vocabulary) -> list[
     return [replace(entry, weight=entry.weight * scale(entry)) for entry in entries]
 
 
-_OPEN_SETS: dict[tuple[Path, str], iconify.IconSet] = {}
-"""Parsed sets of a worker process."""
-
-
-def draw(job: tuple[Path, Entry]) -> np.ndarray | None:
-    """Draw one entry: ``[48 48 3]`` for pictures, ``[48 48 2]`` for glyphs, None if it fails."""
-    npm, entry = job
-    if entry.set_name == emoji_concepts.FLUENT_3D:
-        return open_raster(emoji_concepts.fluent_3d(emoji_concepts.node_modules(npm)) / entry.icon)
-    where = (npm, entry.set_name)
-    if where not in _OPEN_SETS:
-        _OPEN_SETS[where] = iconify.load_set(*where)
-    image = iconify.render(iconify.svg(_OPEN_SETS[where], entry.icon, SIZE), SIZE)
-    if image is None or image.min() == image.max():
-        return None
-    return image if entry.kind != "glyph" else glyph_layers(255 - image[..., 1])
-
-
-def open_raster(path: Path) -> np.ndarray:
-    """Read a picture file, put it on white and give it the margin that drawn icons have."""
-    picture = Image.open(path).convert("RGBA")
-    canvas = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-    canvas.alpha_composite(picture)
-    side = round(SIZE / 1.06)
-    framed = Image.new("RGB", (SIZE, SIZE), "white")
-    corner = (SIZE - side) // 2
-    framed.paste(
-        canvas.convert("RGB").resize((side, side), Image.Resampling.LANCZOS), (corner,) * 2
-    )
-    return np.asarray(framed)
-
-
-def glyph_layers(ink: np.ndarray) -> np.ndarray:
-    """Split a one-colour icon into ink and the areas that training may paint.
-
-    Args:
-        ink: uint8 ``[h w]``, 255 where the icon is drawn.
-
-    Returns:
-        uint8 ``[h w 2]``: the ink; and the area, ``8 * stroke + hole``, where ``hole`` numbers
-        the white areas that ink encloses (0 is the outside) and ``stroke`` the inked parts.
-    """
-    holes, n_holes = ndimage.label(ink < INK)
-    edge = np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])
-    outside = np.isin(np.arange(n_holes + 1), edge)
-    outside[0] = True
-    number = np.zeros(n_holes + 1, np.uint8)
-    inner = np.flatnonzero(~outside)
-    number[inner] = 1 + np.arange(len(inner)) % 7
-    strokes, n_strokes = ndimage.label(ink >= INK)
-    stroke = np.concatenate([[0], np.arange(n_strokes) % 7 + 1]).astype(np.uint8)
-    # A soft edge belongs to the stroke it borders, else its rim would keep another colour.
-    spread = ndimage.grey_dilation(stroke[strokes], size=(3, 3))
-    return np.stack([ink, number[holes] + 8 * spread], -1)
-
-
-def small(pictures: np.ndarray) -> np.ndarray:
-    """Average pictures down to ``SMALL`` pixels: float32 ``[n SMALL*SMALL*3]`` of ink, 0 on white.
-
-    Args:
-        pictures: uint8 ``[n h w 3]``, or ``[n h w 2]`` glyphs.
-    """
-    ink = pictures[..., :1].repeat(3, -1) if pictures.shape[-1] == 2 else 255 - pictures
-    n, side = len(ink), ink.shape[1] // SMALL
-    blocks = ink.reshape(n, SMALL, side, SMALL, side, 3).astype(np.float32)
-    return blocks.mean((2, 4)).reshape(n, -1) / 255
-
-
-def ink_distance(pictures: np.ndarray, benchmark: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each picture's distance to the nearest benchmark rendering, and which that is.
-
-    ``d(a, b) = |a - b| / max(|a|, |b|)`` over 16-pixel ink: 0 for a copy, about 1 for unrelated
-    drawings, and thin drawings on much white are not near each other merely for being thin.
-    """
-    norm_a = np.linalg.norm(pictures, axis=1)[:, None]
-    norm_b = np.linalg.norm(benchmark, axis=1)[None]
-    square = norm_a**2 + norm_b**2 - 2 * pictures @ benchmark.T
-    distance = np.sqrt(np.maximum(square, 0)) / np.maximum(np.maximum(norm_a, norm_b), 1e-6)
-    return distance.min(1), distance.argmin(1)
-
-
-def draw_all(npm: Path, entries: list[Entry], workers: int) -> list[np.ndarray | None]:
-    """Draw every entry on a few processes, telling how far it is."""
-    images: list[np.ndarray | None] = []
-    with Pool(workers) as pool:
-        for image in pool.imap(draw, ((npm, entry) for entry in entries), chunksize=256):
-            images.append(image)
-            if len(images) % 20_000 == 0:
-                print(f"drawn {len(images)} of {len(entries)}", flush=True)
-    return images
-
-
 def draw_benchmark(
     npm: Path, out: Path, benchmark: list[emoji_concepts.Concept], workers: int
 ) -> np.ndarray:
@@ -257,7 +171,9 @@ def draw_benchmark(
         for set_name, icon in concept.icons.items()
     ]
     drawn = draw_all(npm, [entry for _, entry in art], workers)
-    kept = [(label, image) for (label, _), image in zip(art, drawn, strict=True) if image is not None]
+    kept = [
+        (label, image) for (label, _), image in zip(art, drawn, strict=True) if image is not None
+    ]
     pictures = np.stack([image for _, image in kept])
     out.mkdir(parents=True, exist_ok=True)
     labels = np.array([label for label, _ in kept], np.int32)
@@ -320,21 +236,31 @@ def write(out: Path, entries: list[Entry], images: list[np.ndarray], infos: dict
     taken = Counter(entry.set_name for entry in entries)
     with (out / "sources.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["set", "title", "author", "licence", "pictures"])
+        writer.writerow(["set", "title", "author", "url", "licence", "pictures"])
         for name in sets:
             writer.writerow([name, *infos[name], taken[name]])
     return Counter(entry.kind for entry in entries)
 
 
-def set_infos(npm: Path) -> dict[str, tuple[str, str, str]]:
-    """Return title, author and licence of every set that can be used."""
+def set_infos(npm: Path) -> dict[str, tuple[str, str, str, str]]:
+    """Return title, author, address and licence of every set that can be used."""
     catalogue = json.loads((npm / "node_modules/@iconify/json/collections.json").read_text())
     infos = {
-        name: (info["name"], info["author"]["name"], info["license"]["spdx"])
+        name: (
+            info["name"],
+            info["author"]["name"],
+            info["author"].get("url", ""),
+            info["license"]["spdx"],
+        )
         for name, info in catalogue.items()
         if "spdx" in info["license"]
     }
-    infos[emoji_concepts.FLUENT_3D] = ("Fluent Emoji 3D", "Microsoft Corporation", "MIT")
+    infos[emoji_concepts.FLUENT_3D] = (
+        "Fluent Emoji 3D",
+        "Microsoft Corporation",
+        "https://github.com/microsoft/fluentui-emoji",
+        "MIT",
+    )
     return infos
 
 
@@ -348,11 +274,11 @@ def main() -> None:
 
     concepts = emoji_concepts.match(args.npm)
     benchmark = emoji_concepts.benchmark_concepts(concepts)
-    classes = {concept.code_point for concept in benchmark}
+    classes = benchmark_codes(benchmark)
     vocabulary = corpus_names.Vocabulary.of(benchmark, concepts, args.npm)
     sets = icon_sets(args.npm)
     entries = [
-        *emoji_entries(concepts, classes, vocabulary),
+        *emoji_entries(args.npm, concepts, classes, vocabulary),
         *icon_entries(args.npm, sets, vocabulary),
     ]
     entries = balanced(entries, vocabulary)

@@ -1,0 +1,290 @@
+"""Contrastive pretraining: the loss, the augmentation, the batches, the tokenizer, the loop."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig
+from fsclip_jax.errors import UserError
+from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.training import contrastive, icon_augment, name_tokenizer, pairs, pretrain
+
+SIDE = 48
+NAMES = ["blue car", "car", "dog", "red car"]
+TEXT = TextConfig(600, 8, 16, 1, 2, 32, embed_dim=8, activation="gelu")
+MODEL = ClipConfig(ResNetConfig((1, 1, 1, 1), 4, 32, embed_dim=8, heads=2), TEXT)
+
+
+# --- loss ---------------------------------------------------------------------------------------
+
+
+def unit(key, n, dim=6):
+    return l2_normalize(jax.random.normal(key, (n, dim)))
+
+
+def test_with_one_positive_a_row_the_loss_is_clips(key):
+    images, texts = unit(key, 5), unit(jax.random.fold_in(key, 1), 5)
+    loss, logits = contrastive.contrastive_loss(
+        images, texts, jnp.float32(7.0), jnp.eye(5, dtype=bool)
+    )
+    scores = 7.0 * np.asarray(images) @ np.asarray(texts).T
+    rows = np.log(np.exp(scores).sum(1)) - np.diag(scores)
+    columns = np.log(np.exp(scores).sum(0)) - np.diag(scores)
+    np.testing.assert_allclose(loss, (rows.mean() + columns.mean()) / 2, rtol=1e-5)
+    np.testing.assert_allclose(logits, scores, rtol=1e-5)
+
+
+def test_equal_names_are_not_pushed_apart():
+    # Two pairs of one name and one of another, all perfectly embedded.
+    x = jnp.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    names = jnp.array([4, 4, 9])
+    shared, _ = contrastive.contrastive_loss(
+        x, x, jnp.float32(100.0), names[:, None] == names[None, :]
+    )
+    apart, _ = contrastive.contrastive_loss(x, x, jnp.float32(100.0), jnp.eye(3, dtype=bool))
+    # The best two equal positives can reach is the entropy of their half-half target.
+    np.testing.assert_allclose(shared, 2 / 3 * np.log(2), rtol=1e-5)
+    grad = jax.grad(
+        lambda y: contrastive.contrastive_loss(
+            x, y, jnp.float32(1.0), names[:, None] == names[None, :]
+        )[0]
+    )(x)
+    np.testing.assert_allclose(grad[0], grad[1], atol=1e-6)
+    assert apart >= shared - 1e-6
+
+
+def test_the_loss_does_not_depend_on_the_order_of_the_pairs(key):
+    images, texts = unit(key, 6), unit(jax.random.fold_in(key, 1), 6)
+    names = jnp.array([0, 1, 1, 2, 3, 0])
+    order = jnp.array([3, 5, 0, 1, 4, 2])
+    losses = [
+        contrastive.contrastive_loss(
+            images[o], texts[o], jnp.float32(5.0), names[o][:, None] == names[o][None, :]
+        )[0]
+        for o in (jnp.arange(6), order)
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+# --- augmentation -------------------------------------------------------------------------------
+
+
+def test_resizing_without_moving_is_pils_bicubic():
+    noise = np.random.RandomState(0).randint(0, 256, (SIDE, SIDE, 3), np.uint8)
+    picture = np.asarray(Image.fromarray(noise).resize((12, 12)).resize((SIDE, SIDE)))
+    weights = icon_augment._resize_weights(jnp.ones(1), jnp.zeros(1), SIDE, 32)
+    np.testing.assert_allclose(weights[:, 4:-4].sum(-1), 1.0, atol=2e-2)
+    ours = jnp.einsum("rh,hwc,kw->rkc", weights[0], picture / 255.0, weights[0])
+    theirs = np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.BICUBIC)) / 255
+    inner = (slice(3, -3),) * 2
+    assert np.abs(np.asarray(ours)[inner] - theirs[inner]).max() < 0.02
+
+
+def test_a_shift_and_a_scale_do_what_they_say():
+    picture = jnp.zeros((SIDE, 1)).at[SIDE // 2].set(1.0)  # one row, in the middle
+    shifted = icon_augment._resize_weights(jnp.ones(1), jnp.full(1, 0.25), SIDE, SIDE)[0] @ picture
+    assert int(shifted[:, 0].argmax()) == SIDE // 2 + SIDE // 4
+    off = jnp.zeros((SIDE, 1)).at[SIDE // 2 + 8].set(1.0)
+    larger = icon_augment._resize_weights(jnp.full(1, 1.25), jnp.zeros(1), SIDE, SIDE)[0] @ off
+    assert int(larger[:, 0].argmax()) == SIDE // 2 + 10
+
+
+def test_ink_and_areas_are_painted_apart(key):
+    ink = np.zeros((64, 8, 8), np.uint8)
+    areas = np.zeros((64, 8, 8), np.uint8)
+    ink[:, 2:6, 2:6], areas[:, 2:6, 2:6] = 255, 8
+    ink[:, 3:5, 3:5], areas[:, 3:5, 3:5] = 0, 1
+    painted, ground = icon_augment.paint_glyphs(key, jnp.asarray(np.stack([ink, areas], -1)))
+    painted, ground = np.asarray(painted), np.asarray(ground)
+    np.testing.assert_allclose(painted[:, 0, 0], ground, atol=1e-6)
+    hole, stroke = painted[:, 3, 3], painted[:, 2, 2]
+    filled = np.abs(hole - ground).max(-1) > 1e-3
+    assert 0.3 < filled.mean() < 0.8  # some are filled, some are left open
+    assert (np.abs(stroke - hole).max(-1) > 1e-3).mean() > 0.9
+    assert 0.6 < (ground == 1).all(-1).mean() < 1.0
+    black = (stroke == 0).all(-1) & (hole == 1).all(-1) & (ground == 1).all(-1)
+    assert black.any()
+
+
+def test_white_stays_white_when_colours_vary(key):
+    pictures = np.full((32, 4, 4, 3), 255, np.uint8)
+    pictures[:, 0, 0] = (200, 100, 0)
+    varied, ground = icon_augment.vary_pictures(key, jnp.asarray(pictures))
+    assert bool((varied[:, 1:] == 1).all())
+    assert bool((ground == 1).all())
+    assert len(np.unique(np.asarray(varied[:, 0, 0]).argmax(-1))) > 1  # channels were permuted
+
+
+def test_augmentation_is_in_range_and_follows_the_key(key):
+    rng = np.random.RandomState(0)
+    pictures = jnp.asarray(rng.randint(0, 256, (3, SIDE, SIDE, 3), np.uint8))
+    glyphs = jnp.asarray(rng.randint(0, 64, (2, SIDE, SIDE, 2), np.uint8))
+    a, b = (icon_augment.augment(key, pictures, glyphs, 32) for _ in range(2))
+    other = icon_augment.augment(jax.random.fold_in(key, 1), pictures, glyphs, 32)
+    assert a.shape == (5, 32, 32, 3)
+    assert bool((a == b).all())
+    assert not bool((a == other).all())
+    assert float(a.min()) >= 0
+    assert float(a.max()) <= 1
+
+
+# --- tokenizer ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return name_tokenizer.train_tokenizer(NAMES * 3, TEXT.vocab_size)
+
+
+def test_the_end_token_has_the_largest_id(tokenizer):
+    vocabulary = tokenizer.get_vocab()
+    assert max(vocabulary, key=vocabulary.get) == name_tokenizer.END
+    assert tokenizer.get_vocab_size() <= TEXT.vocab_size
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+
+
+def test_case_and_breaks_do_not_matter_and_any_text_can_be_written(tokenizer):
+    wanted = tokenizer.encode("red car").ids
+    assert all(tokenizer.encode(name).ids == wanted for name in ("Red-Car", "red_car", " RED  car"))
+    tokens = tokenizer.encode("naïve 漢字 \U0001f697 !?").tokens
+    assert tokens.count(name_tokenizer.END) == 1
+
+
+def test_transformers_reads_the_saved_tokenizer(tokenizer, tmp_path):
+    from transformers import AutoTokenizer
+
+    ids = tokenizer.encode("red car").ids
+    name_tokenizer.save_tokenizer(tokenizer, tmp_path, 8)
+    theirs = AutoTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    row = theirs(["Red car"], padding="max_length", truncation=True, max_length=8)["input_ids"][0]
+    assert row == ids + [ids[-1]] * (8 - len(ids))
+    assert theirs.eos_token_id == max(theirs.get_vocab().values())
+
+
+# --- batches and the loop -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def corpus_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.RandomState(0)
+    np.save(folder / "pictures.npy", rng.randint(0, 256, (6, SIDE, SIDE, 3), np.uint8))
+    np.save(folder / "glyphs.npy", rng.randint(0, 64, (5, SIDE, SIDE, 2), np.uint8))
+    (folder / "names.json").write_text(json.dumps(NAMES))
+    names = np.full((11, 3), -1, np.int32)
+    names[:, 0] = np.arange(11) % len(NAMES)
+    names[0, 1] = 3  # the first picture has a synonym
+    kind = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2], np.int8)
+    weight = np.ones(11, np.float32)
+    weight[10] = 0.0
+    np.savez(folder / "index.npz", names=names, weight=weight, kind=kind, source=kind)
+    np.savez(
+        folder / "benchmark.npz",
+        pictures=rng.randint(0, 256, (7, SIDE, SIDE, 3), np.uint8),
+        labels=np.arange(7, dtype=np.int32) % 2,
+        names=np.array(["dog", "red car"]),
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(corpus_folder):
+    return pairs.open_corpus(corpus_folder)
+
+
+def test_a_batch_follows_the_mix_the_weights_and_the_step(corpus, tokenizer):
+    ids = pairs.encode_names(corpus, tokenizer, TEXT.context_length)
+    batch = pairs.make_batch(corpus, ids, 200, 0, 3)
+    again = pairs.make_batch(corpus, ids, 200, 0, 3)
+    other = pairs.make_batch(corpus, ids, 200, 0, 4)
+    assert len(batch.pictures) == 110  # a quarter and three tenths
+    assert len(batch.glyphs) == 90
+    assert all((a == b).all() for a, b in zip(batch, again, strict=True))
+    assert (batch.names != other.names).any()
+    assert not (batch.glyphs == corpus.glyphs[4]).all((1, 2, 3)).any()  # its weight is zero
+    assert (batch.ids == ids[batch.names]).all()
+    first = (batch.pictures == corpus.pictures[0]).all((1, 2, 3)).nonzero()[0]
+    assert set(batch.names[first].tolist()) == {0, 3}  # its own name and its synonym
+
+
+def test_a_folder_without_a_corpus_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"build_corpus\.py"):
+        pairs.open_corpus(tmp_path)
+
+
+def recipe(**changes):
+    return contrastive.ContrastiveConfig(**{"steps": 6, "batch": 20, "warmup_steps": 1, **changes})
+
+
+def test_one_batch_can_be_learned_by_heart(corpus, tokenizer, key):
+    ids = pairs.encode_names(corpus, tokenizer, TEXT.context_length)
+    config = recipe(steps=40, learning_rate=5e-3)
+    graphdef, state = contrastive.init_contrastive(MODEL, config)
+    step = contrastive.make_step(graphdef, MODEL, config)
+    batch = pairs.make_batch(corpus, ids, config.batch, 0, 0)
+    losses = []
+    for _ in range(40):
+        state, metrics = step(state, batch, key)
+        losses.append(float(metrics.loss))
+    assert losses[-1] < 0.9 * losses[0]
+    assert int(state.step) == 40
+
+
+def test_the_mean_weights_follow_the_weights(corpus, tokenizer, key):
+    ids = pairs.encode_names(corpus, tokenizer, TEXT.context_length)
+    config = recipe(ema_decay=0.5)
+    graphdef, state = contrastive.init_contrastive(MODEL, config)
+    before = jax.tree.map(np.asarray, state.mean_params)
+    after, _ = contrastive.make_step(graphdef, MODEL, config)(
+        state, pairs.make_batch(corpus, ids, config.batch, 0, 0), key
+    )
+    # On the first step the mean keeps a tenth of what it was.
+    wanted = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * np.asarray(new), before, after.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), after.mean_params, wanted
+    )
+
+
+def test_a_stopped_run_continues_bit_for_bit(corpus, corpus_folder, tmp_path):
+    loop = pretrain.LoopConfig(log_every=2, eval_every=3, checkpoint_every=3)
+    zero_shot = corpus_folder / "benchmark.npz"
+    whole = tmp_path / "whole"
+    _, wanted = pretrain.pretrain(MODEL, recipe(), loop, corpus, zero_shot, whole)
+    parts = tmp_path / "parts"
+    _interrupted(corpus, parts, loop)
+    _, resumed = pretrain.pretrain(MODEL, recipe(), loop, corpus, zero_shot, parts)
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), wanted, resumed)
+    assert all(jax.tree.leaves(same))
+    rows = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "top1" in row] == [3, 6]
+    assert [row["step"] for row in rows if "loss" in row] == [2, 4, 6]
+
+
+def _interrupted(corpus, workdir, loop):
+    class KilledError(Exception):
+        pass
+
+    real = pretrain.make_batch
+
+    def dies_at_step_four(corpus, ids, size, seed, step):
+        if step == 4:
+            raise KilledError
+        return real(corpus, ids, size, seed, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretrain, "make_batch", dies_at_step_four)
+        with pytest.raises(KilledError):
+            pretrain.pretrain(MODEL, recipe(), loop, corpus, None, workdir)
+
+
+def test_zero_shot_accuracy_counts_ranks(corpus_folder, tokenizer):
+    data = pretrain.open_zero_shot(corpus_folder / "benchmark.npz", tokenizer, 32)
+    graphdef, state = contrastive.init_contrastive(MODEL, recipe())
+    weights = pretrain.mean_weights(graphdef, state)
+    small, large = (pretrain.zero_shot_accuracy(graphdef, weights, data, n) for n in (4, 16))
+    assert small == large
+    assert small["top5"] == 100.0  # there are two classes
