@@ -40,7 +40,7 @@ def view_generator(seed: int, key: str, view: int) -> np.random.Generator:
         view: number of the view.
 
     Example:
-        >>> draw = lambda view: view_generator(0, "a.png", view).integers(1000)
+        >>> draw = lambda view: view_generator(0, "a.png", view).random()
         >>> draw(1) == draw(1), draw(1) == draw(2)
         (True, False)
     """
