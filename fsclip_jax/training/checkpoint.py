@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,8 +65,15 @@ def first_best(params: Params) -> Best:
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Tell a full disk in one line, whichever library stumbles over it."""
-    with storage_errors(folder):
+    """Tell a full disk in one line, whichever library stumbles over it.
+
+    Orbax logs the traceback of a failure in its threads and then raises the failure. The log is
+    left out: whoever catches what is raised decides what is shown.
+    """
+    logger = logging.getLogger("absl")
+    with storage_errors(folder), contextlib.ExitStack() as stack:
+        logger.addFilter(_not_of_orbax)
+        stack.callback(logger.removeFilter, _not_of_orbax)
         try:
             yield
         except OSError:
@@ -75,6 +83,10 @@ def _writing(folder: Path) -> Iterator[None]:
             if any(_FULL.search(str(link)) for link in chain if link):
                 raise OSError(errno.ENOSPC, str(error)) from error
             raise
+
+
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname
 
 
 class Checkpoints:

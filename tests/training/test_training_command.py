@@ -55,7 +55,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_bits(config_file, tmp_pat
         wait_for_step(process, killed, step)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
     code, output = finish(start(config_file, killed, "--resume"))
     assert code == 0, output
     assert "continuing from step" in output
