@@ -91,8 +91,8 @@ def panel(report: Report, split: str) -> str:
     roles = {INK: "var(--ink)", FAINT: "var(--faint)", PAPER: "var(--paper)"}
     series = {colour: f"var(--series-{i})" for i, colour in enumerate(_SERIES)}
     svg = _recolour(svg[svg.index("<svg") :], roles | series)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Size and letters are the page's business.
+    # Size, letters and style sheets are the page's business.
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
@@ -154,7 +154,7 @@ def _panel(axes: "Axes", table: Table, look: Mapping[str, Style]) -> None:
         axes.errorbar(
             [place[row.shots] + shift for row in rows],
             [row.accuracy.mean for row in rows],
-            yerr=[row.accuracy.ci95 or 0.0 for row in rows],
+            yerr=[row.accuracy.ci95 or math.nan for row in rows],
             color=_SERIES[style.colour],
             linestyle=style.dashes,
             linewidth=style.width,

@@ -86,10 +86,14 @@ def run_protocol(
     on_val = check_splits(config, stored) and config.select == "val"
     results: dict[tuple[str, str, int], Result] = {}
     facts: dict[str, Any] = {"n_query": 0, "groups": {}}
-    engine = Engine()
+    engine, short = Engine(), dict.fromkeys(shots, 0)
     for space in label_spaces(config, len(stored.class_names)):
         progress(f"drawing shots of {len(space.classes)} classes")
         setting = prepare(config, stored, space, max(shots), on_val)
+        if config.protocol != "episodic":
+            held = np.asarray(setting.draws.task.support_mask[0].sum(-1))
+            for shot in shots:
+                short[shot] += int((held < shot).sum())
         for name, query in setting.queries.items():
             count = int(query.mask.sum())
             ids = next(group.classes for group in space.groups if group.name == name)
@@ -102,6 +106,7 @@ def run_protocol(
                     results[group, method.name, shot] = result
     if config.protocol == "cross_category":
         results |= _harmonic(results, [method.name for method in methods], shots)
+    facts["classes_short_of_shots"] = {str(shot): n for shot, n in short.items() if n}
     return rows_of(results), facts
 
 

@@ -1,5 +1,6 @@
 """What every table of a report shares: methods by shots, the best of a column, the wording."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,6 +177,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
     lines = [
         ("Command", report.command),
         ("Data", _joined(data.get("spec"), data.get("version"))),
+        ("Classes short of shots", _short_classes(data)),
         ("Backbone", str(backbone.get("id"))),
         ("Weights, sha256", str(backbone.get("sha256") or "unknown")),
         ("Protocol", report.protocol),
@@ -193,6 +195,14 @@ def facts(report: Report) -> list[tuple[str, str]]:
         ("Measured", report.created),
     ]
     return [(name, text) for name, text in lines if text]
+
+
+def _short_classes(data: Mapping[str, Any]) -> str:
+    """Say how many classes have fewer images than shots, which families allow."""
+    short = data.get("classes_short_of_shots")
+    if not isinstance(short, Mapping):
+        return ""
+    return ", ".join(f"{count} at {shots} shots" for shots, count in short.items())
 
 
 def _joined(*parts: Any) -> str:

@@ -367,7 +367,8 @@ def test_a_draw_without_choice_is_told(bank, tmp_path):
 def test_families_leave_gaps_in_the_support_and_plain_data_does_not(tmp_path):
     sizes = [1, 2, 3, 4, 5, 5, 5]
     artists = synthetic_bank(tmp_path / "families", families=1, per_class=sizes)
-    run(artists, tmp_path, methods=QUICK, shots=(1, 5))
+    report = run(artists, tmp_path, methods=QUICK, shots=(1, 5))
+    assert report.data["classes_short_of_shots"] == {"5": 4}
     with pytest.raises(UserError, match="largest class has 5"):
         run(artists, tmp_path, methods=QUICK, shots=(6,))
     plain = synthetic_bank(tmp_path / "plain", per_class=sizes)
