@@ -55,7 +55,7 @@ def test_token_zero_is_a_word_and_not_padding(model):
     other = ids.at[0, 2].set(11)
     assert (
         cases.relative_error(
-            encode_text(graphdef, state, ids), cases.encode_text(graphdef, state, other)
+            cases.encode_text(graphdef, state, ids), cases.encode_text(graphdef, state, other)
         )
         > 0.01
     )
@@ -69,7 +69,7 @@ def test_end_positions_of_both_conventions():
 
 def test_an_id_out_of_the_vocabulary_shows_as_nan(model):
     graphdef, state = model
-    assert jnp.isnan(encode_text(graphdef, state, jnp.array([[61, 64, 62]]))).all()
+    assert jnp.isnan(cases.encode_text(graphdef, state, jnp.array([[61, 64, 62]]))).all()
 
 
 def test_prompts_too_long_and_calls_without_ends_are_refused(model):
