@@ -57,7 +57,7 @@ def export_mini(
     tokenizer = Tokenizer.from_file(str(workdir / "tokenizer.json"))
     save_tokenizer(tokenizer, out, model.text.context_length)
     shutil.copyfile(corpus / "sources.csv", out / "SOURCES.csv")
-    backbone = load_clip(str(out))
+    backbone = load_clip(str(out.resolve()))  # "mini" alone would mean the bundled one
     report = json.loads((corpus / "report.json").read_text("utf-8"))
     facts = {
         "steps": int(state.step),
