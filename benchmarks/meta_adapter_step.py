@@ -72,19 +72,20 @@ def published_loss(model, text, support, query, labels):
     return torch.nn.functional.cross_entropy(logits, labels)
 
 
-def published_step(params, data):
+def published_steps(params, data):
     model = PublishedForm(params)
     tensors = [torch.tensor(x) for x in data]
     tensors[-1] = tensors[-1].long()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
-    def step():
-        loss = published_loss(model, *tensors)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+    def run(steps):
+        for _ in range(steps):
+            loss = published_loss(model, *tensors)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
 
-    return model, tensors, step
+    return model, tensors, run
 
 
 # ---------------------------------------------------------------- our form, JAX
@@ -96,7 +97,7 @@ def our_loss(params, text, support, query, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-def our_step(params, data):
+def our_steps(params, data):
     arrays = jax.device_put(data)
     optimizer = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
@@ -108,10 +109,12 @@ def our_step(params, data):
     update = jax.jit(update, donate_argnums=(0, 1))
     state = [jax.tree.map(jnp.copy, params), optimizer.init(params)]
 
-    def step():
-        state[:] = jax.block_until_ready(update(*state, *arrays))
+    def run(steps):
+        for _ in range(steps):
+            state[:] = update(*state, *arrays)
+        jax.block_until_ready(state)
 
-    return step
+    return run
 
 
 # ---------------------------------------------------------------- comparison
@@ -119,7 +122,7 @@ def our_step(params, data):
 
 def relative_error(params, data):
     """Return the largest relative error over the gradients of the parameters."""
-    model, tensors, _ = published_step(params, data)
+    model, tensors, _ = published_steps(params, data)
     published_loss(model, *tensors).backward()
     ours = jax.jit(jax.grad(our_loss))(params, *data)
     errors = []
@@ -137,7 +140,8 @@ def main():
     parser.add_argument("--shot", type=int, default=16)
     parser.add_argument("--dim", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=5, help="steps a turn")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -149,8 +153,9 @@ def main():
         print(f"{way} classes: gradients differ by {error:.1e} (relative)")
         if error > 1e-5:
             raise SystemExit("the gradients are not equal to 1e-5")
-        _, _, published = published_step(params, data)
-        rows.append((f"{way} classes", run_pairs(published, our_step(params, data), args.pairs)))
+        _, _, published = published_steps(params, data)
+        ours = our_steps(params, data)
+        rows.append((f"{way} classes", run_pairs(published, ours, args.pairs, args.steps)))
     report(rows)
 
 

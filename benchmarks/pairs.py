@@ -18,17 +18,23 @@ class Pairs(NamedTuple):
         return statistics.median(p / o for p, o in zip(self.published, self.ours, strict=True))
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Return the wall time of one run; ``run`` must wait for its own result."""
+def seconds(run: Callable[[int], object], repeat: int) -> float:
+    """Return the wall time of one of ``repeat`` runs; ``run(n)`` does n and waits for the last."""
     start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    run(repeat)
+    return (time.perf_counter() - start) / repeat
 
 
-def run_pairs(published: Callable[[], object], ours: Callable[[], object], count: int) -> Pairs:
-    """Run both once to warm up, then ``count`` times in turn."""
-    seconds(published), seconds(ours)
-    times = [(seconds(published), seconds(ours)) for _ in range(count)]
+def run_pairs(
+    published: Callable[[int], object], ours: Callable[[int], object], count: int, repeat: int = 1
+) -> Pairs:
+    """Run both once to warm up, then ``count`` times in turn.
+
+    A turn is ``repeat`` runs, so that the threads which one library leaves spinning for a moment
+    when it is done cost the other little. Times are of one run.
+    """
+    seconds(published, 1), seconds(ours, 1)
+    times = [(seconds(published, repeat), seconds(ours, repeat)) for _ in range(count)]
     return Pairs([p for p, _ in times], [o for _, o in times])
 
 

@@ -25,6 +25,9 @@ from fsclip_jax.typing import Params
 
 WEIGHTS_FILE = "adapter.safetensors"
 META_FILE = "adapter.json"
+PUBLISHED_NAMES = {"q_proj.weight", "k_proj.weight", "alpha_proj.weight", "alpha_proj.bias"}
+"""A file that holds just these, and no description, is read as a Meta-Adapter."""
+
 _HEADER = "fsclip_jax"
 
 
@@ -95,7 +98,7 @@ def load_adapter(
     if path.is_dir():
         path = path / WEIGHTS_FILE
     tensors, meta = _read(path)
-    if meta.get("sha256") != _digest(tensors):
+    if meta.get("sha256", _digest(tensors)) != _digest(tensors):
         raise UserError(f"{path} is damaged: its checksum does not match; train again")
     name = str(meta.get("method"))
     params = _unflatten(tensors)
@@ -142,6 +145,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except (SafetensorError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read ({reason}); train again") from error
+    if meta is None and set(tensors) == PUBLISHED_NAMES:
+        meta = {"method": "meta_adapter"}
     if not isinstance(meta, dict):
         raise UserError(f"{path} was not written by fsclip: its description is missing")
     return tensors, meta

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fsclip_jax.adapters.shots import mix_shots, score_shots
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import cosine_logits, l2_normalize
 from fsclip_jax.typing import Array, Bool, Float, Params, PRNGKeyArray, State
@@ -96,10 +97,10 @@ def refine(
     # the gradient of the weights, which costs more than the products themselves.
     for part in (slice(head * width, (head + 1) * width) for head in range(heads)):
         probe = (query[:, part] @ params["k_proj"]["weight"][part]) * width**-0.5
-        scores = jnp.einsum("wd,wsd->ws", probe, support)
+        scores = score_shots(probe, support)
         own = jnp.sum(probe * text, axis=-1, keepdims=True) if text_in_keys else None
         shots, itself = _masked_softmax(scores, mask, own)
-        mixed = jnp.einsum("ws,wse->we", shots, support[..., part])
+        mixed = mix_shots(shots, support[..., part])
         attended.append(mixed + itself * text[:, part])
 
     alpha = params["alpha_proj"]
