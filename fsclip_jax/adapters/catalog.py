@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.adapters.meta_adapter import MetaAdapter
@@ -16,7 +17,6 @@ from fsclip_jax.adapters.tip_adapter import TipAdapter
 from fsclip_jax.adapters.zero_shot import ZeroShot
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.errors import UserError, suggestion
-from fsclip_jax.numerics import l2_normalize
 
 ADAPTERS: Mapping[str, Callable[..., Adapter]] = MappingProxyType(
     {
@@ -84,16 +84,19 @@ def example_task(
         >>> task.support.shape, query.labels.shape
         ((3, 2, 8), (6,))
     """
-    centre_key, text_key, shot_key, query_key = jax.random.split(jax.random.key(seed), 4)
-    centres = jax.random.normal(centre_key, (way, dim))
-    labels = jnp.arange(query) % way
-    text = centres + jax.random.normal(text_key, (way, dim))
-    support = centres[:, None] + jax.random.normal(shot_key, (way, shot, dim))
-    features = centres[labels] + jax.random.normal(query_key, (query, dim))
+    rng = np.random.default_rng(seed)
+
+    def near(centres: np.ndarray) -> jax.Array:
+        x = centres + rng.standard_normal(centres.shape, np.float32)
+        return jnp.asarray(x / np.linalg.norm(x, axis=-1, keepdims=True))
+
+    centres = rng.standard_normal((way, dim), np.float32)
+    labels = np.arange(query, dtype=np.int32) % way
     task = Task(
-        support=l2_normalize(support),
-        support_mask=jnp.ones((way, shot), bool),
-        text=l2_normalize(text),
+        support=near(np.repeat(centres[:, None], shot, axis=1)),
+        support_mask=jnp.asarray(np.ones((way, shot), bool)),
+        text=near(centres),
         logit_scale=jnp.float32(100.0),
     )
-    return task, Query(l2_normalize(features), labels, jnp.ones((query,), bool))
+    mask = jnp.asarray(np.ones(query, bool))
+    return task, Query(near(centres[labels]), jnp.asarray(labels), mask)

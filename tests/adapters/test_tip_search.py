@@ -16,22 +16,22 @@ SMALL = TipGrid(beta_steps=40, alpha_steps=10)
 def hard_task(way=7, shot=4, query=90, dim=12, seed=0, uneven=False):
     """Features so noisy that the right setting matters."""
     task, queries = example_task(way, shot, query, dim, seed)
-    keys = jax.random.split(jax.random.key(seed + 100), 4)
+    rng = np.random.default_rng(seed + 100)
 
-    def blur(key, x, scale):
-        x = x + scale * jax.random.normal(key, x.shape)
-        return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+    def blur(x, scale):
+        return jnp.asarray(forms.unit(x + scale * rng.standard_normal(x.shape)))
 
-    mask = task.support_mask
+    mask = np.ones((way, shot), bool)
     if uneven:
-        mask = jax.random.bernoulli(keys[3], 0.6, mask.shape).at[0].set(False)
+        mask = rng.random((way, shot)) < 0.6
+        mask[0] = False
     task = task._replace(
-        support=blur(keys[0], task.support, 0.25),
-        text=blur(keys[1], task.text, 0.3),
+        support=blur(task.support, 0.25),
+        text=blur(task.text, 0.3),
         logit_scale=jnp.float32(10.0),
-        support_mask=mask,
+        support_mask=jnp.asarray(mask),
     )
-    return task, queries._replace(features=blur(keys[2], queries.features, 0.2))
+    return task, queries._replace(features=blur(queries.features, 0.2))
 
 
 def loop(task, query, grid):

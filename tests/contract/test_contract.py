@@ -278,9 +278,10 @@ def test_uneven_shots_equal_each_class_on_its_own(adapter):
     uneven = task._replace(support=jnp.where(mask[..., None], task.support, 0), support_mask=mask)
     logits = predict(adapter, params, uneven, features)
     for index, count in enumerate(counts.tolist()):
+        slots = max(count, 1)
         one = task._replace(
-            support=task.support[index : index + 1, :count],
-            support_mask=jnp.ones((1, count), bool),
+            support=task.support[index : index + 1, :slots],
+            support_mask=jnp.full((1, slots), count > 0),
             text=task.text[index : index + 1],
         )
         alone = predict(adapter, params, one, features)[:, 0]
