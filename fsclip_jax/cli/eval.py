@@ -32,11 +32,11 @@ def run(config: EvalConfig, name: str) -> int:
     console = Console()
     stored = bank_for(config.data, config.backbone, views=config.views)
     with console.status("evaluating") as status:
-        report = evaluate_bank(
-            config, stored, workdir, progress=status.update, command=command_line()
-        )
-    files = write_report(report, out)
+        told = status.update if console.is_terminal else console.print
+        report = evaluate_bank(config, stored, workdir, progress=told, command=command_line())
+    # First the table: if the disk is full, the numbers are still seen.
     print_report(report, console)
+    files = write_report(report, out)
     console.print(
         f"wrote {', '.join(file.name for file in files)} to {out}", markup=False, highlight=False
     )

@@ -100,8 +100,8 @@ def run_protocol(
             facts["groups"][name] = {"n_classes": len(ids), "n_query": count}
             facts["n_query"] += count
         for method in methods:
+            progress(f"evaluating {method.name}: {_called(setting)}")
             for shot in shots:
-                progress(f"{method.name}, {shot}-shot, {' and '.join(setting.queries)}")
                 for group, result in evaluate(engine, config, setting, method, shot).items():
                     results[group, method.name, shot] = result
     if config.protocol == "cross_category":
@@ -252,10 +252,14 @@ def choose(
         draws = truncate(setting.draws, shots)
         return select_held_out(engine, method.adapter, method.params, draws, together=together)
     draws, query = setting.val
-    groups = " and ".join(setting.queries)
-    rule = "val episodes" if together else f"val images of the classes: {groups}"
+    rule = "val episodes" if together else f"val images of {_called(setting)}"
     task = truncate(draws, shots).task
     return select_on(engine, method.adapter, task, query, rule, together=together)
+
+
+def _called(setting: Setting) -> str:
+    names = " and ".join("all" if name == "test" else name for name in setting.queries)
+    return f"{names} classes"
 
 
 def _harmonic(

@@ -65,6 +65,7 @@ def test_eval_writes_the_report_and_prints_the_table(bank, tmp_path, capsys, mon
     out = capsys.readouterr().out
     assert "\x1b[" not in out
     assert "prototype" in out
+    assert "evaluating prototype: all classes" in out
     assert f"{tree['rows'][3]['accuracy']['mean']:.1f}" in out
 
 

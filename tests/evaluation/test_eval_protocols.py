@@ -157,7 +157,10 @@ def relabelled(bank, split, seed=0):
         ("episodic", "text_prototype"),
     ],
 )
-def test_the_test_labels_have_no_part_in_the_selection(bank, tmp_path, protocol, method):
+def test_the_test_labels_have_no_part_in_the_selection(
+    bank, tmp_path, protocol, method, monkeypatch
+):
+    monkeypatch.setattr(protocols, "VAL_EPISODES", 20)
     fields = {"protocol": protocol, "methods": (method,), "seeds": 2, "shots": (2,)}
     fields |= {"way": 3, "query": 3, "episodes": 20}
     honest = run(bank, tmp_path, **fields)
@@ -280,7 +283,8 @@ def test_numbers_of_classes_and_images(bank, tmp_path):
 
 
 def test_episodes_are_drawn_from_train_and_test_and_make_the_interval(bank, tmp_path):
-    report = run(bank, tmp_path, protocol="episodic", methods=QUICK, way=3, query=4, episodes=40)
+    fields = {"protocol": "episodic", "methods": QUICK, "select": "none"}
+    report = run(bank, tmp_path, way=3, query=4, episodes=40, **fields)
     for row in report.rows:
         assert len(row.accuracy.per_seed) == 40
         assert row.accuracy.ci95 > 0
