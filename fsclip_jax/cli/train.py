@@ -1,6 +1,7 @@
 """``fsclip train``: meta-train an adapter, and say what came of it."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 from fsclip_jax.features.bank import StoredBank
@@ -55,14 +56,18 @@ class Display(contextlib.ExitStack):
         super().__init__()
         self._steps, self._step = steps, 0
         self._progress: Progress | None = None
-        self.stop_requested = lambda: 0
+        self._requested: Callable[[], int] = lambda: 0
 
     def begin(self, stored: StoredBank, episodes: Episodes, step: int) -> None:
         """Show what is trained on."""
         self._step = step
         self._progress = self.enter_context(Progress(self._steps, "steps", "train", start=step))
         self._progress.note(describe_episodes(stored, episodes, step))
-        self.stop_requested = self.enter_context(stop_requests())
+        self._requested = self.enter_context(stop_requests())
+
+    def stop_requested(self) -> int:
+        """The signal that asked for a stop, 0 if none did."""
+        return self._requested()
 
     def row(self, row: Row) -> None:
         """Show a row of the log."""

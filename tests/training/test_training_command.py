@@ -68,17 +68,22 @@ def test_a_run_killed_again_and_again_ends_in_the_same_bits(config_file, tmp_pat
 
 @pytest.mark.slow
 def test_ctrl_c_leaves_a_workdir_that_continues(config_file, tmp_path):
-    process = start(config_file, tmp_path / "run", "--checkpoint-every", "1000")
-    wait_for_step(process, tmp_path / "run", 20)
-    process.send_signal(signal.SIGINT)
-    code, output = finish(process)
-    assert code == 128 + signal.SIGINT
-    assert "--resume continues in" in output
-    assert "Traceback" not in output
-    process = start(config_file, tmp_path / "run", "--checkpoint-every", "1000", "--resume")
-    code, output = finish(process)
-    assert code == 0, output
-    assert "continuing from step" in output
+    # Far too many steps to end by itself, and no checkpoint but the one made on leaving.
+    long = ("--steps", "1000000", "--checkpoint-every", "1000000", "--resume")
+    reached = 0
+    for _ in range(2):
+        process = start(config_file, tmp_path, *long)
+        wait_for_step(process, tmp_path, reached + 20)
+        process.send_signal(signal.SIGINT)
+        code, output = finish(process)
+        assert code == 128 + signal.SIGINT, output
+        assert "Traceback" not in output
+        assert output.splitlines()[-1].startswith("stopped at step ")
+        assert "--resume continues in" in output
+        if reached:
+            assert f"continuing from step {reached};" in output
+        reached = read_metrics(tmp_path / "metrics.jsonl")[-1]["step"]
+    assert [path.name for path in (tmp_path / "checkpoints/last").iterdir()] != []
 
 
 @pytest.mark.slow
