@@ -20,10 +20,10 @@ from fsclip_jax.evaluation.draws import (
     truncate,
 )
 from fsclip_jax.evaluation.engine import Engine, answer
-from fsclip_jax.evaluation.intervals import confidence_interval, paired_difference
-from fsclip_jax.evaluation.methods import UNTRAINED, Method
-from fsclip_jax.evaluation.metrics import accuracy, class_mean_accuracy, harmonic_mean
-from fsclip_jax.evaluation.report import Accuracy, Difference, Row
+from fsclip_jax.evaluation.methods import Method
+from fsclip_jax.evaluation.metrics import accuracy, class_mean_accuracy
+from fsclip_jax.evaluation.report import Row
+from fsclip_jax.evaluation.results import Result, harmonic_results, rows_of
 from fsclip_jax.evaluation.selection import Choice, fixed, select_held_out, select_on
 from fsclip_jax.evaluation.spaces import LabelSpace, check_splits, label_spaces
 from fsclip_jax.features.bank import Bank, StoredBank, select_bank
@@ -50,16 +50,6 @@ class Setting(NamedTuple):
     draws: Draws
     queries: Mapping[str, Query]
     val: tuple[Draws, Query] | None
-
-
-class Result(NamedTuple):
-    """Numbers of one method, at one number of shots, on one group."""
-
-    per_draw: np.ndarray
-    class_mean: float | None
-    selection: Mapping[str, Any]
-    fit_seconds: float | None
-    predict_us_per_query: float | None
 
 
 def run_protocol(
@@ -105,7 +95,7 @@ def run_protocol(
                 for group, result in evaluate(engine, config, setting, method, shot).items():
                     results[group, method.name, shot] = result
     if config.protocol == "cross_category":
-        results |= _harmonic(results, [method.name for method in methods], shots)
+        results |= harmonic_results(results, [method.name for method in methods], shots)
     facts["classes_short_of_shots"] = {str(shot): n for shot, n in short.items() if n}
     return rows_of(results), facts
 
@@ -260,54 +250,3 @@ def choose(
 def _called(setting: Setting) -> str:
     names = " and ".join("all" if name == "test" else name for name in setting.queries)
     return f"{names} classes"
-
-
-def _harmonic(
-    results: Mapping[tuple[str, str, int], Result], names: Sequence[str], shots: Sequence[int]
-) -> dict[tuple[str, str, int], Result]:
-    """Rows of the harmonic mean, draw by draw."""
-    made = {}
-    for name in names:
-        for shot in shots:
-            base, novel = results["base", name, shot], results["novel", name, shot]
-            mean = harmonic_mean(base.per_draw, novel.per_draw)
-            made["harmonic", name, shot] = Result(mean, None, {}, None, None)
-    return made
-
-
-def rows_of(results: Mapping[tuple[str, str, int], Result]) -> tuple[Row, ...]:
-    """Turn numbers into rows, with intervals and paired differences.
-
-    Args:
-        results: numbers by group, method and shots.
-
-    Returns:
-        The rows: group by group, in the order of the methods, then of the shots.
-    """
-    groups = list(dict.fromkeys(group for group, _, _ in results))
-    order = sorted(results, key=lambda place: groups.index(place[0]))
-    rows = []
-    for group, name, shot in order:
-        result = results[group, name, shot]
-        versus = {}
-        for other in ("zero_shot", name + UNTRAINED):
-            reference = results.get((group, other, shot))
-            if reference is not None and other != name:
-                pair = paired_difference(result.per_draw, reference.per_draw)
-                versus[other] = Difference(*pair)
-        rows.append(
-            Row(
-                method=name,
-                shots=shot,
-                split=group,
-                accuracy=Accuracy(
-                    *confidence_interval(result.per_draw), tuple(map(float, result.per_draw))
-                ),
-                selection=result.selection,
-                fit_seconds=result.fit_seconds,
-                predict_us_per_query=result.predict_us_per_query,
-                class_mean_accuracy=result.class_mean,
-                versus=versus,
-            )
-        )
-    return tuple(rows)

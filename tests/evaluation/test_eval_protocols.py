@@ -149,6 +149,7 @@ def relabelled(bank, split, seed=0):
     return dataclasses.replace(bank, labels=labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("protocol", "method"),
     [

@@ -1,0 +1,81 @@
+"""From the numbers of the draws to the rows of a report."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fsclip_jax.evaluation.intervals import confidence_interval, paired_difference
+from fsclip_jax.evaluation.methods import UNTRAINED
+from fsclip_jax.evaluation.metrics import harmonic_mean
+from fsclip_jax.evaluation.report import Accuracy, Difference, Row
+
+
+class Result(NamedTuple):
+    """Numbers of one method, at one number of shots, on one group."""
+
+    per_draw: np.ndarray
+    class_mean: float | None
+    selection: Mapping[str, Any]
+    fit_seconds: float | None
+    predict_us_per_query: float | None
+
+
+def harmonic_results(
+    results: Mapping[tuple[str, str, int], Result], names: Sequence[str], shots: Sequence[int]
+) -> dict[tuple[str, str, int], Result]:
+    """Take the harmonic mean of base and novel, draw by draw.
+
+    Args:
+        results: numbers by group, method and shots.
+        names: the methods.
+        shots: the numbers of shots.
+
+    Returns:
+        Numbers of the group ``harmonic``.
+    """
+    made = {}
+    for name in names:
+        for shot in shots:
+            base, novel = results["base", name, shot], results["novel", name, shot]
+            mean = harmonic_mean(base.per_draw, novel.per_draw)
+            made["harmonic", name, shot] = Result(mean, None, {}, None, None)
+    return made
+
+
+def rows_of(results: Mapping[tuple[str, str, int], Result]) -> tuple[Row, ...]:
+    """Turn numbers into rows, with intervals and paired differences.
+
+    Args:
+        results: numbers by group, method and shots.
+
+    Returns:
+        The rows: group by group, in the order of the methods, then of the shots.
+    """
+    groups = list(dict.fromkeys(group for group, _, _ in results))
+    order = sorted(results, key=lambda place: groups.index(place[0]))
+    rows = []
+    for group, name, shot in order:
+        result = results[group, name, shot]
+        versus = {}
+        for other in ("zero_shot", name + UNTRAINED):
+            reference = results.get((group, other, shot))
+            if reference is not None and other != name:
+                pair = paired_difference(result.per_draw, reference.per_draw)
+                versus[other] = Difference(*pair)
+        rows.append(
+            Row(
+                method=name,
+                shots=shot,
+                split=group,
+                accuracy=Accuracy(
+                    *confidence_interval(result.per_draw), tuple(map(float, result.per_draw))
+                ),
+                selection=result.selection,
+                fit_seconds=result.fit_seconds,
+                predict_us_per_query=result.predict_us_per_query,
+                class_mean_accuracy=result.class_mean,
+                versus=versus,
+            )
+        )
+    return tuple(rows)
