@@ -80,7 +80,7 @@ def parse(
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured):
-            return tyro.cli(
+            filled: Config = tyro.cli(  # type: ignore[assignment]
                 kind,
                 args=list(args),
                 prog=prog,
@@ -88,6 +88,7 @@ def parse(
                 default=default,
                 config=(tyro.conf.AvoidSubcommands,),
             )
+            return filled
     except SystemExit as leaving:
         if leaving.code in (0, None):
             raise

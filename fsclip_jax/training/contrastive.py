@@ -161,12 +161,13 @@ def init_contrastive(
         The static part of the ``Clip`` and the state.
     """
     clip = Clip(model, rngs=nnx.Rngs(config.seed))
-    graphdef, params, stats = nnx.split(clip, nnx.Param, ...)
-    params, stats = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
-    copies = jax.tree.map(jnp.copy, (params, stats))
+    graphdef = nnx.graphdef(clip)
+    params = nnx.to_pure_dict(nnx.state(clip, nnx.Param))
+    stats = nnx.to_pure_dict(nnx.state(clip, nnx.BatchStat))
+    mean_params, mean_stats = jax.tree.map(jnp.copy, (params, stats))
     opt_state = make_optimizer(config).init(params)
     return graphdef, ContrastiveState(
-        jnp.zeros((), jnp.int32), params, stats, copies[0], copies[1], opt_state
+        jnp.zeros((), jnp.int32), params, stats, mean_params, mean_stats, opt_state
     )
 
 
@@ -211,10 +212,12 @@ def make_step(
         params = optax.apply_updates(state.params, updates)
         # Early on the mean follows closely, so that it forgets the random weights.
         decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
-        means = optax.incremental_update(
-            (params, stats), (state.mean_params, state.mean_stats), 1.0 - decay
+        mean_params, mean_stats = (
+            optax.incremental_update(new, mean, 1.0 - decay)
+            for new, mean in ((params, state.mean_params), (stats, state.mean_stats))
         )
-        metrics = ContrastiveMetrics(loss, accuracy, scale, optax.global_norm(grads))
-        return ContrastiveState(state.step + 1, params, stats, *means, opt_state), metrics
+        metrics = ContrastiveMetrics(loss, accuracy, scale, optax.tree.norm(grads))
+        state = ContrastiveState(state.step + 1, params, stats, mean_params, mean_stats, opt_state)
+        return state, metrics
 
     return jax.jit(step, donate_argnums=0)

@@ -159,7 +159,7 @@ class PretrainCheckpoints:
         self._manager.close()
 
 
-def _flat(state: ContrastiveState) -> dict[str, Array]:
+def _flat(state: ContrastiveState) -> dict[str, np.ndarray]:
     # Numbered leaves: the module lists have integer keys, which the checkpoint would rename.
     return {f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
 
@@ -252,7 +252,7 @@ def pretrain(
     return graphdef, state
 
 
-def _tell(log: Any, row: dict[str, float]) -> None:
+def _tell(log: Any, row: dict[str, float | int]) -> None:
     log.write(json.dumps(row) + "\n")
     log.flush()
     print(
