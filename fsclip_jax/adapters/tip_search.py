@@ -24,7 +24,6 @@ from fsclip_jax.typing import Array, Bool, Float, Int
 
 _BLOCK_ELEMENTS = 1 << 18
 _ACCURACY = 1e-8
-_TINY = 1e-30  # decides exact ties, and is lost beside any other bound
 _ABSENT = 1e4  # a distance whose exponential is zero
 _LARGEST_EXPONENT = 80.0  # exp of it is finite in float32
 
@@ -91,8 +90,8 @@ def best_setting(correct: np.ndarray | Array, grid: TipGrid) -> tuple[float, flo
 def search_tip(task: Task, query: Query, grid: TipGrid = TipGrid()) -> Int[Array, "n_beta n_alpha"]:
     """Count the queries that Tip-Adapter classifies correctly at every point of the grid.
 
-    Ties between classes go to the lower index, as ``argmax`` has it. Queries are worked through
-    in blocks, so memory does not grow with their number.
+    Classes that are equal at every alpha are told apart as by ``argmax``: the first wins. Queries
+    are worked through in blocks, so memory does not grow with their number.
 
     Args:
         task: the support and the text features.
@@ -167,7 +166,7 @@ def _right_alphas(
 
     Against class ``c`` the bound is ``-(z_y - z_c) / (k_y - k_c)``: from below where the
     denominator is positive, from above where it is negative. Where it is zero, alpha decides
-    nothing. A class after the true one loses ties, so its bound itself is allowed.
+    nothing: the larger ``z`` wins, and of equal ones the class that comes first.
     """
     z_true = jnp.take_along_axis(z, labels[None, :], axis=0)[0]
     k_true = jnp.take_along_axis(k, labels[None, None, :], axis=1)[:, 0]
@@ -176,11 +175,10 @@ def _right_alphas(
         low, high = interval
         dz, dk = (z_true - z[c])[None, :], k_true - k[:, c]
         bound = -dz / jnp.where(dk == 0, 1.0, dk)
-        tie_wins = jnp.where(c > labels, _TINY, 0.0)[None, :]
         lost = (dk == 0) & ((dz < 0) | ((dz == 0) & (c < labels)[None, :]))
-        low = jnp.maximum(low, jnp.where(dk > 0, bound - tie_wins, -jnp.inf))
+        low = jnp.maximum(low, jnp.where(dk > 0, bound, -jnp.inf))
         low = jnp.where(lost, jnp.inf, low)
-        return low, jnp.minimum(high, jnp.where(dk < 0, bound + tie_wins, jnp.inf))
+        return low, jnp.minimum(high, jnp.where(dk < 0, bound, jnp.inf))
 
     # A loop over the classes, not a reduction: XLA on a CPU vectorises it along the queries.
     unbounded = jnp.full_like(k_true, jnp.inf)

@@ -125,6 +125,15 @@ def test_a_full_disk_keeps_the_old_file(saved, monkeypatch):
     assert sorted(p.name for p in saved.iterdir()) == ["adapter.json", "adapter.safetensors"]
 
 
+def test_the_new_file_appears_by_a_rename(saved, monkeypatch):
+    before = (saved / "adapter.safetensors").read_bytes()
+    renamed = []
+    monkeypatch.setattr(os, "replace", lambda _, target: renamed.append(target))
+    save_adapter(saved, "zero_shot", {}, {})
+    assert [path.name for path in renamed] == ["adapter.safetensors", "adapter.json"]
+    assert (saved / "adapter.safetensors").read_bytes() == before
+
+
 def test_the_catalog_refuses_with_a_suggestion():
     with refused("'meta_adaptor'", *ADAPTERS, "did you mean meta_adapter?"):
         get_adapter("meta_adaptor")
