@@ -11,6 +11,7 @@ The last line is ``ratio X``, the smallest over the sizes. PyTorch must be insta
 
 import argparse
 import os
+from functools import partial
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -101,18 +102,22 @@ def our_steps(params, data):
     arrays = jax.device_put(data)
     optimizer = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
 
-    def update(params, moments, *arrays):
+    def step(arrays, state, _):
+        params, moments = state
         gradients = jax.grad(our_loss)(params, *arrays)
         updates, moments = optimizer.update(gradients, moments, params)
-        return optax.apply_updates(params, updates), moments
+        return (optax.apply_updates(params, updates), moments), None
 
-    update = jax.jit(update, donate_argnums=(0, 1))
-    state = [jax.tree.map(jnp.copy, params), optimizer.init(params)]
+    # Several steps a dispatch, as in the training loop. The data are arguments: as constants of
+    # the program they could be worked on when it is compiled.
+    @partial(jax.jit, static_argnames="steps", donate_argnums=0)
+    def update(state, arrays, steps):
+        return jax.lax.scan(partial(step, arrays), state, length=steps)[0]
+
+    state = [(jax.tree.map(jnp.copy, params), optimizer.init(params))]
 
     def run(steps):
-        for _ in range(steps):
-            state[:] = update(*state, *arrays)
-        jax.block_until_ready(state)
+        state[0] = jax.block_until_ready(update(state[0], arrays, steps))
 
     return run
 

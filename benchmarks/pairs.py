@@ -33,7 +33,7 @@ def run_pairs(
     A turn is ``repeat`` runs, so that the threads which one library leaves spinning for a moment
     when it is done cost the other little. Times are of one run.
     """
-    seconds(published, 1), seconds(ours, 1)
+    seconds(published, repeat), seconds(ours, repeat)
     times = [(seconds(published, repeat), seconds(ours, repeat)) for _ in range(count)]
     return Pairs([p for p, _ in times], [o for _, o in times])
 
