@@ -216,75 +216,94 @@ def test_a_folder_without_a_corpus_is_refused(tmp_path):
         pairs.open_corpus(tmp_path)
 
 
-def recipe(**changes):
-    return contrastive.ContrastiveConfig(**{"steps": 6, "batch": 20, "warmup_steps": 1, **changes})
+RECIPE = contrastive.ContrastiveConfig(
+    steps=24, batch=20, warmup_steps=1, learning_rate=5e-3, ema_decay=0.5
+)
 
 
-def test_one_batch_can_be_learned_by_heart(corpus, tokenizer, key):
+@pytest.fixture(scope="module")
+def start():
+    """The graph, a state on the host, and one compiled step for all tests."""
+    graphdef, state = contrastive.init_contrastive(MODEL, RECIPE)
+    step = contrastive.make_step(graphdef, MODEL, RECIPE)
+    return graphdef, jax.tree.map(np.asarray, state), step
+
+
+@pytest.fixture
+def run(start, monkeypatch):
+    """``pretrain`` with the compiled step."""
+    graphdef, state, step = start
+
+    def blank(model, config):
+        assert (model, config) == (MODEL, RECIPE)
+        return graphdef, jax.tree.map(jnp.array, state)
+
+    monkeypatch.setattr(pretrain, "init_contrastive", blank)
+    monkeypatch.setattr(pretrain, "make_step", lambda *_: step)
+    return lambda *args: pretrain.pretrain(MODEL, RECIPE, *args)
+
+
+def test_one_batch_can_be_learned_by_heart(corpus, tokenizer, key, start):
     ids = pairs.encode_names(corpus, tokenizer, TEXT.context_length)
-    config = recipe(steps=40, learning_rate=5e-3)
-    graphdef, state = contrastive.init_contrastive(MODEL, config)
-    step = contrastive.make_step(graphdef, MODEL, config)
-    batch = pairs.make_batch(corpus, ids, config.batch, 0, 0)
+    _, state, step = start
+    state = jax.tree.map(jnp.array, state)
+    batch = pairs.make_batch(corpus, ids, RECIPE.batch, 0, 0)
     losses = []
-    for _ in range(40):
+    for _ in range(RECIPE.steps):
         state, metrics = step(state, batch, key)
         losses.append(float(metrics.loss))
-    assert losses[-1] < 0.9 * losses[0]
-    assert int(state.step) == 40
+    assert np.mean(losses[-4:]) < 0.95 * losses[0]
+    assert int(state.step) == RECIPE.steps
 
 
-def test_the_mean_weights_follow_the_weights(corpus, tokenizer, key):
+def test_the_mean_weights_follow_the_weights(corpus, tokenizer, key, start):
     ids = pairs.encode_names(corpus, tokenizer, TEXT.context_length)
-    config = recipe(ema_decay=0.5)
-    graphdef, state = contrastive.init_contrastive(MODEL, config)
-    before = jax.tree.map(np.asarray, state.mean_params)
-    after, _ = contrastive.make_step(graphdef, MODEL, config)(
-        state, pairs.make_batch(corpus, ids, config.batch, 0, 0), key
-    )
-    # On the first step the mean keeps a tenth of what it was.
-    wanted = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * np.asarray(new), before, after.params)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), after.mean_params, wanted
-    )
+    _, before, step = start
+    batch = pairs.make_batch(corpus, ids, RECIPE.batch, 0, 0)
+    state, _ = step(jax.tree.map(jnp.array, before), batch, key)
+    after, _ = step(jax.tree.map(jnp.copy, state), batch, key)
+
+    def check(mean, old, new, kept):
+        np.testing.assert_allclose(mean, kept * old + (1 - kept) * np.asarray(new), atol=1e-5)
+
+    # A young mean keeps (1 + step) / (10 + step) of what it was, until that reaches the decay.
+    for field, mean in (("params", "mean_params"), ("stats", "mean_stats")):
+        old, new = getattr(before, mean), getattr(state, field)
+        jax.tree.map(lambda *a: check(*a, 0.1), getattr(state, mean), old, new)
+        old, new = getattr(state, mean), getattr(after, field)
+        jax.tree.map(lambda *a: check(*a, 2 / 11), getattr(after, mean), old, new)
 
 
-def test_a_stopped_run_continues_bit_for_bit(corpus, corpus_folder, tmp_path):
-    loop = pretrain.LoopConfig(log_every=2, eval_every=3, checkpoint_every=3)
+def test_a_stopped_run_continues_bit_for_bit(corpus, corpus_folder, tmp_path, run, monkeypatch):
+    loop = pretrain.LoopConfig(log_every=8, eval_every=12, checkpoint_every=10)
     zero_shot = corpus_folder / "benchmark.npz"
-    whole = tmp_path / "whole"
-    _, wanted = pretrain.pretrain(MODEL, recipe(), loop, corpus, zero_shot, whole)
-    parts = tmp_path / "parts"
-    _interrupted(corpus, parts, loop)
-    _, resumed = pretrain.pretrain(MODEL, recipe(), loop, corpus, zero_shot, parts)
-    same = jax.tree.map(lambda a, b: bool((a == b).all()), wanted, resumed)
-    assert all(jax.tree.leaves(same))
-    rows = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "top1" in row] == [3, 6]
-    assert [row["step"] for row in rows if "loss" in row] == [2, 4, 6]
-
-
-def _interrupted(corpus, workdir, loop):
-    class KilledError(Exception):
-        pass
-
+    _, wanted = run(loop, corpus, zero_shot, tmp_path / "whole")
     real = pretrain.make_batch
 
-    def dies_at_step_four(corpus, ids, size, seed, step):
-        if step == 4:
-            raise KilledError
+    def dies(corpus, ids, size, seed, step):
+        if step == 15:
+            raise KeyboardInterrupt
         return real(corpus, ids, size, seed, step)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretrain, "make_batch", dies_at_step_four)
-        with pytest.raises(KilledError):
-            pretrain.pretrain(MODEL, recipe(), loop, corpus, None, workdir)
+    monkeypatch.setattr(pretrain, "make_batch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(loop, corpus, zero_shot, tmp_path / "parts")
+    monkeypatch.setattr(pretrain, "make_batch", real)
+    _, resumed = run(loop, corpus, zero_shot, tmp_path / "parts")
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), wanted, resumed)
+    assert all(jax.tree.leaves(same))
+    log = (tmp_path / "whole" / "log.jsonl").read_text()
+    rows = [json.loads(line) for line in log.splitlines()]
+    assert [row["step"] for row in rows if "top1" in row] == [12, 24]
+    assert [row["step"] for row in rows if "loss" in row] == [8, 16, 24]
+    log = (tmp_path / "parts" / "log.jsonl").read_text()
+    assert json.loads(log.splitlines()[-1]) == rows[-1]
 
 
-def test_zero_shot_accuracy_counts_ranks(corpus_folder, tokenizer):
+def test_zero_shot_accuracy_counts_ranks(corpus_folder, tokenizer, start):
     data = pretrain.open_zero_shot(corpus_folder / "benchmark.npz", tokenizer, 32)
-    graphdef, state = contrastive.init_contrastive(MODEL, recipe())
-    weights = pretrain.mean_weights(graphdef, state)
+    graphdef, state, _ = start
+    weights = pretrain.mean_weights(graphdef, jax.tree.map(jnp.array, state))
     small, large = (pretrain.zero_shot_accuracy(graphdef, weights, data, n) for n in (4, 16))
     assert small == large
     assert small["top5"] == 100.0  # there are two classes
