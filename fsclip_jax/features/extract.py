@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.data.registry import open_source
 from fsclip_jax.data.source import ImageSource
+from fsclip_jax.data.templates import BARE
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.augment import describe_views
 from fsclip_jax.features.bank import StoredBank
@@ -43,13 +44,21 @@ def identity(source: ImageSource, backbone: Backbone, settings: ExtractSettings)
         "data": {"spec": source.spec, "version": source.version, "listing": listing.hexdigest()},
         "backbone": {"id": backbone.id, "sha256": backbone.sha256},
         "preprocessing": _preprocessing(backbone),
-        "templates": list(source.templates),
+        "templates": list(prompt_templates(source, backbone)),
         "views": settings.views,
         "dtype": settings.dtype,
         "seed": settings.seed if settings.views > 1 else None,
         "shard": settings.shard,
         "prompts": settings.prompts,
     }
+
+
+def prompt_templates(source: ImageSource, backbone: Backbone) -> tuple[str, ...]:
+    """Return the prompts of a data set, or the bare name where the backbone knows nothing else.
+
+    The bundled mini CLIP was trained on bare names: "a photo of a" means nothing to it.
+    """
+    return BARE if backbone.id == DEFAULT_BACKBONE else source.templates
 
 
 def _preprocessing(backbone: Backbone) -> dict[str, Any]:
@@ -93,7 +102,8 @@ def extract(
         _prepare(partial, wanted)
         encode_missing(source, backbone, partial, settings, mesh)
         refuse_lost_classes(source, partial, settings.shard)
-        text, prompts = class_text_features(backbone, source.class_names, source.templates)
+        templates = prompt_templates(source, backbone)
+        text, prompts = class_text_features(backbone, source.class_names, templates)
         bank = finish_bank(
             partial,
             out,
@@ -106,7 +116,7 @@ def extract(
             data={"spec": source.spec, "version": source.version},
             backbone={"id": backbone.id, "sha256": backbone.sha256},
             preprocessing=_preprocessing(backbone),
-            templates=source.templates,
+            templates=templates,
             extra={
                 "augmentation": describe_views(settings.views, settings.seed),
                 "settings": wanted,

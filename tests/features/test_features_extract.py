@@ -19,7 +19,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features import extract as extract_module
 from fsclip_jax.features import images as images_module
 from fsclip_jax.features import shards as shards_module
-from fsclip_jax.features.extract import bank_for, extract
+from fsclip_jax.features.extract import bank_for, extract, identity, prompt_templates
 from fsclip_jax.features.layout import partial_name
 from fsclip_jax.features.shards import ExtractSettings
 from fsclip_jax.features.store import open_bank
@@ -303,3 +303,12 @@ def test_bank_for_opens_a_bank(make_bank):
         bank_for("bank:nowhere")
     with pytest.raises(UserError, match="bank:DIR"):
         bank_for("bank:")
+
+
+def test_the_mini_clip_is_asked_bare_names():
+    source, other = noise_source(), tiny_backbone()
+    mini = dataclasses.replace(other, id="mini")
+    assert prompt_templates(source, other) == source.templates
+    assert prompt_templates(source, mini) == ("{}",)
+    settings = ExtractSettings()
+    assert identity(source, mini, settings)["templates"] == ["{}"]
