@@ -11,6 +11,9 @@ from fsclip_jax.training.checkpoint import Best, Checkpoints, Saved, first_best,
 from fsclip_jax.training.config import TrainConfig
 from fsclip_jax.training.state import init_state
 
+# Orbax leaves threads and coroutines behind when a restore fails; they end during later tests.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture
 def blank():
@@ -59,8 +62,6 @@ def test_a_best_of_an_undone_future_is_replaced(tmp_path, blank):
     checkpoints.close()
 
 
-# Orbax leaves a coroutine behind when a restore fails.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, blank):
     checkpoints = Checkpoints(tmp_path)
     for step in (3, 6):
