@@ -109,6 +109,11 @@ def train(
             return _finish(config, workdir, adapter, saved, before, was_done=True)
 
         stored = open_stored()
+        if stored.dim % config.heads:
+            raise UserError(
+                f"--heads {config.heads} does not divide the {stored.dim} features of this "
+                "backbone: give a number that does"
+            )
         facts = _facts(stored, adapter)
         if saved_step is not None and before is not None:
             check_same(workdir, {name: before.get(name) for name in facts}, facts, "bank")
