@@ -11,9 +11,6 @@ from fsclip_jax.training.checkpoint import Best, Checkpoints, Saved, first_best,
 from fsclip_jax.training.config import TrainConfig
 from fsclip_jax.training.state import init_state
 
-# Orbax leaves threads and coroutines behind when a restore fails; they end during later tests.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture
 def blank():
@@ -66,9 +63,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, blank):
     checkpoints = Checkpoints(tmp_path)
     for step in (3, 6):
         checkpoints.save(at(blank, step))
-    for file in (tmp_path / "checkpoints/last/6").rglob("*"):
-        if file.is_file() and "ocdbt" in str(file):
-            file.write_bytes(b"")
+    (tmp_path / "checkpoints/last/6/default/_METADATA").write_bytes(b"")
     assert_same(checkpoints.restore(blank), at(blank, 3))
     shutil.rmtree(tmp_path / "checkpoints/last/3/default")
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
