@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from fsclip_jax.data.source import ImageSource, UnreadableImage
+from fsclip_jax.data.pictures import FileLoader
+from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.splits import SPLITS, split_by_hash
 from fsclip_jax.data.templates import PHOTO
 from fsclip_jax.errors import UserError
@@ -30,8 +30,9 @@ def open_folder(path: str | Path) -> ImageSource:
     class folders are ignored. With ``train``, ``val`` and ``test`` sub-folders, these are the
     splits; without, each class is split 50/20/30 by the hashes of its file names.
 
-    Pictures are read when asked for; see ``read_image`` for how. The version is a hash over the
-    names and sizes of all pictures: a picture replaced by another of equal size goes unnoticed.
+    Pictures are read when they are asked for, upright and on white; see ``data.pictures``. The
+    version is a hash over the names and sizes of all pictures: a picture replaced by another of
+    equal size goes unnoticed.
 
     Args:
         path: the folder.
@@ -72,63 +73,8 @@ def open_folder(path: str | Path) -> ImageSource:
         domains=None,
         domain_names=(),
         templates=PHOTO,
-        load=lambda i: read_image(root / keys[i], keys[i]),
+        load=FileLoader(root, keys, "upright"),
     )
-
-
-def read_image(path: Path, key: str) -> Image.Image:
-    """Read one picture as RGB, the way a person would see it.
-
-    Two deliberate differences from CLIP's own pipeline, neither of which touches the usual data
-    sets: the EXIF orientation is applied, so that photographs from a phone stand upright, and
-    transparency is laid on white, where ``convert("RGB")`` shows whatever colour lies below it
-    (mostly black). Of an animation the first frame is taken; 16-bit greys are scaled to 8 bits.
-
-    Args:
-        path: the file.
-        key: the name to report it by.
-
-    Returns:
-        The picture, decoded, in mode RGB.
-
-    Raises:
-        UnreadableImage: the file is empty, truncated, no picture, or larger than Pillow's limit
-            against decompression bombs.
-    """
-    try:
-        if path.stat().st_size == 0:
-            raise UnreadableImage(key, "the file is empty")
-        with Image.open(path) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit and image.width * image.height > limit:
-                size = f"{image.width} x {image.height}"
-                raise UnreadableImage(key, f"{size} is over the limit of {limit} pixels")
-            image.load()
-            return _flatten(_upright(image))
-    except (UnreadableImage, MemoryError):
-        raise
-    # A broken file can raise nearly anything: OSError, SyntaxError, ValueError, struct.error.
-    except Exception as error:
-        reason = str(error).replace(str(path), path.name) or type(error).__name__
-        raise UnreadableImage(key, reason.splitlines()[0]) from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a picture with broken EXIF data is still a picture
-        return image
-
-
-def _flatten(image: Image.Image) -> Image.Image:
-    """Convert to RGB, transparency laid on white."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    canvas = Image.new("RGBA", image.size, "white")
-    canvas.alpha_composite(image.convert("RGBA"))
-    return canvas.convert("RGB")
 
 
 def _class_folders(root: Path, spec: str) -> list[tuple[str, str]]:
