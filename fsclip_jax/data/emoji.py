@@ -9,6 +9,8 @@ import hashlib
 import importlib.resources
 import json
 import threading
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 
 import numpy as np
 from PIL import Image
@@ -17,13 +19,44 @@ from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.splits import EMOJI_FAMILY_SPLITS, SPLITS
 from fsclip_jax.data.templates import BARE
 
+_LOCK = threading.Lock()
+"""Many threads may read at once; one decodes a sheet, the others wait for it."""
+
+
+def _assets() -> Traversable:
+    return importlib.resources.files("fsclip_jax") / "assets" / "emoji"
+
+
+@functools.cache
+def _sheet(file: str) -> Image.Image:
+    with _assets().joinpath(file).open("rb") as stream, Image.open(stream) as image:
+        return image.convert("RGB")
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """Cuts one picture out of its sheet."""
+
+    files: tuple[str, ...]
+    places: np.ndarray
+    """Sheet and position within it of every picture."""
+    cell: int
+    columns: int
+
+    def __call__(self, index: int) -> Image.Image:
+        sheet, position = self.places[index].tolist()
+        top, left = (self.cell * part for part in divmod(position, self.columns))
+        with _LOCK:
+            picture = _sheet(self.files[sheet])
+        return picture.crop((left, top, left + self.cell, top + self.cell))
+
 
 def open_emoji() -> ImageSource:
     """Open the bundled emoji art.
 
     An image's domain is its artist family, and its split is its family's. Keys read
     ``SET/CODE_POINT``. A sheet is decoded when its first picture is asked for, and kept as long
-    as the source is.
+    as the process is.
 
     Returns:
         6,363 images of 627 classes by 7 artist families, 64 x 64 RGB on white.
@@ -33,8 +66,7 @@ def open_emoji() -> ImageSource:
         >>> len(emoji), len(emoji.class_names), emoji.load(0).size
         (6363, 627, (64, 64))
     """
-    folder = importlib.resources.files("fsclip_jax") / "assets" / "emoji"
-    text = folder.joinpath("emoji.json").read_text("utf-8")
+    text = _assets().joinpath("emoji.json").read_text("utf-8")
     index = json.loads(text)
     sets, classes = index["sets"], index["classes"]
     cell, columns = index["cell"], index["columns"]
@@ -50,21 +82,7 @@ def open_emoji() -> ImageSource:
     split_of_family = np.array([SPLITS.index(EMOJI_FAMILY_SPLITS[name]) for name in families])
     domains = family_of_set[[sheet for _, sheet, _ in records]]
 
-    # Many threads may read at once; one decodes a sheet, the others wait for it.
-    lock = threading.Lock()
-
-    @functools.cache
-    def decode(sheet: int) -> Image.Image:
-        with folder.joinpath(sets[sheet]["file"]).open("rb") as file, Image.open(file) as image:
-            return image.convert("RGB")
-
-    def load(i: int) -> Image.Image:
-        _, sheet, position = records[i]
-        top, left = (cell * part for part in divmod(position, columns))
-        with lock:
-            picture = decode(sheet)
-        return picture.crop((left, top, left + cell, top + cell))
-
+    files = tuple(entry["file"] for entry in sets)
     return ImageSource(
         spec="emoji",
         version=hashlib.sha256(text.encode()).hexdigest()[:16],
@@ -77,5 +95,5 @@ def open_emoji() -> ImageSource:
         domains=domains,
         domain_names=families,
         templates=BARE,
-        load=load,
+        load=_Cells(files, np.array([(s, c) for _, s, c in records], np.int32), cell, columns),
     )

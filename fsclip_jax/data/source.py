@@ -49,8 +49,17 @@ class ImageSource:
     """Name of every family; empty where the data has none."""
     templates: tuple[str, ...]
     """Prompt templates with ``{}`` where the class name goes."""
-    load: Callable[[int], Image.Image]
-    """Reads one image by its index. Raises ``UnreadableImage``, which names the key."""
+    load: Callable[..., Image.Image]
+    """Reads one image by its index. Raises ``UnreadableImage``, which names the key.
+
+    It runs in threads and in worker processes, so it can be pickled and holds little: a
+    ``functools.partial`` of a function of a module, or a frozen dataclass with ``__call__``, but
+    no lock, no open file and no lambda. What it opens, it opens where it runs.
+    """
+    draft: bool = False
+    """True where ``load(index, at_least)`` is accepted too: an image whose shorter edge has
+    ``at_least`` pixels will do (None: all pixels), so that a JPEG may be decoded at a half, a
+    quarter or an eighth. ``data.pictures.FileLoader`` does so; nothing else has to."""
 
     def __len__(self) -> int:
         """Return the number of images."""
