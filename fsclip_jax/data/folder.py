@@ -74,6 +74,7 @@ def open_folder(path: str | Path) -> ImageSource:
         domain_names=(),
         templates=PHOTO,
         load=FileLoader(root, keys, "upright"),
+        draft=True,
     )
 
 

@@ -107,7 +107,9 @@ def decode_image(
     return _decode(io.BytesIO(data), key, reading, at_least)
 
 
-def _decode(file: BinaryIO, key: str, reading: Reading, at_least: int | None) -> Image.Image:
+def _decode(
+    file: BinaryIO | io.BytesIO, key: str, reading: Reading, at_least: int | None
+) -> Image.Image:
     try:
         if not file.read(1):
             raise UnreadableImage(key, "the file is empty")
