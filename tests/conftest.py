@@ -13,6 +13,8 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Nothing is left in the user's cache, and every program is compiled with the flags above.
+os.environ["FSCLIP_COMPILE_CACHE"] = "off"
 
 from jaxtyping import install_import_hook
 

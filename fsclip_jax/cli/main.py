@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fsclip_jax import __version__
+from fsclip_jax.cli.compiled import FLAG, keep_compiled, take_flag
 from fsclip_jax.errors import UserError, suggestion
 
 SUMMARY = {
@@ -96,11 +97,14 @@ def usage() -> str:
             "usage: fsclip COMMAND [...]   (fsclip COMMAND --help says more)",
             "",
             *lines,
+            "",
+            f"every command takes {FLAG} DIR|off: where compiled programs are kept",
         ]
     )
 
 
-def _dispatch(args: Sequence[str]) -> int:
+def _dispatch(words: Sequence[str]) -> int:
+    args, cache = take_flag(words)
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -113,6 +117,8 @@ def _dispatch(args: Sequence[str]) -> int:
             f"unknown command {command!r}{suggestion(command, COMMANDS)} "
             f"(there are: {', '.join(COMMANDS)})"
         )
+    if not {"-h", "--help"} & set(rest):
+        keep_compiled(cache)
     return COMMANDS[command](rest)
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from fsclip_jax.cli.compiled import FLAG, HELP
 from fsclip_jax.errors import UserError, suggestion
 
 Config = TypeVar("Config")
@@ -75,7 +76,8 @@ def parse(
         flag = word.split("=", 1)[0]
         if flag.startswith("--") and flag not in accepted and flag not in spelled:
             raise UserError(
-                f"unknown flag {flag}{suggestion(flag, known)} (`{prog} --help` lists them)"
+                f"unknown flag {flag}{suggestion(flag, [*known, FLAG])} "
+                f"(`{prog} --help` lists them)"
             )
     captured = io.StringIO()
     try:
@@ -84,7 +86,7 @@ def parse(
                 kind,
                 args=list(args),
                 prog=prog,
-                description=description,
+                description=f"{description} {HELP}",
                 default=default,
                 config=(tyro.conf.AvoidSubcommands,),
             )
