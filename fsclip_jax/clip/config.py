@@ -66,6 +66,8 @@ class ResNetConfig:
     """Width of the joint embedding."""
     heads: int
     """Heads of the attention pooling; they divide ``feature_width``."""
+    folded: bool = False
+    """The batch norms are part of the convolutions, as in every backbone that is loaded."""
 
     def __post_init__(self) -> None:
         _check_heads("vision", self.feature_width, self.heads)

@@ -19,6 +19,7 @@ from fsclip_jax.clip.files import (
     sha256_of,
     shard_paths,
 )
+from fsclip_jax.clip.folding import fold_norms
 from fsclip_jax.clip.layout_hf import hf_config, hf_preprocess
 from fsclip_jax.clip.layout_open_clip import open_clip_config, open_clip_preprocess
 from fsclip_jax.clip.model import abstract_clip
@@ -111,11 +112,12 @@ def load_clip(spec: str) -> Backbone:
         ignorable=IGNORABLE,
         source=str(files.weights),
     )
-    text = files.config.text
+    config, graphdef, state = fold_norms(files.config, graphdef, state)
+    text = config.text
     return Backbone(
         id=spec,
         sha256=sha256_of(shard_paths(files.weights)),
-        config=files.config,
+        config=config,
         graphdef=graphdef,
         state=state,
         preprocess=files.preprocess,

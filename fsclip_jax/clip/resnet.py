@@ -11,6 +11,9 @@ from fsclip_jax.typing import Array, Float
 EXPANSION = 4
 """Channels that a bottleneck block gives out, as a multiple of those it works in."""
 
+NORM_EPS = 1e-5
+"""Added to the variance in every batch norm."""
+
 
 def convolve(
     x: Float[Array, "batch height width in"],
@@ -78,26 +81,38 @@ def average_pool(
 
 
 class Convolution(nnx.Module):
-    """A convolution without bias.
+    """A convolution, with a bias where the norm behind it is folded in.
 
     Args:
         channels: of the input.
         features: of the output.
         side: of the kernel, 1 or 3.
         stride: step of the kernel.
+        bias: whether it adds one.
         rngs: random streams of the initial weights.
     """
 
-    def __init__(self, channels: int, features: int, side: int, *, stride: int = 1, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        channels: int,
+        features: int,
+        side: int,
+        *,
+        stride: int = 1,
+        bias: bool = False,
+        rngs: nnx.Rngs,
+    ):
         self.stride = stride
         initial = nnx.initializers.he_normal()
         self.kernel = nnx.Param(initial(rngs.params(), (side, side, channels, features)))
+        self.bias = nnx.Param(jnp.zeros(features)) if bias else None
 
     def __call__(
         self, x: Float[Array, "batch height width in"]
     ) -> Float[Array, "batch new_height new_width out"]:
         """Convolve feature maps."""
-        return convolve(x, self.kernel[...], self.stride)
+        y = convolve(x, self.kernel[...], self.stride)
+        return y if self.bias is None else y + self.bias[...][None, None, None]
 
 
 class Bottleneck(nnx.Module):
@@ -107,23 +122,26 @@ class Bottleneck(nnx.Module):
         channels: of the input.
         width: channels inside; the output has ``EXPANSION`` times as many.
         stride: 1, or 2 to halve the sides.
+        folded: the norms are part of the convolutions.
         rngs: random streams of the initial weights.
     """
 
-    def __init__(self, channels: int, width: int, stride: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, channels: int, width: int, stride: int, *, folded: bool = False, rngs: nnx.Rngs
+    ):
         out = width * EXPANSION
         self.stride = stride
-        self.conv1 = Convolution(channels, width, 1, rngs=rngs)
-        self.bn1 = _batch_norm(width, rngs)
-        self.conv2 = Convolution(width, width, 3, rngs=rngs)
-        self.bn2 = _batch_norm(width, rngs)
-        self.conv3 = Convolution(width, out, 1, rngs=rngs)
+        self.conv1 = Convolution(channels, width, 1, bias=folded, rngs=rngs)
+        self.bn1 = _batch_norm(width, folded, rngs)
+        self.conv2 = Convolution(width, width, 3, bias=folded, rngs=rngs)
+        self.bn2 = _batch_norm(width, folded, rngs)
+        self.conv3 = Convolution(width, out, 1, bias=folded, rngs=rngs)
         # The block starts as its shortcut: training is steadier so (OpenAI's initial values).
-        self.bn3 = _batch_norm(out, rngs, scale=0.0)
+        self.bn3 = _batch_norm(out, folded, rngs, scale=0.0)
         self.has_downsample = stride > 1 or channels != out
         if self.has_downsample:
-            self.downsample_conv = Convolution(channels, out, 1, rngs=rngs)
-            self.downsample_bn = _batch_norm(out, rngs)
+            self.downsample_conv = Convolution(channels, out, 1, bias=folded, rngs=rngs)
+            self.downsample_bn = _batch_norm(out, folded, rngs)
 
     def __call__(
         self, x: Float[Array, "batch height width in"], *, train: bool = False
@@ -204,20 +222,20 @@ class ModifiedResNet(nnx.Module):
 
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
         self.config = config
-        width = config.width
-        self.conv1 = Convolution(3, width // 2, 3, stride=2, rngs=rngs)
-        self.bn1 = _batch_norm(width // 2, rngs)
-        self.conv2 = Convolution(width // 2, width // 2, 3, rngs=rngs)
-        self.bn2 = _batch_norm(width // 2, rngs)
-        self.conv3 = Convolution(width // 2, width, 3, rngs=rngs)
-        self.bn3 = _batch_norm(width, rngs)
+        width, folded = config.width, config.folded
+        self.conv1 = Convolution(3, width // 2, 3, stride=2, bias=folded, rngs=rngs)
+        self.bn1 = _batch_norm(width // 2, folded, rngs)
+        self.conv2 = Convolution(width // 2, width // 2, 3, bias=folded, rngs=rngs)
+        self.bn2 = _batch_norm(width // 2, folded, rngs)
+        self.conv3 = Convolution(width // 2, width, 3, bias=folded, rngs=rngs)
+        self.bn3 = _batch_norm(width, folded, rngs)
         stages, channels = [], width
         for stage, depth in enumerate(config.layers):
             inside = width * 2**stage
             blocks = []
             for block in range(depth):
                 stride = 2 if stage and not block else 1
-                blocks.append(Bottleneck(channels, inside, stride, rngs=rngs))
+                blocks.append(Bottleneck(channels, inside, stride, folded=folded, rngs=rngs))
                 channels = inside * EXPANSION
             stages.append(nnx.List(blocks))
         self.stages = nnx.List(stages)
@@ -238,7 +256,8 @@ class ModifiedResNet(nnx.Module):
             Image features.
 
         Raises:
-            ValueError: the images have another size.
+            ValueError: the images have another size, or a tower whose norms are folded is to be
+                trained.
         """
         return self.attnpool(self._map(pixels, train))
 
@@ -269,18 +288,26 @@ class ModifiedResNet(nnx.Module):
         return x
 
 
-def _batch_norm(width: int, rngs: nnx.Rngs, scale: float = 1.0) -> nnx.BatchNorm:
+def _batch_norm(
+    width: int, folded: bool, rngs: nnx.Rngs, scale: float = 1.0
+) -> nnx.BatchNorm | None:
+    if folded:
+        return None
     return nnx.BatchNorm(
         width,
         use_running_average=True,
         momentum=0.9,
-        epsilon=1e-5,
+        epsilon=NORM_EPS,
         scale_init=nnx.initializers.constant(scale),
         rngs=rngs,
     )
 
 
 def _normalise(
-    norm: nnx.BatchNorm, x: Float[Array, "batch height width channels"], train: bool
+    norm: nnx.BatchNorm | None, x: Float[Array, "batch height width channels"], train: bool
 ) -> Float[Array, "batch height width channels"]:
-    return norm(x, use_running_average=not train)
+    if norm is not None:
+        return norm(x, use_running_average=not train)
+    if train:
+        raise ValueError("the batch norms of this tower are folded away; it cannot be trained")
+    return x

@@ -10,6 +10,7 @@ import numpy as np
 
 from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.files import write_safetensors
+from fsclip_jax.clip.folding import unfold_norms
 from fsclip_jax.clip.layout_hf import hf_preprocess_values, hf_values
 from fsclip_jax.clip.layout_open_clip import open_clip_preprocess_values, open_clip_values
 from fsclip_jax.clip.preprocess import Preprocess
@@ -75,6 +76,7 @@ def save_open_clip(
         ValueError: open_clip's config cannot say these shapes, or a weight does not fit into
             float16.
     """
+    config, state = unfold_norms(config, state)
     values = {
         "model_cfg": open_clip_values(config),
         "preprocess_cfg": open_clip_preprocess_values(preprocess),
