@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from fsclip_jax.clip.config import TextConfig
@@ -31,6 +32,31 @@ def end_positions(ids: Int[Array, "batch length"], eos_id: int | None) -> Int[Ar
     """
     score = ids if eos_id is None else (ids == eos_id).astype(jnp.int32)
     return jnp.argmax(score, axis=-1).astype(jnp.int32)
+
+
+def cut_to_longest(
+    ids: Int[np.ndarray, "batch length"], config: TextConfig, multiple: int = 8
+) -> Int[np.ndarray, "batch kept"]:
+    """Leave out the positions behind the end of every prompt, which no feature depends on.
+
+    The work grows with the positions: class names under a template take 16 of OpenAI's 77.
+
+    Args:
+        ids: token ids of all prompts that go together.
+        config: of a causal tower.
+        multiple: what the length is rounded up to, so that few lengths are compiled.
+
+    Returns:
+        The first positions, at most all of them.
+
+    Example:
+        >>> config = TextConfig(32, 77, 16, 2, 2, 32, embed_dim=4)
+        >>> cut_to_longest(np.array([[30, 5, 31] + 74 * [31]]), config).shape
+        (1, 8)
+    """
+    score = ids if config.eos_id is None else ids == config.eos_id
+    longest = int(score.argmax(-1).max(initial=0)) + 1
+    return ids[:, : -(-longest // multiple) * multiple]
 
 
 class TextTower(nnx.Module):

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fsclip_jax.clip.config import TextConfig
 from fsclip_jax.clip.model import embed_tokens
-from fsclip_jax.clip.text import end_positions
+from fsclip_jax.clip.text import cut_to_longest, end_positions
 
 NAME = "patch14_gelu_own_eos"
 
@@ -47,6 +48,19 @@ def test_a_batch_cut_to_its_longest_prompt_keeps_its_features(model):
         cases.encode_text(graphdef, state, ids[:, :3]),
     )
     assert cases.relative_error(cut, whole) < 1e-6
+
+
+@pytest.mark.parametrize("eos_id", [62, None])
+def test_only_positions_behind_every_end_are_cut(eos_id):
+    config = TextConfig(64, 77, 16, 1, 2, 32, embed_dim=8, eos_id=eos_id)
+    ids = np.full((3, 77), 63)
+    ids[:, 0], ids[0, 15], ids[1, 4], ids[2, 9] = 61, 62, 62, 62
+    rows = ids if eos_id else np.where(ids == 63, 0, ids)
+    assert cut_to_longest(rows, config).shape == (3, 16)
+    assert cut_to_longest(rows[1:], config).shape == (2, 16)
+    assert cut_to_longest(rows[1:2], config).shape == (1, 8)
+    rows[1, 4], rows[1, 76] = 5, 62
+    assert cut_to_longest(rows, config).shape == (3, 77)
 
 
 def test_token_zero_is_a_word_and_not_padding(model):
