@@ -1,0 +1,131 @@
+"""Class names of the published data sets, cleaned as CoOp cleans them.
+
+==============  ==========================================================================
+rule            what it does
+==============  ==========================================================================
+``as is``       nothing
+``lower``       lower case: ``Abyssinian`` to ``abyssinian``
+``year first``  ``Acura RL Sedan 2012`` to ``2012 Acura RL Sedan``
+``capitals``    split before capitals: ``ApplyEyeMakeup`` to ``Apply_Eye_Makeup``
+``path``        ``/a/apartment_building/outdoor`` to ``outdoor apartment_building``
+``wnid``        a WordNet id to CLIP's name of the class
+==============  ==========================================================================
+
+An underscore is written as a space when the name goes into a prompt.
+"""
+
+import importlib.resources
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from fsclip_jax.data.known import KnownSet
+
+
+def class_names(known: KnownSet) -> tuple[str, ...]:
+    """Return the class names of a set in CoOp's order, so that base and novel halves are CoOp's.
+
+    Args:
+        known: a published set. Of ImageNet-A and -R, whose images say which 200 classes they
+            have, these are all 1,000.
+
+    Returns:
+        Names as they go into prompts.
+
+    Example:
+        >>> from fsclip_jax.data.catalog import find_known
+        >>> class_names(find_known("eurosat"))[:3]
+        ('Annual Crop Land', 'Forest', 'Herbaceous Vegetation Land')
+    """
+    lines = _lines(known.names_of or known.name)
+    if known.rule == "wnid":
+        lines = tuple(line.partition(" ")[2] for line in lines)
+    return tuple(spoken(line) for line in lines)
+
+
+@cache
+def wordnet_names() -> Mapping[str, str]:
+    """Return CLIP's name of each of ImageNet's 1,000 WordNet ids, in the order of the labels."""
+    pairs = (line.partition(" ") for line in _lines("imagenet"))
+    return {wnid: name for wnid, _, name in pairs}
+
+
+def clean_name(raw: str, known: KnownSet) -> str | None:
+    """Clean one class name; a name that is clean already stays as it is.
+
+    Args:
+        raw: as TFDS, a folder or a split file spells it.
+        known: the set it is of.
+
+    Returns:
+        The name as it goes into prompts; None where CoOp leaves the class out.
+
+    Example:
+        >>> from fsclip_jax.data.catalog import find_known
+        >>> clean_name("AM General Hummer SUV 2000", find_known("stanford_cars"))
+        '2000 AM General Hummer SUV'
+    """
+    folded = raw.casefold()
+    if folded in {name.casefold() for name in known.dropped}:
+        return None
+    for old, new in known.renames:
+        if folded == old.casefold():
+            return new
+    match known.rule:
+        case "lower":
+            raw = raw.lower()
+        case "year first" if re.search(r" \d{4}$", raw):
+            rest, _, year = raw.rpartition(" ")
+            raw = f"{year} {rest}"
+        case "capitals" if "_" not in raw and " " not in raw:
+            raw = "_".join(re.findall("[A-Z][^A-Z]*", raw)) or raw
+        case "path" if "/" in raw:
+            parts = raw.strip("/").split("/")
+            raw = " ".join(reversed(parts[1:] if len(parts[0]) == 1 else parts))
+        case "wnid":
+            raw = wordnet_names().get(raw, raw)
+    return spoken(raw)
+
+
+def spoken(name: str) -> str:
+    """Write ``_`` as a space.
+
+    Example:
+        >>> spoken("hot_dog")
+        'hot dog'
+    """
+    return " ".join(name.replace("_", " ").split())
+
+
+def same_name(name: str) -> str:
+    """Return a spelling that is equal for names that differ in case, spaces and ``_`` only."""
+    return spoken(name).casefold()
+
+
+def in_published_order(raw: Sequence[str], known: KnownSet) -> list[int] | None:
+    """Give the classes of another source their published labels.
+
+    Args:
+        raw: class names, by the labels of that source.
+        known: the set they are of.
+
+    Returns:
+        The published label of each class, -1 for a class that CoOp leaves out; None if a name is
+        none of the published ones.
+    """
+    if known.rule == "wnid":
+        positions = {wnid: label for label, wnid in enumerate(wordnet_names())}
+        keys: list[str | None] = list(raw)
+    else:
+        positions = {same_name(name): label for label, name in enumerate(class_names(known))}
+        cleaned = [clean_name(name, known) for name in raw]
+        keys = [None if name is None else same_name(name) for name in cleaned]
+    if any(key is not None and key not in positions for key in keys):
+        return None
+    return [-1 if key is None else positions[key] for key in keys]
+
+
+@cache
+def _lines(name: str) -> tuple[str, ...]:
+    folder = importlib.resources.files("fsclip_jax") / "assets" / "classes"
+    return tuple(folder.joinpath(f"{name}.txt").read_text("utf-8").splitlines())
