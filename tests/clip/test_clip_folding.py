@@ -69,7 +69,7 @@ def test_a_loaded_resnet_can_be_saved_again(parts, tmp_path):
 
 
 def test_a_folded_tower_is_not_trained():
-    config, graphdef, state = fold_norms(cases.config_of(NAME), *cases.model_of(NAME))
+    _, graphdef, state = fold_norms(cases.config_of(NAME), *cases.model_of(NAME))
     with pytest.raises(ValueError, match="folded away"):
         nnx.merge(graphdef, state).vision(jnp.asarray(cases.pixels_of(NAME)), train=True)
 
