@@ -19,6 +19,9 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
+import numpy as np
+from jaxtyping import Int
+
 from fsclip_jax.data.known import KnownSet
 
 
@@ -123,6 +126,26 @@ def in_published_order(raw: Sequence[str], known: KnownSet) -> list[int] | None:
     if any(key is not None and key not in positions for key in keys):
         return None
     return [-1 if key is None else positions[key] for key in keys]
+
+
+def published_classes(
+    labels: Int[np.ndarray, "n"], raw: Sequence[str], known: KnownSet | None
+) -> tuple[Int[np.ndarray, "n"], tuple[str, ...]]:
+    """Relabel the images of another source as CoOp does.
+
+    Args:
+        labels: of the images, in that source.
+        raw: class names by label, in that source.
+        known: the published set, if it is one.
+
+    Returns:
+        The labels, -1 for an image of a class that CoOp leaves out, and the class names. Where
+        the names are not those published, both stay as they are, but for ``_`` in names.
+    """
+    order = in_published_order(raw, known) if known else None
+    if known is None or order is None:
+        return labels, tuple(spoken(name) for name in raw)
+    return np.array(order, np.int32)[labels], class_names(known)
 
 
 @cache

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+from fsclip_jax.data.coop import open_coop
 from fsclip_jax.data.emoji import open_emoji
 from fsclip_jax.data.folder import open_folder
+from fsclip_jax.data.hf import open_hf
 from fsclip_jax.data.source import ImageSource
+from fsclip_jax.data.tfds import open_tfds
 from fsclip_jax.errors import UserError, suggestion
 
-KINDS = ("emoji", "folder:DIR", "bank:DIR")
+KINDS = ("emoji", "folder:DIR", "coop:NAME@ROOT", "tfds:NAME[/CONFIG]", "hf:NAME", "bank:DIR")
 """What ``--data`` accepts. A ``bank`` holds features, no images: ``features.store`` opens it."""
 
 
@@ -15,13 +18,14 @@ def open_source(spec: str) -> ImageSource:
     """Open the images that a data spec names.
 
     Args:
-        spec: ``emoji`` or ``folder:DIR``.
+        spec: ``emoji``, ``folder:DIR``, ``coop:NAME@ROOT``, ``tfds:NAME[/CONFIG]``, which
+            ``@FILE`` may follow (CoOp's split), or ``hf:NAME``, which ``@CONFIG`` may follow.
 
     Returns:
         The labelled images.
 
     Raises:
-        UserError: the kind is unknown, or is ``bank`` where images are needed, or the folder is
+        UserError: the kind is unknown, or is ``bank`` where images are needed, or the data is
             not as expected.
 
     Example:
@@ -29,15 +33,27 @@ def open_source(spec: str) -> ImageSource:
         ('scorpion', 'admission tickets')
     """
     kind, colon, rest = spec.partition(":")
+    name, at, place = rest.partition("@")
     match kind, bool(colon), bool(rest):
         case "emoji", False, _:
             return open_emoji()
         case "folder", True, True:
             return open_folder(rest)
+        case "coop", True, True if name and place:
+            return open_coop(name, place)
+        case "coop", True, _:
+            raise UserError(
+                f"{spec}: write coop:NAME@ROOT, where ROOT is the folder that holds the data sets; "
+                "`fsclip datasets` lists the names"
+            )
+        case "tfds", True, True if name and bool(at) == bool(place):
+            return open_tfds(name, place)
+        case "hf", True, True if name and bool(at) == bool(place):
+            return open_hf(name, place)
         case "bank", True, True:
             raise UserError(
                 f"{spec}: a bank holds features, but images are needed here; give "
-                "emoji or folder:DIR"
+                + ", ".join(KINDS[:-1])
             )
     accepted = "accepted are " + ", ".join(KINDS)
     if Path(spec).is_dir():

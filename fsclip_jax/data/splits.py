@@ -12,6 +12,11 @@ Images
     nothing in ``test`` was drawn by an artist seen in ``train`` or ``val``.
     ``folder:DIR`` with ``train``, ``val``, ``test`` sub-folders: as the folders say.
     ``folder:DIR`` without them: ``split_by_hash``.
+    ``coop:NAME@ROOT``: as CoOp's files say. The official val images of ImageNet are ``test`` (in
+    CoOp they are val too), and there are none in ``val``.
+    ``tfds:NAME@FILE``: as CoOp's JSON says; images that it does not list are left out.
+    ``tfds:NAME`` and ``hf:NAME``: ``split_named``. Where CoOp drew its split at random from all
+    images (``pooled`` in ``data.catalog``), ``split_by_hash`` over all of them.
 """
 
 import hashlib
@@ -126,14 +131,74 @@ def split_by_hash(keys: Sequence[str], labels: Int[np.ndarray, "n"]) -> Int8[np.
         >>> split_by_hash(["a/1.png", "a/2.png", "a/3.png"], np.zeros(3, np.int32)).tolist()
         [1, 0, 2]
     """
-    digests = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest() for key in keys]
-    members: dict[int, list[int]] = {}
-    for index in sorted(range(len(keys)), key=digests.__getitem__):
-        members.setdefault(int(labels[index]), []).append(index)
     splits = np.empty(len(keys), np.int8)
-    for indices in members.values():
+    for indices in _hash_order(keys, labels):
         train, val, _ = split_sizes(len(indices))
         splits[indices[:train]] = TRAIN
         splits[indices[train : train + val]] = VAL
         splits[indices[train + val :]] = TEST
     return splits
+
+
+def split_named(
+    named: Sequence[str],
+    keys: Sequence[str],
+    labels: Int[np.ndarray, "n"],
+    *,
+    drawn_val: bool = True,
+) -> Int8[np.ndarray, "n"]:
+    """Make train, val and test of the splits that a published data set comes with.
+
+    - ``train``, ``validation`` and ``test`` stay what they are.
+    - With one of ``validation`` and ``test`` only, that one is test, and a fifth of the train
+      images of every class, in the order of the sha256 of their keys, is val.
+    - With ``train`` alone: ``split_by_hash``. Without ``train``: all is test.
+
+    Args:
+        named: name of the split of every image; ``val``, ``valid`` and ``dev`` mean validation.
+        keys: unique name of every image.
+        labels: class of every image.
+        drawn_val: draw val out of train where it is missing; else there is none.
+
+    Returns:
+        Position in ``SPLITS`` of every image; -1 where the name is none of these.
+
+    Example:
+        >>> split_named(["train", "test"], ["a", "b"], np.zeros(2, np.int32)).tolist()
+        [0, 2]
+    """
+    # Each name is looked up once: there may be a million images.
+    meaning = {name: _MEANING.get(name.lower(), -1) for name in set(named)}
+    splits = np.array([meaning[name] for name in named], np.int8)
+    present = set(meaning.values())
+    if present == {TRAIN} or present == {TRAIN, -1}:
+        rows = np.flatnonzero(splits == TRAIN)
+        splits[rows] = split_by_hash([keys[row] for row in rows.tolist()], labels[rows])
+    elif TRAIN not in present:
+        splits[splits == VAL] = TEST
+    elif TEST not in present or VAL not in present:
+        splits[splits == VAL] = TEST
+        if drawn_val:
+            _draw_val(splits, keys, labels)
+    return splits
+
+
+_MEANING = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST} | dict.fromkeys(
+    ("validation", "val", "valid", "dev"), VAL
+)
+
+
+def _draw_val(splits: Int8[np.ndarray, "n"], keys: Sequence[str], labels: np.ndarray) -> None:
+    """Turn a fifth of the train images of every class into val, in place."""
+    rows = np.flatnonzero(splits == TRAIN)
+    for indices in _hash_order([keys[row] for row in rows.tolist()], labels[rows]):
+        splits[rows[indices[: len(indices) // 5]]] = VAL
+
+
+def _hash_order(keys: Sequence[str], labels: np.ndarray) -> list[list[int]]:
+    """The images of each class in the order of the sha256 of their keys."""
+    digests = [hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest() for key in keys]
+    members: dict[int, list[int]] = {}
+    for index in sorted(range(len(keys)), key=digests.__getitem__):
+        members.setdefault(int(labels[index]), []).append(index)
+    return list(members.values())

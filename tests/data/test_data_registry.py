@@ -20,7 +20,7 @@ def test_folder(tmp_path):
     ("spec", "expected"),
     [
         ("emojis", "did you mean emoji"),
-        ("emoji:x", "accepted are emoji, folder:DIR, bank:DIR"),
+        ("emoji:x", "accepted are emoji, folder:DIR, coop:NAME@ROOT"),
         ("folder", "accepted are"),
         ("folder:", "accepted are"),
         ("fodler:pictures", "did you mean folder"),

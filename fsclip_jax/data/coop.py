@@ -1,0 +1,252 @@
+"""Data sets in the folders that CoOp's DATASETS.md describes: ``coop:NAME@ROOT``."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fsclip_jax.data.catalog import KNOWN_SETS, find_known, name_hint
+from fsclip_jax.data.folder import EXTENSIONS
+from fsclip_jax.data.known import CoopFolder, KnownSet
+from fsclip_jax.data.labelled import Records, content_version, make_source, some
+from fsclip_jax.data.names import spoken, wordnet_names
+from fsclip_jax.data.pictures import FileLoader
+from fsclip_jax.data.source import ImageSource
+from fsclip_jax.data.split_file import read_split_file
+from fsclip_jax.data.splits import SPLITS, TEST
+from fsclip_jax.errors import UserError
+
+_CLASS_NAMES = "classnames.txt"
+
+
+def open_coop(name: str, root: str) -> ImageSource:
+    """Open a published data set in CoOp's layout.
+
+    Pictures are read as CLIP's own pipeline reads them: the EXIF orientation and transparency
+    are ignored. Labels, class order, class names and splits are CoOp's, but for ImageNet, whose
+    official val images are ``test`` here and in CoOp, where they are val as well.
+
+    Args:
+        name: of the set, as in ``data.catalog``.
+        root: the folder that holds all data sets, or the folder of this one.
+
+    Returns:
+        The pictures, without domains.
+
+    Raises:
+        UserError: the set or a folder is unknown, the split file is missing or wrong, or an
+            image that it names is not there.
+    """
+    spec = f"coop:{name}@{root}"
+    known, coop = _known(name, spec)
+    base = find_base(coop, Path(root).expanduser())
+    if base is None:
+        raise UserError(f"{spec}: {_missing(coop, Path(root).expanduser())}; {_how(known)}")
+    records = _READERS[coop.layout](known, coop, base, spec)
+    splits = (SPLITS[split] for split in records.splits.tolist())
+    labels = map(str, records.labels.tolist())
+    return make_source(
+        spec,
+        records,
+        version=content_version(records.keys, labels, splits, records.class_names),
+        templates=known.templates,
+        load=FileLoader(base / coop.images, records.keys, "clip"),
+        draft=True,
+    )
+
+
+def find_base(coop: CoopFolder, root: Path) -> Path | None:
+    """Return the folder of a set, given the root of all sets or the folder itself.
+
+    Args:
+        coop: the layout.
+        root: what the user gave.
+
+    Returns:
+        The folder that holds images and split; None where neither place looks like it.
+    """
+    for base in (root / coop.folder, root):
+        if (base / coop.images).is_dir() and (coop.images or (base / coop.split).is_file()):
+            return base
+    return None
+
+
+def _known(name: str, spec: str) -> tuple[KnownSet, CoopFolder]:
+    known = find_known(name)
+    if known is None or known.coop is None:
+        names = ", ".join(one.name for one in KNOWN_SETS if one.coop)
+        raise UserError(f"{spec}: unknown data set {name!r}; accepted are {names}{name_hint(name)}")
+    return known, known.coop
+
+
+def _missing(coop: CoopFolder, root: Path) -> str:
+    if not root.exists():
+        return f"there is no folder {root}"
+    images = f"{coop.folder}/{coop.images or 'cars_train'}"
+    return f"neither {images} nor {coop.images or coop.split} is in {root}"
+
+
+def _how(known: KnownSet) -> str:
+    return f"`fsclip datasets {known.name}` says what to download and where it goes"
+
+
+def _read_json(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Records:
+    path = base / coop.split
+    if not path.is_file():
+        raise UserError(f"{spec}: {coop.split} is not in {base}; {_how(known)}")
+    records = read_split_file(path, known)
+    _require_files(base / coop.images, records.keys, coop.split, spec)
+    return records
+
+
+def _read_aircraft(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Records:
+    """Read FGVC-Aircraft: a list of images with their variant for each split."""
+    variants = _lines(base / "variants.txt", known, spec)
+    labels_of = {variant: label for label, variant in enumerate(variants)}
+    files: dict[str, tuple[int, int]] = {}
+    for split, split_name in enumerate(SPLITS):
+        name = f"images_variant_{split_name}.txt"
+        for line in _lines(base / name, known, spec):
+            image, _, variant = line.partition(" ")
+            if variant not in labels_of:
+                raise UserError(
+                    f"{spec}: {name} names the variant {variant!r}, which is not in variants.txt; "
+                    "unpack the archive again"
+                )
+            if Path(image).name != image or files.setdefault(
+                f"{image}.jpg", (labels_of[variant], split)
+            ) != (labels_of[variant], split):
+                raise UserError(f"{spec}: {name} has the wrong image {image!r}; unpack it again")
+    _require_files(base / coop.images, files, "images_variant_*.txt", spec)
+    return _records(files, variants)
+
+
+def _read_imagenet(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Records:
+    """Read ImageNet: ``train/WNID/*`` is train and ``val/WNID/*`` is test."""
+    names = _imagenet_names(base, spec)
+    folders = [(part, split) for part, split in (("train", 0), ("val", TEST))]
+    files: dict[str, tuple[int, int]] = {}
+    for part, split in folders:
+        if not (base / coop.images / part).is_dir():
+            raise UserError(f"{spec}: there is no {coop.images}/{part} in {base}; {_how(known)}")
+        files |= _by_wnid(base / coop.images, part, split, names, spec)
+    return _records(files, list(names.values()))
+
+
+def _read_wnid(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Records:
+    """Read a variant of ImageNet that has one folder for each WordNet id; all is test."""
+    del known
+    names = _imagenet_names(base, spec)
+    return _records(_by_wnid(base / coop.images, "", TEST, names, spec), list(names.values()))
+
+
+def _read_numbered(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Records:
+    """Read ImageNetV2: a folder for each label; all is test."""
+    del known
+    names = list(_imagenet_names(base, spec).values())
+    files: dict[str, tuple[int, int]] = {}
+    for folder in _folders(base / coop.images):
+        if not folder.isdecimal() or int(folder) >= len(names):
+            raise UserError(f"{spec}: the folder {folder!r} is no label; accepted: 0 to 999")
+        files |= {
+            f"{folder}/{file}": (int(folder), TEST)
+            for file in _pictures(base / coop.images / folder)
+        }
+    return _records(files, names)
+
+
+_READERS = {
+    "json": _read_json,
+    "aircraft": _read_aircraft,
+    "imagenet": _read_imagenet,
+    "wnid": _read_wnid,
+    "numbered": _read_numbered,
+}
+
+
+def _by_wnid(
+    images: Path, part: str, split: int, names: Mapping[str, str], spec: str
+) -> dict[str, tuple[int, int]]:
+    labels = {wnid: label for label, wnid in enumerate(names)}
+    files: dict[str, tuple[int, int]] = {}
+    for folder in _folders(images / part):
+        if folder not in labels:
+            raise UserError(
+                f"{spec}: the folder {folder!r} in {images / part} is none of ImageNet's classes, "
+                "which are called like n01440764; move it away"
+            )
+        prefix = f"{part}/{folder}" if part else folder
+        files |= {
+            f"{prefix}/{file}": (labels[folder], split) for file in _pictures(images / prefix)
+        }
+    return files
+
+
+def _imagenet_names(base: Path, spec: str) -> Mapping[str, str]:
+    """Class names by WordNet id: of CoOp's ``classnames.txt`` if it is there, else CLIP's."""
+    path = base / _CLASS_NAMES
+    if not path.is_file():
+        return wordnet_names()
+    lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    names = {wnid: spoken(name) for wnid, _, name in (line.partition(" ") for line in lines)}
+    if set(names) != set(wordnet_names()) or not all(names.values()):
+        raise UserError(
+            f"{spec}: {path} should have 1,000 lines like 'n01440764 tench'; "
+            "remove it to use CLIP's own names, or download it again"
+        )
+    return dict(sorted(names.items()))
+
+
+def _records(files: Mapping[str, tuple[int, int]], class_names: list[str]) -> Records:
+    keys = sorted(files, key=lambda key: (files[key][0], key))
+    return Records(
+        keys=tuple(keys),
+        labels=np.array([files[key][0] for key in keys], np.int32),
+        splits=np.array([files[key][1] for key in keys], np.int8),
+        class_names=tuple(spoken(name) for name in class_names),
+    )
+
+
+def _lines(path: Path, known: KnownSet, spec: str) -> list[str]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{spec}: cannot read {path}; {_how(known)}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _folders(path: Path) -> list[str]:
+    with os.scandir(path) as entries:
+        return sorted(one.name for one in entries if one.is_dir() and not one.name.startswith("."))
+
+
+def _pictures(path: Path) -> list[str]:
+    with os.scandir(path) as entries:
+        return sorted(
+            one.name
+            for one in entries
+            if one.name.lower().endswith(EXTENSIONS) and not one.name.startswith(".")
+        )
+
+
+def _require_files(images: Path, keys: Iterable[str], source: str, spec: str) -> None:
+    """Refuse a data set of which images are missing: half an archive gives wrong numbers."""
+    folders: dict[str, set[str]] = {}
+    missing = []
+    keys = list(keys)
+    for key in keys:
+        folder, _, file = key.rpartition("/")
+        if folder not in folders:
+            try:
+                with os.scandir(images / folder) as entries:
+                    folders[folder] = {entry.name for entry in entries}
+            except OSError:
+                folders[folder] = set()
+        if file not in folders[folder]:
+            missing.append(key)
+    if missing:
+        raise UserError(
+            f"{spec}: {len(missing)} of the {len(keys)} images in {source} are not in {images}: "
+            f"{some(missing)}; unpack the archive there again"
+        )
