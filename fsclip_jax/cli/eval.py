@@ -30,7 +30,14 @@ def run(config: EvalConfig, name: str) -> int:
     workdir = config.workdir or Path("runs") / name
     out = config.out or workdir
     console = Console()
-    stored = bank_for(config.data, config.backbone, views=config.views, prompts=config.prompts)
+    stored = bank_for(
+        config.data,
+        config.backbone,
+        views=config.views,
+        prompts=config.prompts,
+        templates=config.templates,
+        prompt_file=config.prompt_file,
+    )
     with console.status("evaluating") as status:
         told = status.update if console.is_terminal else console.print
         report = evaluate_bank(config, stored, workdir, progress=told, command=command_line())

@@ -1,5 +1,6 @@
 """``fsclip extract``: images to a feature bank."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ class ExtractConfig:
     """What ``fsclip extract`` takes."""
 
     data: str
-    """The images: emoji, or folder:DIR with one folder per class."""
+    """The images: emoji, folder:DIR with one folder per class, coop:NAME@ROOT,
+    tfds:NAME[/CONFIG][@SPLIT.json] or hf:NAME; `fsclip datasets` lists the published ones."""
     out: Path
     """Folder to make. An extraction that was interrupted is continued."""
     backbone: str = "mini"
@@ -31,6 +33,11 @@ class ExtractConfig:
     """Seed of the augmented views."""
     prompts: bool = False
     """Store the vector of every prompt too, not only the class means."""
+    templates: Literal["single", "ensemble"] = "single"
+    """Prompts: the data set's own template, or seven of them (and that one, but on ImageNet). The
+    mini CLIP knows bare names and is asked these whatever this says."""
+    prompt_file: Path | None = None
+    """JSON of class -> list of sentences, to use in place of the templates, for mini too."""
     locals: bool = False
     """Store the features of every patch of view 0 too, for attn_adapter. P times as large."""
     workers: int = 0
@@ -50,10 +57,13 @@ def run(config: ExtractConfig) -> int:
         UserError: the input is wrong.
     """
     if config.data.partition(":")[0] == "bank":
-        raise UserError(f"{config.data} is a bank already; --data takes emoji or folder:DIR")
+        raise UserError(
+            f"{config.data} is a bank already; --data takes images: emoji, folder:DIR, "
+            "coop:NAME@ROOT, tfds:NAME[/CONFIG] or hf:NAME"
+        )
     from fsclip_jax.clip.load import load_clip
     from fsclip_jax.data.registry import open_source
-    from fsclip_jax.features.extract import ExtractSettings, extract
+    from fsclip_jax.features.extract import ExtractSettings, extract, prompts_of
     from fsclip_jax.features.images import data_mesh
 
     settings = ExtractSettings(
@@ -66,8 +76,11 @@ def run(config: ExtractConfig) -> int:
         batch=config.batch,
         workers=config.workers,
     )
-    source = open_source(config.data)
-    bank = extract(source, load_clip(config.backbone), config.out, settings, data_mesh())
+    source, clip = open_source(config.data), load_clip(config.backbone)
+    prompts = prompts_of(source, clip, config.templates, config.prompt_file)
+    for note in prompts.notes:
+        print(f"note: {note}", file=sys.stderr)
+    bank = extract(source, clip, config.out, settings, data_mesh(), prompts)
     manifest = bank.manifest
     skipped = f", {len(manifest['skipped'])} unreadable" if manifest["skipped"] else ""
     patches = f", {bank.patches} patch(es)" if bank.patches else ""

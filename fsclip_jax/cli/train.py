@@ -34,7 +34,13 @@ def run(config: TrainConfig, name: str) -> int:
         # Pulls in the CLIP towers and transformers, which a run that is done already needs not.
         from fsclip_jax.features.extract import bank_for
 
-        return bank_for(config.data, config.backbone, views=config.views)
+        return bank_for(
+            config.data,
+            config.backbone,
+            views=config.views,
+            templates=config.templates,
+            prompt_file=config.prompt_file,
+        )
 
     with Display(config.steps) as display:
         observer = Observer(display.begin, display.row, display.stop_requested)

@@ -112,7 +112,10 @@ def gather_support(
         task = task._replace(views=jnp.where(mask[..., None, None], every, 0))
     if bank.prompts is not None:
         vectors = bank.prompts[classes]
-        task = task._replace(prompts=Prompts(vectors, jnp.any(vectors != 0, axis=-1)))
+        # A bank made in memory may come without the mask: rows of zeros are no prompts then.
+        known = bank.prompt_mask
+        present = jnp.any(vectors != 0, axis=-1) if known is None else known[classes]
+        task = task._replace(prompts=Prompts(jnp.where(present[..., None], vectors, 0), present))
     return task
 
 

@@ -10,8 +10,9 @@ class EvalConfig:
     """Compare few-shot methods on the same features, the same shots and the same queries."""
 
     data: str = "emoji"
-    """Images or a feature bank: `emoji` (bundled), `folder:DIR` (one folder per class) or
-    `bank:DIR`."""
+    """Images or a feature bank: `emoji` (bundled), `folder:DIR` (one folder per class),
+    `coop:NAME@ROOT`, `tfds:NAME[/CONFIG]`, `hf:NAME` or `bank:DIR`. `fsclip datasets` lists the
+    published data sets."""
     backbone: str = "mini"
     """CLIP that encodes the images: `mini` (bundled), a Hugging Face id or a local folder. Not
     used with `bank:`, whose features are there already."""
@@ -61,3 +62,8 @@ class EvalConfig:
     prompts: bool = False
     """Extract the vector of every prompt too, for methods that weigh prompts. Not used with
     `bank:`, which holds them or does not."""
+    templates: Literal["single", "ensemble"] = "single"
+    """Prompts: the data set's own template, or the ensemble: seven, and that one beside them but
+    on ImageNet. Not with `bank:`, whose text features are made."""
+    prompt_file: Path | None = None
+    """JSON of class -> list of sentences, in place of the templates. Not with `bank:`."""

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.features.layout import TEXT_FILE
-from fsclip_jax.typing import Array, Float, Int
+from fsclip_jax.typing import Array, Bool, Float, Int
 
 
 class Bank(NamedTuple):
@@ -31,6 +31,7 @@ class Bank(NamedTuple):
         logit_scale: inverse temperature of the backbone.
         prompts: unit vector of every prompt of each class, where the bank stores them; a prompt
             that a class does not have is zero.
+        prompt_mask: true where a class has that prompt; None where there are no prompts.
         patches: unit vectors of the patches of view 0, in the stored type, where they were
             asked for.
     """
@@ -44,6 +45,7 @@ class Bank(NamedTuple):
     logit_scale: Float[Array, ""]
     prompts: Float[Array, "classes prompt dim"] | None = None
     patches: Float[Array, "n patch dim"] | None = None
+    prompt_mask: Bool[Array, "classes prompt"] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,17 @@ class StoredBank:
             )
         unit: np.ndarray = each / np.where(norms > 0, norms, 1)
         return unit
+
+    @cached_property
+    def prompt_mask(self) -> np.ndarray | None:
+        """True where a class has a prompt, bool [P C]; None where the bank stores no prompts.
+
+        A bank of an earlier version says so by rows that are not zero.
+        """
+        if self.prompt_features is None:
+            return None
+        mask: np.ndarray | None = _read_tensor(self.path / TEXT_FILE, "prompt_mask")
+        return np.any(self.prompt_features, -1) if mask is None else mask
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Read the features of some images.
@@ -245,9 +258,10 @@ def select_bank(
     starts = (np.cumsum(sizes) - sizes).astype(np.int32)
     no_family = np.full(len(rows), -1, np.int32)
     domains = no_family if stored.domains is None else stored.domains[rows_sorted]
-    prompts = stored.prompt_features
-    if prompts is not None:
+    prompts, prompt_mask = stored.prompt_features, stored.prompt_mask
+    if prompts is not None and prompt_mask is not None:
         prompts = prompts[:, chosen].transpose(1, 0, 2)
+        prompt_mask = prompt_mask[:, chosen].T
     return Bank(
         features=jnp.asarray(stored.read(rows)[:, order]),
         labels=jnp.asarray(new_labels[rows_sorted]),
@@ -257,6 +271,7 @@ def select_bank(
         text=jnp.asarray(stored.text_features[chosen]),
         logit_scale=jnp.asarray(stored.logit_scale, jnp.float32),
         prompts=None if prompts is None else jnp.asarray(prompts),
+        prompt_mask=None if prompt_mask is None else jnp.asarray(prompt_mask),
         patches=jnp.asarray(stored.read_patches(rows)[order]) if patches else None,
     )
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fsclip_jax.clip.load import Backbone, load_clip
+from fsclip_jax.data.prompts import Choice, ClassPrompts, choose_prompts
 from fsclip_jax.data.registry import open_source
 from fsclip_jax.data.source import ImageSource
-from fsclip_jax.data.templates import BARE
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.augment import describe_views
 from fsclip_jax.features.bank import StoredBank
@@ -30,11 +31,17 @@ DEFAULT_BACKBONE = "mini"
 _SETTINGS = "settings.json"
 
 
-def identity(source: ImageSource, backbone: Backbone, settings: ExtractSettings) -> dict[str, Any]:
+def identity(
+    source: ImageSource,
+    backbone: Backbone,
+    settings: ExtractSettings,
+    prompts: ClassPrompts | None = None,
+) -> dict[str, Any]:
     """Return all that the content of a bank depends on, as JSON.
 
     Two extractions with equal identity give the same bank, so one may continue the other.
     """
+    prompts = prompts or prompts_of(source, backbone)
     listing = hashlib.sha256()
     for values in (source.class_names, source.keys, source.domain_names):
         listing.update("\0".join(values).encode("utf-8", "surrogateescape") + b"\1")
@@ -44,7 +51,7 @@ def identity(source: ImageSource, backbone: Backbone, settings: ExtractSettings)
         "data": {"spec": source.spec, "version": source.version, "listing": listing.hexdigest()},
         "backbone": {"id": backbone.id, "sha256": backbone.sha256},
         "preprocessing": _preprocessing(backbone),
-        "templates": list(prompt_templates(source, backbone)),
+        "templates": list(prompts.templates),
         "views": settings.views,
         "dtype": settings.dtype,
         "seed": settings.seed if settings.views > 1 else None,
@@ -52,15 +59,32 @@ def identity(source: ImageSource, backbone: Backbone, settings: ExtractSettings)
         "prompts": settings.prompts,
         # Only where it is so: banks made before there were patches stay the same.
         **({"locals": True} if settings.locals else {}),
+        **({"prompt_file": prompts.file["sha256"]} if prompts.file else {}),
     }
 
 
-def prompt_templates(source: ImageSource, backbone: Backbone) -> tuple[str, ...]:
-    """Return the prompts of a data set, or the bare name where the backbone knows nothing else.
+def prompts_of(
+    source: ImageSource,
+    backbone: Backbone,
+    templates: Choice = "single",
+    file: Path | None = None,
+) -> ClassPrompts:
+    """Write the prompts of a data set for a backbone.
 
-    The bundled mini CLIP was trained on bare names: "a photo of a" means nothing to it.
+    The bundled mini CLIP was trained on bare names: "a photo of a" means nothing to it, so it is
+    asked the name alone whatever the templates are. Sentences of a file it is asked all the same.
+
+    Args:
+        source: the data set.
+        backbone: the CLIP.
+        templates: the data set's own template, or the ensemble.
+        file: sentences in their place.
+
+    Returns:
+        The prompts of every class.
     """
-    return BARE if backbone.id == DEFAULT_BACKBONE else source.templates
+    bare = backbone.id == DEFAULT_BACKBONE
+    return choose_prompts(source, templates=templates, file=file, bare=bare)
 
 
 def _preprocessing(backbone: Backbone) -> dict[str, Any]:
@@ -73,6 +97,7 @@ def extract(
     out: Path,
     settings: ExtractSettings,
     mesh: Mesh | None = None,
+    prompts: ClassPrompts | None = None,
 ) -> StoredBank:
     """Encode every image of a data set into a bank, continuing where an earlier run stopped.
 
@@ -84,6 +109,7 @@ def extract(
         out: the folder to make. Until it is whole it is called ``out.partial``.
         settings: views, type and so on.
         mesh: spread batches over the devices of its axis ``data``.
+        prompts: of every class; ``prompts_of`` of the data set if None.
 
     Returns:
         The bank, opened. If a whole bank of the same identity is there, that one.
@@ -91,7 +117,8 @@ def extract(
     Raises:
         UserError: something else is there, no image of a class can be read, or the disk is full.
     """
-    wanted = identity(source, backbone, settings)
+    prompts = prompts or prompts_of(source, backbone)
+    wanted = identity(source, backbone, settings, prompts)
     if _is_same_bank(out, wanted):
         return open_bank(out)
     refuse_existing(out)
@@ -104,13 +131,13 @@ def extract(
         _prepare(partial, wanted)
         encode_missing(source, backbone, partial, settings, mesh)
         refuse_lost_classes(source, partial, settings.shard)
-        templates = prompt_templates(source, backbone)
-        text, prompts = class_text_features(backbone, source.class_names, templates)
+        text, each, mask = class_text_features(backbone, prompts.each)
         bank = finish_bank(
             partial,
             out,
             text_features=text,
-            prompt_features=prompts if settings.prompts else None,
+            prompt_features=each if settings.prompts else None,
+            prompt_mask=mask if settings.prompts else None,
             class_names=source.class_names,
             domain_names=source.domain_names,
             logit_scale=backbone.logit_scale,
@@ -118,8 +145,9 @@ def extract(
             data={"spec": source.spec, "version": source.version},
             backbone={"id": backbone.id, "sha256": backbone.sha256},
             preprocessing=_preprocessing(backbone),
-            templates=templates,
+            templates=prompts.templates,
             extra={
+                **({"prompt_file": dict(prompts.file)} if prompts.file else {}),
                 "augmentation": describe_views(settings.views, settings.seed),
                 "settings": wanted,
             },
@@ -157,6 +185,8 @@ def bank_for(
     *,
     views: int = 1,
     prompts: bool = False,
+    templates: Choice = "single",
+    prompt_file: Path | None = None,
     patches: bool = False,
     cache: Path | None = None,
     seed: int = 0,
@@ -174,6 +204,8 @@ def bank_for(
             must be what the bank says.
         views: of each image.
         prompts: store the vector of every prompt too; another bank than the one without.
+        templates: the data set's own template, or the ensemble. Not of ``bank:DIR``.
+        prompt_file: sentences for every class in place of the templates. Not of ``bank:DIR``.
         patches: store the features of every patch of view 0 too; another bank again.
         cache: folder of extracted banks; ``default_cache()`` if None.
         seed: of the augmented views.
@@ -182,19 +214,30 @@ def bank_for(
         The opened bank.
 
     Raises:
-        UserError: a data set or backbone that is unknown, or a bank of another backbone.
+        UserError: a data set or backbone that is unknown, a bank of another backbone, or prompts
+            for a bank, which has its own.
     """
     kind, _, place = data.partition(":")
     if kind == "bank":
         if not place:
             raise UserError("--data bank: names no folder; write bank:DIR")
+        if prompt_file or templates != "single":
+            flag = "--prompt-file" if prompt_file else "--templates"
+            raise UserError(
+                f"{flag} does not go with {data}, which has its text features already: give the "
+                "images, or extract a bank with that flag"
+            )
         return _open_given(Path(place), backbone)
     source = open_source(data)
     clip = load_clip(backbone or DEFAULT_BACKBONE)
     settings = ExtractSettings(views=views, seed=seed, prompts=prompts, locals=patches)
-    digest = hashlib.sha256(json.dumps(identity(source, clip, settings)).encode()).hexdigest()
+    asked = prompts_of(source, clip, templates, prompt_file)
+    for note in asked.notes:
+        print(f"note: {note}", file=sys.stderr)
+    wanted = identity(source, clip, settings, asked)
+    digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
     name = f"{_slug(kind)}-{_slug(clip.id)}-{digest[:16]}"
-    return extract(source, clip, (cache or default_cache()) / name, settings, data_mesh())
+    return extract(source, clip, (cache or default_cache()) / name, settings, data_mesh(), asked)
 
 
 def default_cache() -> Path:

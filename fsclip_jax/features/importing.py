@@ -89,12 +89,14 @@ def import_npz(
     if not 0 < scale < np.inf:
         raise UserError(f"the logit scale is {scale}; it must be positive (100 for OpenAI's CLIP)")
     rows = Rows(vectors, labels, _splits(source, arrays, keys, labels, notes), keys, domains)
+    prompts = _prompts(source, arrays.get("prompt_features"), text.shape)
     bank = write_bank(
         target,
         rows,
         dtype=dtype,
         text_features=text,
-        prompt_features=_prompts(source, arrays.get("prompt_features"), text.shape),
+        prompt_features=prompts,
+        prompt_mask=None if prompts is None else prompts.any(-1),
         class_names=_class_names(source, arrays, len(text), notes),
         domain_names=domain_names,
         logit_scale=float(scale),

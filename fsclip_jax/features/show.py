@@ -1,5 +1,7 @@
 """A table of what is in a feature bank."""
 
+from typing import Any
+
 import numpy as np
 from rich.table import Table
 from rich.text import Text
@@ -42,7 +44,8 @@ def _entries(bank: StoredBank) -> dict[str, str]:
         "dim": f"{bank.dim}, stored as {manifest['dtype']}",
         "logit scale": f"{bank.logit_scale:g}",
         "templates": _some(manifest["templates"]) or "not recorded",
-        "prompt vectors": _prompts(bank.prompt_features),
+        **({"prompt file": _prompt_file(manifest)} if manifest.get("prompt_file") else {}),
+        "prompt vectors": _prompts(bank.prompt_mask),
         "patches": f"{bank.patches} of view 0" if bank.patches else "not stored",
         "files": f"{len(bank.shards)} shard(s) and text, {size / 1e6:.1f} MB",
     }
@@ -56,10 +59,15 @@ def _per_split(bank: StoredBank, table: Table) -> None:
         table.add_row(f"split {name}", f"{count} images")
 
 
-def _prompts(vectors: np.ndarray | None) -> str:
-    if vectors is None:
+def _prompt_file(manifest: dict[str, Any]) -> str:
+    file = manifest["prompt_file"]
+    return f"{file.get('name')} (sha256 {_brief(file.get('sha256'))}), in place of the templates"
+
+
+def _prompts(mask: np.ndarray | None) -> str:
+    if mask is None:
         return "not stored"
-    counts = vectors.any(-1).sum(0)
+    counts = mask.sum(0)
     low, high = int(counts.min()), int(counts.max())
     return f"{low} a class" if low == high else f"{low} to {high} a class"
 

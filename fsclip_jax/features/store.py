@@ -202,6 +202,13 @@ def _check_range(path: Path, name: str, values: np.ndarray, low: int, end: int) 
         raise _damaged(path, f"it holds the {name} {wrong[0]}; accepted: {low} to {end - 1}")
 
 
+def _check_mask(path: Path, mask: np.ndarray, shape: list[int]) -> None:
+    if mask.dtype != np.bool_ or list(mask.shape) != shape or not mask.any(0).all():
+        raise _damaged(
+            path, f"prompt_mask is {mask.dtype} {list(mask.shape)}, or empty for a class"
+        )
+
+
 def _read_text(path: Path, manifest: Mapping[str, Any]) -> np.ndarray:
     try:
         with safe_open(path, "np") as tensors:
@@ -211,6 +218,8 @@ def _read_text(path: Path, manifest: Mapping[str, Any]) -> np.ndarray:
                 shape = found.get_shape()
                 if found.get_dtype() != "F32" or shape[1:] != list(text.shape) or not shape[0]:
                     raise _damaged(path, f"prompt_features is {found.get_dtype()} {shape}")
+                if "prompt_mask" in set(tensors.keys()):
+                    _check_mask(path, tensors.get_tensor("prompt_mask"), shape[:2])
     except (OSError, SafetensorError) as error:
         raise _damaged(path, str(error)) from error
     if text.dtype != np.float32 or text.shape != (manifest["classes"], manifest["dim"]):

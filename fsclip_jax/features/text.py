@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from fsclip_jax.clip.config import TextConfig
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.clip.model import encode_text
 from fsclip_jax.clip.text import cut_to_longest
-from fsclip_jax.errors import UserError
 from fsclip_jax.features.buckets import bucket_size, padded
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Params
@@ -47,33 +46,35 @@ def encode_prompts(
 
 
 def class_text_features(
-    backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], batch: int = 256
-) -> tuple[Float[np.ndarray, "classes dim"], Float[np.ndarray, "templates classes dim"]]:
-    """Encode every class under every template and average over the templates.
+    backbone: Backbone, prompts: Sequence[Sequence[str]], batch: int = 256
+) -> tuple[
+    Float[np.ndarray, "classes dim"],
+    Float[np.ndarray, "prompts classes dim"],
+    Bool[np.ndarray, "prompts classes"],
+]:
+    """Encode every prompt of every class and average over the prompts of each class.
 
-    ``t_c = normalize(mean_p normalize(E(template_p(name_c))))``.
+    ``t_c = normalize(mean_p normalize(E(prompt_cp)))``.
 
     Args:
         backbone: a loaded CLIP.
-        class_names: name of each class.
-        templates: prompts with ``{}`` in the place of the name.
+        prompts: texts of each class, at least one; classes may differ in their number.
         batch: texts that go through the tower together.
 
     Returns:
-        Unit text features, and the unit vector of every prompt.
-
-    Raises:
-        UserError: there is no template, or one without ``{}``.
+        Unit text features, the unit vector of every prompt (zero where a class has fewer), and
+        a mask that is true where there is one.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 3.1.4.
     """
-    wrong = [template for template in templates if "{}" not in template]
-    if wrong or not templates:
-        given = repr(wrong[0]) if wrong else "no template"
-        raise UserError(f"a prompt template needs {{}} where the class name goes; given: {given}")
-    prompts = [template.replace("{}", name) for template in templates for name in class_names]
-    each = encode_prompts(backbone, prompts, batch)
-    each = each.reshape(len(templates), len(class_names), -1)
-    mean = each.mean(0)
-    return mean / np.linalg.norm(mean, axis=-1, keepdims=True), each
+    counts = np.array([len(texts) for texts in prompts])
+    if not counts.size or not counts.min():
+        raise ValueError("every class needs a prompt")
+    mask = np.arange(counts.max())[:, None] < counts
+    rows = [(place, label) for place, label in zip(*np.nonzero(mask), strict=True)]
+    vectors = encode_prompts(backbone, [prompts[c][p] for p, c in rows], batch)
+    each = np.zeros((*mask.shape, vectors.shape[-1]), np.float32)
+    each[mask] = vectors
+    mean = each.sum(0) / counts[:, None].astype(np.float32)
+    return mean / np.linalg.norm(mean, axis=-1, keepdims=True), each, mask

@@ -63,6 +63,7 @@ def finish_bank(
     *,
     text_features: np.ndarray,
     prompt_features: np.ndarray | None,
+    prompt_mask: np.ndarray | None = None,
     class_names: Sequence[str],
     domain_names: Sequence[str],
     logit_scale: float,
@@ -79,7 +80,8 @@ def finish_bank(
         partial: the folder that holds the shards.
         final: the name of the bank.
         text_features: one vector a class [C D].
-        prompt_features: one vector a template and class [P C D], or None to leave them out.
+        prompt_features: one vector a prompt and class [P C D], or None to leave them out.
+        prompt_mask: true where a class has that prompt [P C]; None if all have all.
         class_names: name of each class.
         domain_names: name of each artist family; empty where the data has none.
         logit_scale: inverse temperature of the backbone.
@@ -96,6 +98,8 @@ def finish_bank(
     text = {"text_features": np.ascontiguousarray(text_features, np.float32)}
     if prompt_features is not None:
         text["prompt_features"] = np.ascontiguousarray(prompt_features, np.float32)
+        if prompt_mask is not None:
+            text["prompt_mask"] = np.ascontiguousarray(prompt_mask, np.bool_)
     write_file(partial / TEXT_FILE, save(text))
     files: dict[str, dict[str, Any]] = {}
     skipped: list[str] = []

@@ -17,7 +17,8 @@ class TrainConfig:
     """
 
     data: str = "emoji"
-    """Images: emoji, folder:DIR (one folder per class), or bank:DIR (features made before)."""
+    """Images: emoji, folder:DIR (one folder per class), coop:NAME@ROOT, tfds:NAME[/CONFIG] or
+    hf:NAME; or bank:DIR (features made before). `fsclip datasets` lists the published ones."""
     backbone: str = "mini"
     """CLIP: mini, a Hugging Face id, or a local folder. A bank brings its own features."""
     method: str = "meta_adapter"
@@ -56,6 +57,10 @@ class TrainConfig:
     views: int = 1
     """Views of each image in the bank: the centre crop and views - 1 augmented ones. A bank that
     was made before has its own number of views."""
+    templates: Literal["single", "ensemble"] = "single"
+    """Prompts: the data set's own template, or the ensemble. A bank brings its own."""
+    prompt_file: Path | None = None
+    """JSON of class -> list of sentences, in place of the templates. A bank brings its own."""
     steps_per_dispatch: int = 20
     """Optimiser steps in one call of the compiled function."""
     eval_every: int = 300

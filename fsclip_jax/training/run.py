@@ -213,10 +213,12 @@ def _restore(config: TrainConfig, adapter: Adapter, checkpoints: Checkpoints, di
 
 def _facts(stored: StoredBank, adapter: Adapter) -> dict[str, Any]:
     """What a run is made with, beside its configuration; a continuation must find it again."""
+    prompts = stored.manifest.get("prompt_file")
     return {
         "adapter": {"method": adapter.name, **dataclasses.asdict(adapter)},  # type: ignore[call-overload]
         "backbone": dict(stored.manifest["backbone"]),
         "data": dict(stored.manifest["data"]),
+        **({"prompt_file": prompts} if prompts else {}),
         "dim": stored.dim,
         "views": stored.views,
         "n_classes": len(stored.class_names),

@@ -66,7 +66,8 @@ def describe(config: TrainConfig) -> dict[str, Any]:
     """
     fields = dataclasses.asdict(config)
     described = {name: value for name, value in fields.items() if name not in _FREE}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in described.items()}
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in described.items()}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
 
 def read_run(workdir: Path) -> dict[str, Any] | None:

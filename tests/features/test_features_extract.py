@@ -19,7 +19,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features import extract as extract_module
 from fsclip_jax.features import images as images_module
 from fsclip_jax.features import shards as shards_module
-from fsclip_jax.features.extract import bank_for, extract, identity, prompt_templates
+from fsclip_jax.features.extract import bank_for, extract, identity, prompts_of
 from fsclip_jax.features.layout import partial_name
 from fsclip_jax.features.shards import ExtractSettings
 from fsclip_jax.features.store import open_bank
@@ -75,13 +75,23 @@ def test_text_features_are_means_of_unit_vectors(backbone, tmp_path):
     each = each.reshape(2, 3, -1)
     np.testing.assert_allclose(bank.text_features, unit(each.mean(0)), atol=1e-5)
     np.testing.assert_allclose(bank.prompt_features, each, atol=1e-5)
-    small, _ = class_text_features(backbone, names, ("a {}", "{} here"), batch=2)
+    assert bank.prompt_mask.all()
+    texts = [(f"a {name}", f"{name} here") for name in names]
+    small, _, _ = class_text_features(backbone, texts, batch=2)
     np.testing.assert_allclose(small, bank.text_features, atol=1e-6)
 
 
-def test_a_template_without_a_place_for_the_name(backbone):
-    with pytest.raises(UserError, match=r"needs \{\} where"):
-        class_text_features(backbone, ["x"], ["a photo"])
+def test_classes_may_have_any_number_of_prompts(backbone):
+    texts = [("a", "b", "c"), ("d",), ("e", "f")]
+    mean, each, mask = class_text_features(backbone, texts)
+    assert mask.T.tolist() == [[True] * 3, [True, False, False], [True, True, False]]
+    for label, of_class in enumerate(texts):
+        alone, vectors, _ = class_text_features(backbone, [of_class])
+        np.testing.assert_allclose(mean[label], alone[0], atol=1e-6)
+        np.testing.assert_allclose(each[mask[:, label], label], vectors[:, 0], atol=1e-6)
+    assert not each[~mask].any()
+    with pytest.raises(ValueError, match="needs a prompt"):
+        class_text_features(backbone, [("a",), ()])
 
 
 @pytest.mark.usefixtures("linear")
@@ -309,7 +319,8 @@ def test_bank_for_opens_a_bank(make_bank):
 def test_the_mini_clip_is_asked_bare_names():
     source, other = noise_source(), tiny_backbone()
     mini = dataclasses.replace(other, id="mini")
-    assert prompt_templates(source, other) == source.templates
-    assert prompt_templates(source, mini) == ("{}",)
+    assert prompts_of(source, other).templates == source.templates
+    assert prompts_of(source, mini, "ensemble").templates == ("{}",)
+    assert prompts_of(source, mini).each[0] == ("thing 0",)
     settings = ExtractSettings()
     assert identity(source, mini, settings)["templates"] == ["{}"]
