@@ -139,7 +139,9 @@ class ApeT:
             cosine, affinity = untrained(batch)
             shift = batch.features @ (trained["residual"] * channels).T
             weights = (trained["key_weights"] * kept).T
-            votes = jnp.sum(affinity * weights[None], axis=1)
+            # Added shot by shot: XLA on a CPU vectorises that, and not a sum over a middle axis.
+            each = (affinity[:, shot] * weights[shot] for shot in range(len(weights)))
+            votes = sum(each, jnp.zeros_like(shift))
             votes = votes * jnp.exp(params["train_beta"] * shift)
             logits = task.logit_scale * (cosine + shift) + params["train_alpha"] * votes
             return cross_entropy(logits, batch)

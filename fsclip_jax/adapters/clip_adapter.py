@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fsclip_jax.adapters.descent import (
+    MOST_LOGITS,
     Batch,
     Descent,
     affordable_epochs,
@@ -38,7 +39,7 @@ class ClipAdapter:
         epochs: times that each shot is seen; 300 as in CLAP's comparison, like optimiser, rate
             and batch.
         batch: most shots of a step.
-        most_steps: fewer epochs are trained where they would take more steps than this.
+        most_logits: fewer epochs are trained where epochs, shots and classes multiply to more.
 
     Example:
         >>> from fsclip_jax.adapters.catalog import example_task
@@ -57,7 +58,7 @@ class ClipAdapter:
     reduction: int = 4
     epochs: int = 300
     batch: int = 256
-    most_steps: int = 400
+    most_logits: int = MOST_LOGITS
 
     name: ClassVar[str] = "clip_adapter"
 
@@ -104,7 +105,7 @@ class ClipAdapter:
             key,
             rate=params["rate"],
             optimizer=sgd(),
-            epochs=affordable_epochs(rows, self.epochs, self.batch, self.most_steps),
+            epochs=affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits),
             batch=self.batch,
         )
 

@@ -42,7 +42,7 @@ class LpPlusPlus:
 
     Attributes:
         iterations: steps; 300 is published.
-        most_rows: fewer steps are taken where they would pass over more shots than this.
+        most_logits: fewer steps are taken where steps, shots and classes multiply to more.
         momentum: of the steps of ``w``; 0.9 in the published code, 0 in the paper.
 
     Example:
@@ -58,7 +58,7 @@ class LpPlusPlus:
     """
 
     iterations: int = 300
-    most_rows: int = 600_000
+    most_logits: int = 400_000_000
     momentum: float = 0.9
     blend_every: ClassVar[int] = 10
 
@@ -98,7 +98,7 @@ class LpPlusPlus:
             return (Probe(probe.weights - step_w * velocity, blend), velocity), value
 
         start = starting_probe(task, text)
-        iterations = max(1, min(self.iterations, self.most_rows // max(1, len(to_text))))
+        iterations = max(1, min(self.iterations, self.most_logits // max(1, to_text.size)))
         (probe, _), losses = jax.lax.scan(
             step, (start, jnp.zeros_like(start.weights)), jnp.arange(iterations)
         )

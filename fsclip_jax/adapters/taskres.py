@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from fsclip_jax.adapters.descent import (
+    MOST_LOGITS,
     Batch,
     Descent,
     adam,
@@ -36,7 +37,7 @@ class TaskRes:
     Attributes:
         epochs: times that each shot is seen; 100 is published up to 4 shots, 200 above.
         batch: most shots of a step; 256 is published.
-        most_steps: fewer epochs are trained where they would take more steps than this.
+        most_logits: fewer epochs are trained where epochs, shots and classes multiply to more.
 
     Example:
         >>> from fsclip_jax.adapters.catalog import example_task
@@ -53,7 +54,7 @@ class TaskRes:
 
     epochs: int = 100
     batch: int = 256
-    most_steps: int = 400
+    most_logits: int = MOST_LOGITS
 
     name: ClassVar[str] = "taskres"
 
@@ -82,7 +83,7 @@ class TaskRes:
             key,
             rate=params["rate"],
             optimizer=adam(),
-            epochs=affordable_epochs(rows, self.epochs, self.batch, self.most_steps),
+            epochs=affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits),
             batch=self.batch,
         )
 

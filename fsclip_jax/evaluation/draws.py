@@ -14,7 +14,7 @@ from fsclip_jax.episodes.gather import (
     mean_view,
 )
 from fsclip_jax.episodes.sampler import EpisodeSpec, sample_across, sample_support
-from fsclip_jax.episodes.task import Query, Task
+from fsclip_jax.episodes.task import Query, Task, take_tasks
 from fsclip_jax.evaluation.spaces import Group, LabelSpace
 from fsclip_jax.features.bank import Bank, StoredBank, largest_class, select_bank
 from fsclip_jax.typing import Array, Float, Int, PRNGKeyArray
@@ -60,6 +60,16 @@ def truncate(draws: Draws, shots: int) -> Draws:
         draws.plain[:, :, :shots],
         draws.domains[:, :, :shots],
         None if patches is None else patches[:, :, :shots],
+    )
+
+
+def first_draw(draws: Draws) -> Draws:
+    """Return the first draw alone, still with an axis of draws."""
+    return Draws(
+        take_tasks(draws.task, np.arange(1)),
+        draws.plain[:1],
+        draws.domains[:1],
+        None if draws.patches is None else draws.patches[:1],
     )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from fsclip_jax import __version__
 from fsclip_jax.adapters.base import needs_of
@@ -26,7 +25,7 @@ from fsclip_jax.evaluation.methods import (
     find_checkpoints,
     training_warnings,
 )
-from fsclip_jax.evaluation.protocols import run_protocol
+from fsclip_jax.evaluation.protocols import largest_train_class, run_protocol
 from fsclip_jax.evaluation.report import Report
 from fsclip_jax.evaluation.spaces import check_config, label_spaces
 from fsclip_jax.evaluation.words import find_words
@@ -148,12 +147,12 @@ def _warnings(config: EvalConfig, stored: StoredBank, untrained: Path | None) ->
         return lines
     if config.seeds < 3:
         lines.append(f"{config.seeds} support draws: an interval wants 3 or more")
-    largest = int(np.bincount(stored.labels[stored.splits == 0]).max())
+    largest = largest_train_class(stored)
     whole = [str(shots) for shots in sorted(set(config.shots)) if shots >= largest]
     if whole:
         lines.append(
-            f"no class has more than {largest} train images: at {', '.join(whole)} shots every "
-            "draw is the same, and the interval of width 0 says nothing"
+            f"no class has more than {largest} train images: at {', '.join(whole)} shots there is "
+            "a single draw, of all of them, and no interval"
         )
     return lines
 

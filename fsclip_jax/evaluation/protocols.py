@@ -18,6 +18,7 @@ from fsclip_jax.evaluation.draws import (
     Draws,
     draw_episodes,
     draw_supports,
+    first_draw,
     queries_of,
     truncate,
 )
@@ -52,12 +53,15 @@ class Setting(NamedTuple):
         queries: images to ask, by group.
         val: val images to select on, if there are any: their draws (the same as ``draws`` but
             for episodes) and their queries.
+        all_shots: shots that take every train image of every class, so that there is but one
+            draw; None for episodes, whose classes differ.
     """
 
     space: LabelSpace
     draws: Draws
     queries: Mapping[str, Query]
     val: tuple[Draws, Query] | None
+    all_shots: int | None = None
 
 
 def run_protocol(
@@ -157,7 +161,7 @@ def prepare(
     if on_val:
         parts = [queries_of(stored, "val", space, group, patches=patches) for group in space.groups]
         val = draws, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-    return Setting(space, draws, queries, val)
+    return Setting(space, draws, queries, val, largest_train_class(stored))
 
 
 def _prepare_episodes(
@@ -188,6 +192,11 @@ def _prepare_episodes(
             val_key = jax.random.key(VAL_EPISODE_SEED)
             val = draw_episodes(val_key, train, val_bank, spec, VAL_EPISODES)
     return Setting(space, draws, {space.groups[0].name: query}, val)
+
+
+def largest_train_class(stored: StoredBank) -> int:
+    """Return the most train images that a class of the bank has."""
+    return int(np.bincount(stored.labels[stored.splits == 0]).max())
 
 
 def _check_shots(train: Bank, stored: StoredBank, classes: np.ndarray, shots: int) -> None:
@@ -224,7 +233,7 @@ def evaluate(
     Returns:
         The numbers, by group.
     """
-    draws = truncate(setting.draws, shots)
+    draws = _with_shots(setting, setting.draws, shots)
     choice = choose(engine, config, setting, method, shots)
     answers = answer(
         engine,
@@ -282,7 +291,7 @@ def choose(
         The choice. The query images have no part in it.
     """
     if method.origin.get("as_published"):
-        task = truncate(setting.draws, shots).task
+        task = _with_shots(setting, setting.draws, shots).task
         (test,) = setting.queries.values()
         val_query = None if setting.val is None else setting.val[1]
         return choose_on_test(engine, method, task, test, val_query)
@@ -292,12 +301,20 @@ def choose(
         return fixed(method.adapter, method.params, "one setting for all data")
     together = config.protocol == "episodic"
     if config.select == "shots" or setting.val is None:
-        draws = truncate(setting.draws, shots)
+        draws = _with_shots(setting, setting.draws, shots)
         return select_held_out(engine, method.adapter, method.params, draws, together=together)
     draws, query = setting.val
     rule = "val episodes" if together else f"val images of {_called(setting)}"
-    task = truncate(draws, shots).task
+    task = _with_shots(setting, draws, shots).task
     return select_on(engine, method.adapter, method.params, task, query, rule, together=together)
+
+
+def _with_shots(setting: Setting, draws: Draws, shots: int) -> Draws:
+    """Return draws of so many shots; a single one where all draws would be the same images."""
+    few = truncate(draws, shots)
+    if setting.all_shots is not None and shots >= setting.all_shots:
+        return first_draw(few)
+    return few
 
 
 def _called(setting: Setting) -> str:

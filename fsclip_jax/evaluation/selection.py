@@ -17,6 +17,10 @@ from fsclip_jax.typing import Array, Bool, Int, Params
 MOST_FOLDS = 4
 """Parts that the shots are split into, at most, to be held out in turn."""
 
+ENOUGH_HELD_OUT = 1_000
+"""Images after which no further part is held out: a choice among settings needs no more, and
+with many classes every part costs as much as the fit that it serves."""
+
 
 class Choice(NamedTuple):
     """The parameters that a method is evaluated with.
@@ -90,8 +94,9 @@ def select_held_out(
 
     The shots are split into as many folds as there are, at most ``MOST_FOLDS``: fold ``f`` holds
     out the shots ``f, f + folds, ...`` of every class, asks them, and leaves the others as the
-    support. Shots of the same artist family as one held out are left out too. With one shot
-    there is nothing to hold out, and the fixed setting stays.
+    support. Shots of the same artist family as one held out are left out too. No further fold
+    is held out once every choice rests on ``ENOUGH_HELD_OUT`` images. With one shot there is
+    nothing to hold out, and the fixed setting stays.
 
     Args:
         engine: keeps what was compiled.
@@ -106,12 +111,14 @@ def select_held_out(
     shots = draws.task.support.shape[2]
     if shots < 2:
         return fixed(adapter, params, "a single shot leaves none to hold out")
-    folds = min(shots, MOST_FOLDS)
-    counts = [
-        _counts(engine, adapter, params, *hold_out(draws, np.arange(shots) % folds == fold))
-        for fold in range(folds)
-    ]
-    rule = f"shots of the support held out in turn, {folds} folds"
+    tasks, way = draws.task.text.shape[:2]
+    folds, asked = min(shots, MOST_FOLDS), 0
+    counts: list[Int[np.ndarray, "draw setting"]] = []
+    while len(counts) < folds and asked < ENOUGH_HELD_OUT:
+        held = np.arange(shots) % folds == len(counts)
+        counts.append(_counts(engine, adapter, params, *hold_out(draws, held)))
+        asked += int(held.sum()) * way * (tasks if together else 1)
+    rule = f"shots of the support held out in turn, {len(counts)} of {folds} folds"
     return _choose(adapter, params, np.sum(counts, axis=0), "train", rule, together)
 
 

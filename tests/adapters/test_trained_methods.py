@@ -65,11 +65,11 @@ def test_masked_rows_and_views_count_nowhere():
     np.testing.assert_array_equal(train(task), train(spoilt))
 
 
-def test_steps_are_capped_but_an_epoch_is_whole():
-    rows = support_rows(uneven_task()[0])  # 28 rows, 3 steps of at most 10
-    assert affordable_epochs(rows, 100, 10, 61) == 20
-    assert affordable_epochs(rows, 5, 10, 61) == 5
-    assert affordable_epochs(rows, 5, 10, 1) == 1
+def test_logits_are_capped_but_an_epoch_is_whole():
+    rows = support_rows(uneven_task()[0])  # 28 rows of 7 classes: 196 logits an epoch
+    assert affordable_epochs(rows, 7, 100, 20 * 196 + 195) == 20
+    assert affordable_epochs(rows, 7, 5, 20 * 196) == 5
+    assert affordable_epochs(rows, 7, 5, 1) == 1
 
 
 def test_keeping_all_epochs_changes_nothing_and_ends_alike():
@@ -188,7 +188,7 @@ def test_lp_plus_plus_descends_at_its_own_step_sizes():
 def test_lp_plus_plus_takes_fewer_steps_over_many_shots():
     task, _ = uneven_task()  # 28 slots
     every = get_adapter("lp_plus_plus", iterations=9).train(task)[1]
-    few = get_adapter("lp_plus_plus", iterations=9, most_rows=5 * 28 + 3).train(task)[1]
+    few = get_adapter("lp_plus_plus", iterations=9, most_logits=5 * 28 * 7 + 3).train(task)[1]
     assert len(every) == 9
     np.testing.assert_array_equal(few, every[:5])
 

@@ -234,7 +234,7 @@ def test_select_shots_uses_no_other_labelled_image(bank, tmp_path):
     report = run(bank, tmp_path, **fields)
     chosen = selections(report)["test", "tip_adapter", 4]
     assert chosen["split"] == "train"
-    assert chosen["rule"] == "shots of the support held out in turn, 4 folds"
+    assert chosen["rule"] == "shots of the support held out in turn, 4 of 4 folds"
     for split in (1, 2):
         shuffled = run(relabelled(bank, split), tmp_path, **fields)
         assert selections(shuffled) == selections(report)
@@ -255,7 +255,7 @@ def test_folds_ask_every_shot_once(tmp_path):
             return super().run(name, function, *args)
 
     choice = select_held_out(Recorder(), adapter, START["text_prototype"], draws)
-    assert choice.record["rule"].endswith("4 folds")
+    assert choice.record["rule"].endswith("4 of 4 folds")
     together = np.concatenate(asked, axis=1).reshape(-1, DIM)
     everything = np.asarray(draws.plain).reshape(-1, DIM)
     assert sorted(map(tuple, together)) == sorted(map(tuple, everything))
@@ -424,7 +424,26 @@ def test_classes_that_the_training_saw_are_told(bank, tmp_path, classes, fields,
 
 def test_a_draw_without_choice_is_told(bank, tmp_path):
     report = run(bank, tmp_path, methods=("zero_shot",), shots=(1, COUNTS["train"]))
-    assert "at 6 shots every draw is the same" in report.warning[0]
+    assert "at 6 shots there is a single draw, of all of them" in report.warning[0]
+    few, all_of_them = report.rows
+    assert len(few.accuracy.per_seed) == 3
+    assert few.accuracy.ci95 is not None
+    assert len(all_of_them.accuracy.per_seed) == 1
+    assert all_of_them.accuracy.ci95 is None
+
+
+def test_no_more_folds_than_a_choice_needs(tmp_path, monkeypatch):
+    stored = synthetic_bank(tmp_path / "bank", {"train": 6, "test": 1})
+    whole = LabelSpace(np.arange(CLASSES), ())
+    draws = draw_supports(jax.random.key(0), select_bank(stored, ["train"]), whole, 6, 2)
+    chosen = (Engine(), get_adapter("text_prototype"), START["text_prototype"], draws)
+    for enough, together, folds in ((2 * CLASSES, False, 1), (2 * CLASSES + 1, False, 2)):
+        monkeypatch.setattr("fsclip_jax.evaluation.selection.ENOUGH_HELD_OUT", enough)
+        choice = select_held_out(*chosen, together=together)
+        assert choice.record["rule"].endswith(f"{folds} of 4 folds")
+    # The images of all draws count where one setting serves them all.
+    choice = select_held_out(*chosen, together=True)
+    assert choice.record["rule"].endswith("1 of 4 folds")
 
 
 def test_families_leave_gaps_in_the_support_and_plain_data_does_not(tmp_path):
