@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Activation: TypeAlias = Literal["quick_gelu", "gelu"]
+Activation: TypeAlias = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class VitConfig:
     embed_dim: int
     """Width of the joint embedding."""
     activation: Activation = "quick_gelu"
-    """``x sigmoid(1.702 x)`` (OpenAI's weights) or the exact GELU."""
+    """``x sigmoid(1.702 x)`` (OpenAI's weights), the exact GELU, or its tanh approximation."""
     norm_eps: float = 1e-5
     """Added to the variance in every layer norm."""
 
@@ -111,11 +111,87 @@ class TextConfig:
     embed_dim: int
     """Width of the joint embedding."""
     activation: Activation = "quick_gelu"
-    """``x sigmoid(1.702 x)`` (OpenAI's weights) or the exact GELU."""
+    """``x sigmoid(1.702 x)`` (OpenAI's weights), the exact GELU, or its tanh approximation."""
     eos_id: int | None = None
     """The prompt ends at the first token with this id. None: at the largest id, OpenAI's rule,
     which Hugging Face writes as ``eos_token_id: 2``."""
     norm_eps: float = 1e-5
+    """Added to the variance in every layer norm."""
+
+    def __post_init__(self) -> None:
+        _check_heads("text", self.width, self.heads)
+
+
+@dataclass(frozen=True)
+class SiglipVisionConfig:
+    """SigLIP's vision transformer: no class token, read by a learned query.
+
+    Example:
+        >>> SiglipVisionConfig(384, 14, 1152, 27, 16, 4304).grid
+        27
+    """
+
+    image_size: int
+    """Side of the square input, in pixels; what the last whole patch leaves over is cut off."""
+    patch_size: int
+    """Side of a patch, in pixels."""
+    width: int
+    """Channels of the residual stream, and of the joint embedding."""
+    layers: int
+    """Residual attention blocks."""
+    heads: int
+    """Attention heads, also of the pooling; they divide the width."""
+    mlp_width: int
+    """Hidden channels of a block's multi-layer perceptron, and of the pooling's."""
+    activation: Activation = "gelu_tanh"
+    """The non-linearity."""
+    norm_eps: float = 1e-6
+    """Added to the variance in every layer norm."""
+
+    def __post_init__(self) -> None:
+        _check_heads("vision", self.width, self.heads)
+        if self.image_size < self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is less than patch_size {self.patch_size}"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the joint embedding."""
+        return self.width
+
+
+@dataclass(frozen=True)
+class SiglipTextConfig:
+    """SigLIP's text transformer: every token sees every other, padding too.
+
+    Example:
+        >>> SiglipTextConfig(32000, 64, 768, 12, 12, 3072, 768).context_length
+        64
+    """
+
+    vocab_size: int
+    """Entries of the token table."""
+    context_length: int
+    """Tokens of every prompt, padding included."""
+    width: int
+    """Channels of the residual stream."""
+    layers: int
+    """Residual attention blocks."""
+    heads: int
+    """Attention heads; they divide the width."""
+    mlp_width: int
+    """Hidden channels of a block's multi-layer perceptron."""
+    embed_dim: int
+    """Width of the joint embedding."""
+    activation: Activation = "gelu_tanh"
+    """The non-linearity."""
+    norm_eps: float = 1e-6
     """Added to the variance in every layer norm."""
 
     def __post_init__(self) -> None:
@@ -132,14 +208,16 @@ class ClipConfig:
         8
     """
 
-    vision: VitConfig | ResNetConfig
+    vision: VitConfig | ResNetConfig | SiglipVisionConfig
     """The image tower."""
-    text: TextConfig
+    text: TextConfig | SiglipTextConfig
     """The text tower."""
     logit_scale_init: float = 2.6592
     """Logarithm of the inverse temperature at the start of training, ``log(1 / 0.07)``."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.vision, SiglipVisionConfig) != isinstance(self.text, SiglipTextConfig):
+            raise ValueError("one tower is SigLIP's, the other is not")
         if self.vision.embed_dim != self.text.embed_dim:
             raise ValueError(
                 f"the towers embed into different widths: vision {self.vision.embed_dim}, "

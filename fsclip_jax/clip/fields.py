@@ -1,15 +1,22 @@
 """Check the fields that the config files of both layouts share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from fsclip_jax.clip.config import Activation, ClipConfig
 from fsclip_jax.errors import UserError
 
 CLIP_PREPROCESSING = (
-    "accepted is CLIP's own: a bicubic resize of the shortest edge and a centre crop of that size"
+    "accepted is a bicubic or bilinear resize, of the shortest edge with a centre crop of that "
+    "size, or of both edges to it"
 )
-"""What an error says of a preprocessing that is not CLIP's."""
+"""What an error says of a preprocessing that no CLIP has."""
+
+_ACTIVATIONS: dict[str, Activation] = {
+    "quick_gelu": "quick_gelu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
 
 
 def build_config(make: Callable[[], ClipConfig]) -> ClipConfig:
@@ -61,21 +68,26 @@ def square_side(size: Any, *keys: str) -> int:
 
 
 def activation_of(name: str) -> Activation:
-    """Read the name of an activation.
+    """Read Hugging Face's name of an activation.
 
     Args:
         name: the field.
 
     Returns:
-        The name, if it is accepted.
+        Our name of it.
 
     Raises:
-        UserError: it is not.
+        UserError: it is not accepted.
     """
-    if name not in get_args(Activation):
-        accepted = ", ".join(get_args(Activation))
+    if name not in _ACTIVATIONS:
+        accepted = ", ".join(_ACTIVATIONS)
         raise UserError(f"the config has the activation {name!r}; accepted are {accepted}")
-    return name  # type: ignore[return-value]
+    return _ACTIVATIONS[name]
+
+
+def activation_name(activation: Activation) -> str:
+    """Write an activation as Hugging Face does: the inverse of ``activation_of``."""
+    return next(name for name, ours in _ACTIVATIONS.items() if ours == activation)
 
 
 def three_numbers(values: Sequence[float], name: str) -> tuple[float, float, float]:

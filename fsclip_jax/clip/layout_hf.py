@@ -1,11 +1,12 @@
 """Hugging Face's layout: config.json and preprocessor_config.json of a CLIP."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
 from fsclip_jax.clip.fields import (
     CLIP_PREPROCESSING,
+    activation_name,
     activation_of,
     build_config,
     square_side,
@@ -43,9 +44,13 @@ _ACCEPTED_TYPES = {
     "layer_norm_eps": (int,),
 }
 
-_BICUBIC = 3
-_CLIP_RESIZE = {"resample": _BICUBIC, "do_resize": True, "do_center_crop": True}
-_CLIP_VALUES = {"do_rescale": True, "do_normalize": True, "rescale_factor": 1 / 255}
+_FILTERS: dict[Any, Literal["bilinear", "bicubic"]] = {2: "bilinear", 3: "bicubic"}
+_CLIP_VALUES = {
+    "do_resize": True,
+    "do_rescale": True,
+    "do_normalize": True,
+    "rescale_factor": 1 / 255,
+}
 
 
 def hf_config(values: Mapping[str, Any]) -> ClipConfig:
@@ -72,8 +77,8 @@ def hf_config(values: Mapping[str, Any]) -> ClipConfig:
         raise UserError(
             f"the config describes a {values['model_type']!r} model; only 'clip' is accepted"
         )
-    vision = _hf_tower(values, "vision", _HF_VISION)
-    text = _hf_tower(values, "text", _HF_TEXT)
+    vision = tower_fields(values, "vision", _HF_VISION)
+    text = tower_fields(values, "text", _HF_TEXT)
     embed_dim = values.get("projection_dim", 512)
     if vision["num_channels"] != 3:
         raise UserError(f"the config has {vision['num_channels']} channels; only 3 are accepted")
@@ -84,21 +89,34 @@ def hf_config(values: Mapping[str, Any]) -> ClipConfig:
                 image_size=square_side(vision["image_size"]),
                 patch_size=square_side(vision["patch_size"]),
                 embed_dim=embed_dim,
-                **_hf_shapes(vision),
+                **tower_shapes(vision),
             ),
             text=TextConfig(
                 vocab_size=text["vocab_size"],
                 context_length=text["max_position_embeddings"],
                 eos_id=None if ends == LARGEST_ID else ends,
                 embed_dim=embed_dim,
-                **_hf_shapes(text),
+                **tower_shapes(text),
             ),
             logit_scale_init=values.get("logit_scale_init_value", 2.6592),
         )
     )
 
 
-def _hf_tower(values: Mapping[str, Any], tower: str, defaults: dict[str, Any]) -> dict[str, Any]:
+def tower_fields(values: Mapping[str, Any], tower: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    """Read the fields of one tower, those that are left out with their defaults.
+
+    Args:
+        values: content of ``config.json``.
+        tower: "vision" or "text".
+        defaults: the fields that are read and what transformers takes for them.
+
+    Returns:
+        The fields.
+
+    Raises:
+        UserError: some have the wrong type; all of them are named.
+    """
     old = values.get(f"{tower}_config_dict")
     part = (
         defaults
@@ -115,7 +133,8 @@ def _hf_tower(values: Mapping[str, Any], tower: str, defaults: dict[str, Any]) -
     return part
 
 
-def _hf_shapes(tower: Mapping[str, Any]) -> dict[str, Any]:
+def tower_shapes(tower: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the fields that both towers have as our configs do."""
     return {
         "width": tower["hidden_size"],
         "layers": tower["num_hidden_layers"],
@@ -138,9 +157,12 @@ def hf_values(config: ClipConfig) -> dict[str, Any]:
     Raises:
         ValueError: the layout cannot say these shapes.
     """
-    if isinstance(config.vision, ResNetConfig):
+    vision, text = config.vision, config.text
+    if isinstance(vision, ResNetConfig):
         raise ValueError("the Hugging Face layout has no ResNet; save in open_clip layout")
-    if config.text.eos_id == LARGEST_ID:
+    if not isinstance(vision, VitConfig) or not isinstance(text, TextConfig):
+        raise ValueError("SigLIP has a config.json of its own kind")
+    if text.eos_id == LARGEST_ID:
         raise ValueError(f"the Hugging Face layout reads eos_id {LARGEST_ID} as the largest id")
 
     def tower(part: VitConfig | TextConfig) -> dict[str, Any]:
@@ -150,11 +172,10 @@ def hf_values(config: ClipConfig) -> dict[str, Any]:
             "num_attention_heads": part.heads,
             "intermediate_size": part.mlp_width,
             "projection_dim": part.embed_dim,
-            "hidden_act": part.activation,
+            "hidden_act": activation_name(part.activation),
             "layer_norm_eps": part.norm_eps,
         }
 
-    vision, text = config.vision, config.text
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -177,45 +198,61 @@ def hf_values(config: ClipConfig) -> dict[str, Any]:
     }
 
 
-def hf_preprocess(values: Mapping[str, Any]) -> Preprocess:
+def hf_preprocess(values: Mapping[str, Any], *, siglip: bool = False) -> Preprocess:
     """Read Hugging Face's ``preprocessor_config.json`` of a CLIP.
 
     Args:
         values: its content.
+        siglip: what it leaves out is as ``SiglipImageProcessor`` has it.
 
     Returns:
         The preprocessing.
 
     Raises:
-        UserError: it asks for something else than CLIP's preprocessing; every setting is named.
+        UserError: it asks for something else than the preprocessing of a CLIP; every setting is
+            named.
     """
-    plain = _CLIP_RESIZE | _CLIP_VALUES
     odd = [
         f"{k}={values[k]!r}"
-        for k, wanted in plain.items()
+        for k, wanted in _CLIP_VALUES.items()
         if k in values and not _same(values[k], wanted)
     ]
-    size = square_side(values.get("size", 224), "shortest_edge")
-    if size != square_side(values.get("crop_size", size), "height", "width"):
-        odd.append(f"size={values['size']!r} with crop_size={values['crop_size']!r}")
+    given = values.get("size", {"height": 224, "width": 224} if siglip else 224)
+    squash = isinstance(given, Mapping) and "shortest_edge" not in given
+    size = square_side(given, *(("height", "width") if squash else ("shortest_edge",)))
+    crops = values.get("do_center_crop")
+    if crops or (crops is None and not squash):
+        if size != square_side(values.get("crop_size", size), "height", "width"):
+            odd.append(f"size={given!r} with crop_size={values['crop_size']!r}")
+    elif not squash:
+        odd.append(f"do_center_crop={crops!r}")
+    resample = values.get("resample", 3)
+    if resample not in _FILTERS:
+        odd.append(f"resample={resample!r}")
     if odd:
         raise UserError(f"preprocessor_config.json asks for {', '.join(odd)}; {CLIP_PREPROCESSING}")
+    half = (0.5, 0.5, 0.5)
     return Preprocess(
         size,
-        three_numbers(values.get("image_mean", OPENAI_MEAN), "image_mean"),
-        three_numbers(values.get("image_std", OPENAI_STD), "image_std"),
+        three_numbers(values.get("image_mean", half if siglip else OPENAI_MEAN), "image_mean"),
+        three_numbers(values.get("image_std", half if siglip else OPENAI_STD), "image_std"),
+        fit="squash" if squash else "crop",
+        resample=_FILTERS[resample],
     )
 
 
-def hf_preprocess_values(preprocess: Preprocess) -> dict[str, Any]:
+def hf_preprocess_values(preprocess: Preprocess, *, siglip: bool = False) -> dict[str, Any]:
     """Write the preprocessing as ``preprocessor_config.json``: the inverse of ``hf_preprocess``."""
+    side, crop = preprocess.size, preprocess.fit == "crop"
+    square = {"height": side, "width": side}
     return {
-        "image_processor_type": "CLIPImageProcessor",
+        "image_processor_type": "SiglipImageProcessor" if siglip else "CLIPImageProcessor",
         "do_convert_rgb": True,
-        **_CLIP_RESIZE,
         **_CLIP_VALUES,
-        "size": {"shortest_edge": preprocess.size},
-        "crop_size": {"height": preprocess.size, "width": preprocess.size},
+        "resample": next(k for k, name in _FILTERS.items() if name == preprocess.resample),
+        "do_center_crop": crop,
+        "size": {"shortest_edge": side} if crop else square,
+        **({"crop_size": square} if crop else {}),
         "image_mean": list(preprocess.mean),
         "image_std": list(preprocess.std),
     }

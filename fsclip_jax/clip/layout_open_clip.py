@@ -4,7 +4,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from fsclip_jax.clip.config import Activation, ClipConfig, ResNetConfig, TextConfig, VitConfig
+from fsclip_jax.clip.config import (
+    Activation,
+    ClipConfig,
+    ResNetConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+    TextConfig,
+    VitConfig,
+)
 from fsclip_jax.clip.fields import (
     CLIP_PREPROCESSING,
     build_config,
@@ -36,6 +44,12 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "no_causal_mask": (False,),
     "proj_bias": (False,),
     "proj_type": ("linear",),
+}
+
+_PREPROCESS = {
+    "interpolation": ("bicubic", "bilinear"),
+    "resize_mode": ("shortest", "squash"),
+    "mode": ("RGB",),
 }
 
 
@@ -121,6 +135,8 @@ def open_clip_values(config: ClipConfig) -> dict[str, Any]:
             norm's epsilon is not 1e-5.
     """
     vision, text = config.vision, config.text
+    if isinstance(vision, SiglipVisionConfig) or isinstance(text, SiglipTextConfig):
+        raise ValueError("open_clip builds SigLIP of other parts; save in Hugging Face layout")
     quick = text.activation == "quick_gelu"
     eps = {text.norm_eps}
     tower: dict[str, Any] = {"image_size": vision.image_size, "width": vision.width}
@@ -178,8 +194,11 @@ def open_clip_preprocess(values: Mapping[str, Any], size: int) -> Preprocess:
     Raises:
         UserError: it asks for something else than CLIP's preprocessing; every setting is named.
     """
-    plain = {"interpolation": "bicubic", "resize_mode": "shortest", "mode": "RGB"}
-    odd = [f"{k}={values[k]!r}" for k, wanted in plain.items() if values.get(k, wanted) != wanted]
+    odd = [
+        f"{key}={values[key]!r}"
+        for key, accepted in _PREPROCESS.items()
+        if values.get(key, accepted[0]) not in accepted
+    ]
     if square_side(values.get("size", size)) != size:
         odd.append(f"size={values['size']!r} with an image tower of {size}")
     if odd:
@@ -189,6 +208,8 @@ def open_clip_preprocess(values: Mapping[str, Any], size: int) -> Preprocess:
         three_numbers(values.get("mean", OPENAI_MEAN), "mean"),
         three_numbers(values.get("std", OPENAI_STD), "std"),
         odd_margin="round",
+        fit="squash" if values.get("resize_mode") == "squash" else "crop",
+        resample=values.get("interpolation", "bicubic"),
     )
 
 
@@ -199,6 +220,6 @@ def open_clip_preprocess_values(preprocess: Preprocess) -> dict[str, Any]:
         "mode": "RGB",
         "mean": list(preprocess.mean),
         "std": list(preprocess.std),
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
+        "interpolation": preprocess.resample,
+        "resize_mode": "squash" if preprocess.fit == "squash" else "shortest",
     }

@@ -121,7 +121,7 @@ def load_clip(spec: str) -> Backbone:
         graphdef=graphdef,
         state=state,
         preprocess=files.preprocess,
-        tokenizer=load_tokenizer(folder, text.context_length, text.eos_id),
+        tokenizer=load_tokenizer(folder, text.context_length, getattr(text, "eos_id", None)),
         logit_scale=math.exp(float(leaf_paths(state)["logit_scale"])),
     )
 

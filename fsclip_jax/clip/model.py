@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fsclip_jax.clip.config import ClipConfig, ResNetConfig
+from fsclip_jax.clip.config import ClipConfig, ResNetConfig, SiglipTextConfig, SiglipVisionConfig
 from fsclip_jax.clip.text import TextTower
 from fsclip_jax.clip.vit import VisionTransformer
 from fsclip_jax.typing import Array, Float, Int, Params
@@ -27,8 +27,10 @@ class Clip(nnx.Module):
 
     def __init__(self, config: ClipConfig, *, rngs: nnx.Rngs):
         self.vision = _vision_tower(config, rngs)
-        self.text = TextTower(config.text, rngs=rngs)
+        self.text = _text_tower(config, rngs)
         self.logit_scale = nnx.Param(jnp.asarray(config.logit_scale_init, jnp.float32))
+        if isinstance(config.text, SiglipTextConfig):  # its loss is a sigmoid, which needs one
+            self.logit_bias = nnx.Param(jnp.asarray(-10.0, jnp.float32))
 
 
 def _vision_tower(config: ClipConfig, rngs: nnx.Rngs) -> nnx.Module:
@@ -36,7 +38,19 @@ def _vision_tower(config: ClipConfig, rngs: nnx.Rngs) -> nnx.Module:
         from fsclip_jax.clip.resnet import ModifiedResNet
 
         return ModifiedResNet(config.vision, rngs=rngs)
+    if isinstance(config.vision, SiglipVisionConfig):
+        from fsclip_jax.clip.siglip import SiglipVision
+
+        return SiglipVision(config.vision, rngs=rngs)
     return VisionTransformer(config.vision, rngs=rngs)
+
+
+def _text_tower(config: ClipConfig, rngs: nnx.Rngs) -> nnx.Module:
+    if isinstance(config.text, SiglipTextConfig):
+        from fsclip_jax.clip.siglip import SiglipText
+
+        return SiglipText(config.text, rngs=rngs)
+    return TextTower(config.text, rngs=rngs)
 
 
 def init_clip(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, Params]:
@@ -104,7 +118,8 @@ def encode_patches(
         l_i = W_o W_v (x_i + e_i)    value and output projection of the attention pooling
 
     the latter with its biases and the position's embedding, so that the image feature is an
-    attention-weighted mean of the patches where the pooling has one head.
+    attention-weighted mean of the patches where the pooling has one head. A patch of SigLIP is
+    likewise what its pooling head gives for that patch alone.
 
     Args:
         graphdef: static part of a ``Clip``.
@@ -187,7 +202,7 @@ def embed_tokens(
 
 
 def cast_weights(state: Tree, dtype: jnp.dtype | type) -> Tree:
-    """Cast every weight but the temperature, and with the weights what the towers compute in.
+    """Cast the weights of the towers, and with them what the towers compute in.
 
     Args:
         state: weights of a ``Clip``.
@@ -198,6 +213,6 @@ def cast_weights(state: Tree, dtype: jnp.dtype | type) -> Tree:
     """
 
     def cast(path: tuple, leaf: Array) -> Array:
-        return leaf if "logit_scale" in jax.tree_util.keystr(path) else leaf.astype(dtype)
+        return leaf if "logit_" in jax.tree_util.keystr(path) else leaf.astype(dtype)
 
     return jax.tree_util.tree_map_with_path(cast, state)

@@ -14,6 +14,11 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 """Channel standard deviations of CLIP's training images."""
 
+_FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+}
+
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert to RGB, with transparency laid on white.
@@ -40,7 +45,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Bicubic resize of the shortest edge, centre crop, mean and standard deviation.
+    """Resize of the shortest edge, centre crop, mean and standard deviation.
 
     Example:
         >>> prepare = Preprocess(size=32)
@@ -57,9 +62,14 @@ class Preprocess:
     odd_margin: Literal["floor", "round"] = "floor"
     """Where a crop starts if its two margins cannot be equal: Hugging Face rounds half the margin
     down; OpenAI's and open_clip's torchvision rounds it to the nearest even number."""
+    fit: Literal["crop", "squash"] = "crop"
+    """How a picture becomes a square: CLIP resizes its shortest edge and crops the centre;
+    SigLIP resizes both edges, whatever the picture's proportions."""
+    resample: Literal["bicubic", "bilinear"] = "bicubic"
+    """PIL's filter, with its antialiasing."""
 
     def crop(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
-        """Convert to RGB, resize the shortest edge with PIL's bicubic filter, crop the centre.
+        """Convert to RGB, resize with PIL's filter, crop the centre.
 
         Args:
             image: of any mode and size.
@@ -72,8 +82,10 @@ class Preprocess:
         short = min(width, height)
         # CLIP truncates the longer edge; an exact product keeps integers from rounding down.
         new_width, new_height = (side * self.size // short for side in (width, height))
+        if self.fit == "squash":
+            new_width = new_height = self.size
         if image.size != (new_width, new_height):
-            image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+            image = image.resize((new_width, new_height), _FILTERS[self.resample])
         left, top = (self._start(side - self.size) for side in (new_width, new_height))
         return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
 

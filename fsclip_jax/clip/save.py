@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fsclip_jax.clip.config import ClipConfig
+from fsclip_jax.clip.config import ClipConfig, SiglipTextConfig
 from fsclip_jax.clip.files import write_safetensors
 from fsclip_jax.clip.folding import unfold_norms
 from fsclip_jax.clip.layout_hf import hf_preprocess_values, hf_values
 from fsclip_jax.clip.layout_open_clip import open_clip_preprocess_values, open_clip_values
+from fsclip_jax.clip.layout_siglip import siglip_map, siglip_values
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import Entry, read_state
@@ -33,7 +34,7 @@ def save_hf(
 
     Args:
         folder: made when missing; its files of the same names are replaced.
-        config: shapes of the towers; the image tower is a ViT.
+        config: shapes of the towers, a ViT's or SigLIP's.
         state: weights.
         preprocess: pictures to pixels.
         tokenizer: its files are saved too; without one the folder does not load here.
@@ -42,14 +43,17 @@ def save_hf(
     Raises:
         ValueError: the image tower is a ResNet, or a weight does not fit into float16.
     """
-    values, entries = hf_values(config), hf_map(config)
+    siglip = isinstance(config.text, SiglipTextConfig)
+    values = siglip_values(config) if siglip else hf_values(config)
+    entries = siglip_map(config) if siglip else hf_map(config)
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         tokenizer.save(folder)
         for token in ("bos_token_id", "pad_token_id"):
             values["text_config"][token] = getattr(tokenizer.backend, token)
     _write_weights(folder / "model.safetensors", state, entries, dtype)
-    _write_json(folder / "preprocessor_config.json", hf_preprocess_values(preprocess))
+    images = hf_preprocess_values(preprocess, siglip=siglip)
+    _write_json(folder / "preprocessor_config.json", images)
     _write_json(folder / "config.json", {**values, "dtype": dtype})
 
 

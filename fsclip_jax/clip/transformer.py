@@ -16,11 +16,11 @@ from fsclip_jax.typing import Array, Bool, Float, Int
 
 
 def activate(x: Float[Array, "*shape"], kind: Activation) -> Float[Array, "*shape"]:
-    """CLIP's non-linearity: ``x sigmoid(1.702 x)``, or the exact (erf) GELU.
+    """CLIP's non-linearity: ``x sigmoid(1.702 x)``, the exact (erf) GELU, or its tanh form.
 
     Args:
         x: pre-activations.
-        kind: "quick_gelu" or "gelu".
+        kind: "quick_gelu", "gelu" or "gelu_tanh".
 
     Returns:
         Activations of the same shape and dtype.
@@ -31,7 +31,7 @@ def activate(x: Float[Array, "*shape"], kind: Activation) -> Float[Array, "*shap
     """
     if kind == "quick_gelu":
         return x * jax.nn.sigmoid(1.702 * x)
-    return jax.nn.gelu(x, approximate=False)
+    return jax.nn.gelu(x, approximate=kind == "gelu_tanh")
 
 
 def take_position(

@@ -18,12 +18,13 @@ import numpy as np
 from fsclip_jax.errors import UserError
 from fsclip_jax.typing import Params
 
-Layout: TypeAlias = Literal["same", "transposed", "conv", "patch", "patch_hwio"]
+Layout: TypeAlias = Literal["same", "transposed", "conv", "patch", "patch_hwio", "squeezed"]
 """How a file stores an array.
 
 ``transposed``: PyTorch's linear weight, [out in]. ``conv``: PyTorch's kernel, [out in h w],
 ours being [h w in out]. ``patch``: such a kernel that we keep as a matrix [h*w*in out].
-``patch_hwio``: the same matrix as Flax's kernel, [h w in out].
+``patch_hwio``: the same matrix as Flax's kernel, [h w in out]. ``squeezed``: a number as [1], or
+a vector as [1 1 width].
 """
 
 
@@ -67,6 +68,8 @@ def from_file(array: np.ndarray, entry: Entry) -> np.ndarray:
             x = x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0])
         case "patch_hwio":
             x = x.reshape(-1, x.shape[-1])
+        case "squeezed":
+            x = x.reshape(x.shape[-1:] if x.ndim == 3 else ())
     return np.asarray(x, np.float32, order="C")
 
 
@@ -93,6 +96,8 @@ def to_file(leaf: np.ndarray, entry: Entry) -> np.ndarray:
             side = math.isqrt(leaf.shape[0] // 3)
             kernel = leaf.reshape(side, side, 3, -1)
             return kernel if entry.layout == "patch_hwio" else kernel.transpose(3, 2, 0, 1)
+        case "squeezed":
+            return leaf.reshape((1, 1, -1) if leaf.ndim else 1)
     return leaf
 
 
@@ -192,6 +197,12 @@ def expected_shapes(
     return shapes
 
 
+def _some(keys: Sequence[str], most: int = 8) -> str:
+    """List keys, but not the hundreds by which one architecture differs from another."""
+    more = len(keys) - most
+    return ", ".join(keys[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def _raise_bad_keys(
     tensors: Mapping[str, np.ndarray],
     expected: Mapping[str, tuple[int, ...]],
@@ -218,7 +229,7 @@ def _raise_bad_keys(
         "misshapen": misshapen,
         "not floating point": inexact,
     }
-    problems = [f"{kind}: {', '.join(keys)}" for kind, keys in kinds.items() if keys]
+    problems = [f"{kind}: {_some(keys)}" for kind, keys in kinds.items() if keys]
     if problems:
         raise UserError(
             f"{source} does not hold the weights that its config describes; "

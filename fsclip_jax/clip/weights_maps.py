@@ -12,7 +12,7 @@ from fsclip_jax.clip.weights import Entry, Layout
 IGNORABLE = ("position_ids", "num_batches_tracked", "attn_mask")
 """Endings of keys that are buffers, not weights."""
 
-_HF_BLOCK = {
+HF_BLOCK = {
     "norm1": "layer_norm1",
     "attention.q_proj": "self_attn.q_proj",
     "attention.k_proj": "self_attn.k_proj",
@@ -22,6 +22,7 @@ _HF_BLOCK = {
     "fc1": "mlp.fc1",
     "fc2": "mlp.fc2",
 }
+"""Parts of a block: our names, and those of Hugging Face's CLIP and SigLIP."""
 _OPEN_CLIP_BLOCK = {
     "norm1": "ln_1",
     "attention.out_proj": "attn.out_proj",
@@ -31,21 +32,24 @@ _OPEN_CLIP_BLOCK = {
 }
 
 
-def _norm(path: str, key: str) -> list[Entry]:
+def norm_entries(path: str, key: str) -> list[Entry]:
+    """Map a norm of PyTorch's."""
     return [Entry(f"{path}.scale", f"{key}.weight"), Entry(f"{path}.bias", f"{key}.bias")]
 
 
-def _linear(path: str, key: str) -> list[Entry]:
+def linear_entries(path: str, key: str) -> list[Entry]:
+    """Map a linear layer of PyTorch's."""
     return [
         Entry(f"{path}.kernel", f"{key}.weight", "transposed"),
         Entry(f"{path}.bias", f"{key}.bias"),
     ]
 
 
-def _block(path: str, key: str, names: dict[str, str]) -> list[Entry]:
+def block_entries(path: str, key: str, names: dict[str, str]) -> list[Entry]:
+    """Map the norms and linear layers of a block, by our names and theirs."""
     entries = []
     for ours, theirs in names.items():
-        make = _norm if ours.startswith("norm") else _linear
+        make = norm_entries if ours.startswith("norm") else linear_entries
         entries += make(f"{path}.{ours}", f"{key}.{theirs}")
     return entries
 
@@ -53,6 +57,8 @@ def _block(path: str, key: str, names: dict[str, str]) -> list[Entry]:
 def _require_vit(config: ClipConfig) -> VitConfig:
     if isinstance(config.vision, ResNetConfig):
         raise ValueError("the Hugging Face layout has no ResNet; save in open_clip layout")
+    if not isinstance(config.vision, VitConfig):
+        raise ValueError("SigLIP has a key map of its own")
     return config.vision
 
 
@@ -74,7 +80,7 @@ def hf_map(config: ClipConfig) -> tuple[Entry, ...]:
         Entry("text.token_embedding", "text_model.embeddings.token_embedding.weight"),
         Entry("text.position_embedding", "text_model.embeddings.position_embedding.weight"),
         Entry("text.projection.kernel", "text_projection.weight", "transposed"),
-        *_norm("text.final_norm", "text_model.final_layer_norm"),
+        *norm_entries("text.final_norm", "text_model.final_layer_norm"),
         Entry(
             "vision.patch_embedding.kernel",
             "vision_model.embeddings.patch_embedding.weight",
@@ -82,14 +88,14 @@ def hf_map(config: ClipConfig) -> tuple[Entry, ...]:
         ),
         Entry("vision.class_embedding", "vision_model.embeddings.class_embedding"),
         Entry("vision.position_embedding", "vision_model.embeddings.position_embedding.weight"),
-        *_norm("vision.pre_norm", "vision_model.pre_layrnorm"),
-        *_norm("vision.post_norm", "vision_model.post_layernorm"),
+        *norm_entries("vision.pre_norm", "vision_model.pre_layrnorm"),
+        *norm_entries("vision.post_norm", "vision_model.post_layernorm"),
         Entry("vision.projection.kernel", "visual_projection.weight", "transposed"),
     ]
     for tower, layers in (("text", config.text.layers), ("vision", vision.layers)):
         for i in range(layers):
             key = f"{tower}_model.encoder.layers.{i}"
-            entries += _block(f"{tower}.blocks.{i}", key, _HF_BLOCK)
+            entries += block_entries(f"{tower}.blocks.{i}", key, HF_BLOCK)
     return tuple(entries)
 
 
@@ -130,7 +136,7 @@ def open_clip_map(config: ClipConfig) -> tuple[Entry, ...]:
         Entry("text.token_embedding", "token_embedding.weight"),
         Entry("text.position_embedding", "positional_embedding"),
         Entry("text.projection.kernel", "text_projection"),
-        *_norm("text.final_norm", "ln_final"),
+        *norm_entries("text.final_norm", "ln_final"),
         *_open_clip_blocks("text.blocks", "transformer.resblocks", config.text.layers),
     ]
     if isinstance(config.vision, ResNetConfig):
@@ -140,8 +146,8 @@ def open_clip_map(config: ClipConfig) -> tuple[Entry, ...]:
             Entry("vision.patch_embedding.kernel", "visual.conv1.weight", "patch"),
             Entry("vision.class_embedding", "visual.class_embedding"),
             Entry("vision.position_embedding", "visual.positional_embedding"),
-            *_norm("vision.pre_norm", "visual.ln_pre"),
-            *_norm("vision.post_norm", "visual.ln_post"),
+            *norm_entries("vision.pre_norm", "visual.ln_pre"),
+            *norm_entries("vision.post_norm", "visual.ln_post"),
             Entry("vision.projection.kernel", "visual.proj"),
             *_open_clip_blocks(
                 "vision.blocks", "visual.transformer.resblocks", config.vision.layers
@@ -159,7 +165,7 @@ def _open_clip_blocks(path: str, key: str, layers: int) -> list[Entry]:
                 Entry(f"{ours}.kernel", f"{theirs}_weight", "transposed", (part, 3)),
                 Entry(f"{ours}.bias", f"{theirs}_bias", "same", (part, 3)),
             ]
-        entries += _block(f"{path}.{i}", f"{key}.{i}", _OPEN_CLIP_BLOCK)
+        entries += block_entries(f"{path}.{i}", f"{key}.{i}", _OPEN_CLIP_BLOCK)
     return entries
 
 
@@ -184,7 +190,7 @@ def _open_clip_resnet(layers: Sequence[int]) -> list[Entry]:
         ("q_proj", "k_proj", "v_proj", "c_proj"),
         strict=True,
     ):
-        entries += _linear(f"{path}.{ours}", f"{key}.{theirs}")
+        entries += linear_entries(f"{path}.{ours}", f"{key}.{theirs}")
     return entries
 
 
@@ -194,7 +200,7 @@ def _conv(path: str, key: str) -> list[Entry]:
 
 def _batch_norm(path: str, key: str) -> list[Entry]:
     return [
-        *_norm(path, key),
+        *norm_entries(path, key),
         Entry(f"{path}.mean", f"{key}.running_mean"),
         Entry(f"{path}.var", f"{key}.running_var"),
     ]

@@ -13,6 +13,7 @@ import numpy as np
 from fsclip_jax.clip import model
 from fsclip_jax.clip.layout_hf import hf_config
 from fsclip_jax.clip.layout_open_clip import open_clip_config
+from fsclip_jax.clip.layout_siglip import siglip_config, siglip_map
 from fsclip_jax.clip.weights import expected_shapes, fill_state, leaf_paths
 from fsclip_jax.clip.weights_maps import hf_map, open_clip_map
 
@@ -91,7 +92,33 @@ OPEN_CLIP_CASES = {
         "text_cfg": {"context_length": 10, "vocab_size": 64, "width": 20, "heads": 5, "layers": 2},
     },
 }
-CASES = [*HF_CASES, *OPEN_CLIP_CASES]
+SIGLIP_CASES = {
+    # An image that its patches do not fill, and the embedding of another width than the text.
+    "siglip_patch14": {
+        "model_type": "siglip",
+        "text_config": {
+            "hidden_size": 24,
+            "num_attention_heads": 3,
+            "num_hidden_layers": 2,
+            "intermediate_size": 40,
+            "vocab_size": 64,
+            "max_position_embeddings": 10,
+            "projection_size": 30,
+            "pad_token_id": 1,
+            "bos_token_id": 61,
+            "eos_token_id": 62,
+        },
+        "vision_config": {
+            "hidden_size": 30,
+            "num_attention_heads": 5,
+            "num_hidden_layers": 2,
+            "intermediate_size": 64,
+            "image_size": 45,
+            "patch_size": 14,
+        },
+    },
+}
+CASES = [*HF_CASES, *OPEN_CLIP_CASES, *SIGLIP_CASES]
 
 # Prompts: "!" (id 0) in the middle and right after the start, padding with the largest id and
 # with 0, a full row, and an end-of-text token that occurs twice.
@@ -109,17 +136,21 @@ IDS = np.array(
 def config_of(name):
     if name in HF_CASES:
         return hf_config(HF_CASES[name])
+    if name in SIGLIP_CASES:
+        return siglip_config(SIGLIP_CASES[name])
     return open_clip_config(OPEN_CLIP_CASES[name])
 
 
 def entries_of(name):
+    if name in SIGLIP_CASES:
+        return siglip_map(config_of(name))
     return (hf_map if name in HF_CASES else open_clip_map)(config_of(name))
 
 
 def ids_of(name):
     # A largest id behind the end-of-text token tells the two conventions apart.
     ids = IDS.copy()
-    if config_of(name).text.eos_id is not None:
+    if getattr(config_of(name).text, "eos_id", None) is not None:
         ids[0, 7] = 63
     return ids
 
@@ -138,8 +169,8 @@ def tensors_of(name):
 
 def _tensor(key, shape, seed):
     noise = np.random.RandomState(seed).standard_normal(shape)
-    if key == "logit_scale":
-        return np.array(3.5, np.float32)
+    if key.startswith("logit_"):
+        return np.full(shape, 3.5 if key == "logit_scale" else -12.5, np.float32)
     if key.endswith("running_var"):
         return np.exp(0.3 * noise).astype(np.float32)
     if len(shape) > 1:

@@ -4,6 +4,7 @@ import pytest
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
 from fsclip_jax.clip.layout_hf import hf_config, hf_values
 from fsclip_jax.clip.layout_open_clip import open_clip_config, open_clip_values
+from fsclip_jax.clip.layout_siglip import siglip_config, siglip_values
 from fsclip_jax.errors import UserError
 
 
@@ -51,6 +52,8 @@ def test_shapes_survive_their_layout(name):
     config = cases.config_of(name)
     if name in cases.HF_CASES:
         assert hf_config(hf_values(config)) == config
+    elif name in cases.SIGLIP_CASES:
+        assert siglip_config(siglip_values(config)) == config
     else:
         assert open_clip_config(open_clip_values(config)) == config
 

@@ -34,6 +34,11 @@ def their_patches(name):
             model = torch_clips.hf_model(name)
             hidden = model.vision_model(pixels).last_hidden_state[:, 1:]
             return model.visual_projection(model.vision_model.post_layernorm(hidden)).numpy()
+        if name in cases.SIGLIP_CASES:  # the pooling, shown one patch at a time
+            vision = torch_clips.hf_model(name).vision_model
+            hidden = vision(pixels).last_hidden_state
+            each = [vision.head(hidden[:, i : i + 1]) for i in range(hidden.shape[1])]
+            return torch.stack(each, 1).numpy()
         visual = torch_clips.open_clip_model(name).visual
         if name == "open_clip_vit":
             visual.transformer.register_forward_hook(keep)

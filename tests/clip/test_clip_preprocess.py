@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from fsclip_jax.errors import UserError
 
 SIZES = [(32, 32), (33, 32), (32, 35), (101, 67), (31, 97), (640, 479), (20, 21), (7, 300), (1, 5)]
 MEAN, STD = (0.2, 0.5, 0.7), (0.3, 0.2, 0.4)
+HALF = (0.5, 0.5, 0.5)
 
 
 def picture(size, mode="RGB"):
@@ -68,7 +71,43 @@ def test_normalize_takes_any_batch_axes():
     np.testing.assert_allclose(ours, (pixels / 255 - MEAN) / STD, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("filter_", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("shape", [(50, 80), (80, 50), (48, 48), (1, 1), (7, 300)])
+def test_squashing_equals_the_image_processor_of_siglip(shape, filter_):
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (*shape, 3), np.uint8))
+    ours = Preprocess(48, HALF, HALF, fit="squash", resample=filter_)
+    theirs = SiglipImageProcessorPil(**hf_preprocess_values(ours, siglip=True))
+    theirs = theirs(image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    np.testing.assert_allclose(ours.normalize(ours.crop(image)), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"size": {"height": 32, "width": 32}, "resample": 2},
+        {"size": {"height": 40, "width": 40}, "image_mean": list(MEAN)},
+        {"size": {"height": 32, "width": 32}, "do_center_crop": None},
+    ],
+)
+def test_what_siglip_leaves_out_is_as_its_processor_has_it(values):
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    theirs, ours = SiglipImageProcessorPil(**values), hf_preprocess(values, siglip=True)
+    assert (ours.size, ours.size) == (theirs.size["height"], theirs.size["width"])
+    assert ours.mean == tuple(theirs.image_mean)
+    assert ours.std == tuple(theirs.image_std)
+    assert ours.fit == "squash"
+    assert {"bilinear": 2, "bicubic": 3}[ours.resample] == theirs.resample
+
+
 def test_settings_survive_both_layouts():
+    squash = Preprocess(48, HALF, HALF, fit="squash", resample="bilinear")
+    assert hf_preprocess(hf_preprocess_values(squash, siglip=True), siglip=True) == squash
+    squash = dataclasses.replace(squash, odd_margin="round")
+    assert open_clip_preprocess(open_clip_preprocess_values(squash), 48) == squash
     ours = Preprocess(48, MEAN, STD)
     assert hf_preprocess(hf_preprocess_values(ours)) == ours
     rounded = Preprocess(48, MEAN, STD, odd_margin="round")
@@ -84,7 +123,10 @@ def test_old_spellings_are_read():
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"resample": 2, "do_center_crop": False}, ["resample=2", "do_center_crop=False"]),
+        (
+            {"resample": 1, "size": {"shortest_edge": 224}, "do_center_crop": False},
+            ["resample=1", "do_center_crop=False"],
+        ),
         ({"size": {"shortest_edge": 256}, "crop_size": 224}, ["256", "224"]),
         ({"size": {"height": 200, "width": 224}}, ["200"]),
         ({"rescale_factor": 1 / 127.5}, ["rescale_factor"]),
@@ -98,7 +140,7 @@ def test_other_preprocessing_is_refused_by_name(values, named):
 
 
 @pytest.mark.parametrize(
-    "values", [{"interpolation": "bilinear"}, {"resize_mode": "squash"}, {"size": 50}]
+    "values", [{"interpolation": "nearest"}, {"resize_mode": "longest"}, {"size": 50}]
 )
 def test_other_open_clip_preprocessing_is_refused(values):
     with pytest.raises(UserError, match=next(iter(values))):

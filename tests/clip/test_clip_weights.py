@@ -31,7 +31,8 @@ def test_loading_then_saving_gives_the_file_back(name):
 @pytest.mark.parametrize("name", cases.CASES)
 def test_the_map_names_every_key_of_the_pytorch_model(name):
     pytest.importorskip("torch")
-    make = torch_clips.hf_model if name in cases.HF_CASES else torch_clips.open_clip_model
+    theirs = name in cases.OPEN_CLIP_CASES
+    make = torch_clips.open_clip_model if theirs else torch_clips.hf_model
     theirs = {
         key: tuple(value.shape)
         for key, value in make(name).state_dict().items()

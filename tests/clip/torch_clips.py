@@ -14,7 +14,7 @@ def torch_features(name):
     pixels = torch.tensor(cases.pixels_of(name)).permute(0, 3, 1, 2)
     ids = torch.tensor(cases.ids_of(name)).long()
     with torch.no_grad():
-        if name in cases.HF_CASES:
+        if name not in cases.OPEN_CLIP_CASES:
             model = hf_model(name)
             images, texts = model.get_image_features(pixels), model.get_text_features(ids)
             # Newer releases of transformers return an output object.
@@ -27,9 +27,12 @@ def torch_features(name):
 
 def hf_model(name):
     torch = pytest.importorskip("torch")
-    from transformers import CLIPConfig, CLIPModel
+    from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
-    model = CLIPModel(CLIPConfig.from_dict(cases.HF_CASES[name]))
+    if name in cases.SIGLIP_CASES:
+        model = SiglipModel(SiglipConfig.from_dict(cases.SIGLIP_CASES[name]))
+    else:
+        model = CLIPModel(CLIPConfig.from_dict(cases.HF_CASES[name]))
     _load(torch, model, name)
     return model.eval()
 
