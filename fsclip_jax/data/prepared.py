@@ -121,8 +121,9 @@ def _unknown(builder: str, spec: str) -> UserError:
             f"{prepare_command(tfds_dir() / builder, find_builder(builder))}"
         )
     ours = [one.tfds.name for one in KNOWN_SETS if one.tfds]
-    hint = suggestion(builder, ours) or suggestion(builder, builders)
+    here = [one.name for one in tfds_dir().iterdir()] if tfds_dir().is_dir() else []
+    hint = suggestion(builder, ours + here) or suggestion(builder, builders)
     return UserError(
         f"{spec}: TFDS has no builder {builder!r}, and nothing of that name is prepared in "
-        f"{tfds_dir()}{hint}; `fsclip datasets` lists the published sets"
+        f"{tfds_dir()}; `fsclip datasets` lists the published sets{hint}"
     )

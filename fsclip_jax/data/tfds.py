@@ -4,7 +4,6 @@ They are read without TensorFlow, from ArrayRecord files; preparing them takes i
 """
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,9 +26,6 @@ from fsclip_jax.errors import UserError
 
 _FILE_NAMES = ("file_name", "filename", "image/file_name", "image/filename", "id", "image_id")
 """Fields that name the image of a record, the first that is there counts."""
-
-_AT_ONCE = 256
-"""Records that are read together while the labels are listed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +144,11 @@ def _fields(folder: Path, known: KnownSet | None, spec: str) -> _Fields:
     """Find image and label of a record by the types of its fields."""
     import tensorflow_datasets as tfds
 
-    features = _builder(str(folder)).info.features
+    try:
+        features = _builder(str(folder)).info.features
+    # Of many kinds: the metadata are protocol buffers as JSON, and fields of any type.
+    except Exception as error:
+        raise _unreadable(folder, known, error, spec) from error
     images = [name for name, kind in features.items() if isinstance(kind, tfds.features.Image)]
     labels = [name for name, kind in features.items() if isinstance(kind, tfds.features.ClassLabel)]
     image = "image" if "image" in images else images[0] if len(images) == 1 else None
@@ -175,9 +175,10 @@ def _list(folder: Path, fields: _Fields, known: KnownSet | None, spec: str) -> _
     for split in split_names:
         before = len(keys)
         try:
-            for number, record in enumerate(_scan(folder, split)):
-                label = int(record[fields.label])
-                labels.append(label)
+            records = _records(str(folder), split)
+            for number in range(len(records)):
+                record = records[number]
+                labels.append(int(record[fields.label]))
                 keys.append(_key(fields, record, split, number))
         except NotImplementedError as error:
             raise UserError(
@@ -190,11 +191,7 @@ def _list(folder: Path, fields: _Fields, known: KnownSet | None, spec: str) -> _
                 "macOS only: pip install array_record"
             ) from error
         except (OSError, ValueError, RuntimeError, IndexError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(
-                f"{spec}: {folder} cannot be read ({reason}); "
-                f"prepare it again: {prepare_command(folder, known)}"
-            ) from error
+            raise _unreadable(folder, known, error, spec) from error
         sizes.append(len(keys) - before)
     if len(set(keys)) < len(keys):  # names that are no names: number the records instead
         keys = [
@@ -213,6 +210,14 @@ def _list(folder: Path, fields: _Fields, known: KnownSet | None, spec: str) -> _
         tuple(keys),
         np.where(unlabelled < 0, -1, cleaned).astype(np.int32),
         class_names,
+    )
+
+
+def _unreadable(folder: Path, known: KnownSet | None, error: Exception, spec: str) -> UserError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UserError(
+        f"{spec}: {folder} cannot be read ({reason}); "
+        f"prepare it again: {prepare_command(folder, known)}"
     )
 
 
@@ -267,12 +272,6 @@ def _resplit(listing: _Listing, path: Path, known: KnownSet | None, spec: str) -
 def _plain(key: str) -> str:
     """A path in one case and without ending: TFDS writes class folders small, some as PNG."""
     return str(PurePosixPath(key.casefold()).with_suffix(""))
-
-
-def _scan(folder: Path, split: str) -> Iterator[dict[str, Any]]:
-    records = _records(str(folder), split)
-    for low in range(0, len(records), _AT_ONCE):
-        yield from records.__getitems__(list(range(low, min(low + _AT_ONCE, len(records)))))
 
 
 @functools.lru_cache(maxsize=4)
