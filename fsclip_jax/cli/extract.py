@@ -40,8 +40,21 @@ class ExtractConfig:
     """JSON of class -> list of sentences, to use in place of the templates, for mini too."""
     locals: bool = False
     """Store the features of every patch of view 0 too, for attn_adapter. P times as large."""
-    workers: int = 0
-    """Threads that decode images; 0 takes one a core."""
+    workers: int | None = None
+    """Processes that decode images; 0 decodes in threads, one a core. None takes a process a core
+    where there are at least 4 cores and 20,000 images, and threads otherwise."""
+    decode: Literal["exact", "draft"] = "exact"
+    """draft decodes a JPEG that is far larger than the CLIP's input at a half, a quarter or an
+    eighth of its size: quicker, but other pixels, so another bank."""
+    compute: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the image tower computes in; auto is float32 on a CPU and bfloat16 elsewhere."""
+    coordinator: str | None = None
+    """Several hosts: HOST:PORT where process 0 listens, the same on all; or auto, to ask the
+    environment (Slurm, Open MPI, Kubernetes, TPU pods, JAX_COORDINATOR_ADDRESS)."""
+    processes: int | None = None
+    """Several hosts: how many processes there are. All share the folder of --out."""
+    process: int | None = None
+    """Several hosts: which one this is, from 0."""
 
 
 def run(config: ExtractConfig) -> int:
@@ -64,7 +77,9 @@ def run(config: ExtractConfig) -> int:
     from fsclip_jax.clip.load import load_clip
     from fsclip_jax.data.registry import open_source
     from fsclip_jax.features.extract import ExtractSettings, extract, prompts_of
+    from fsclip_jax.features.hosts import join_hosts
     from fsclip_jax.features.images import data_mesh
+    from fsclip_jax.features.layout import partial_name
 
     settings = ExtractSettings(
         views=config.views,
@@ -75,12 +90,24 @@ def run(config: ExtractConfig) -> int:
         locals=config.locals,
         batch=config.batch,
         workers=config.workers,
+        decode=config.decode,
+        compute=config.compute,
     )
+    hosts = join_hosts(config.coordinator, config.processes, config.process)
     source, clip = open_source(config.data), load_clip(config.backbone)
     prompts = prompts_of(source, clip, config.templates, config.prompt_file)
     for note in prompts.notes:
         print(f"note: {note}", file=sys.stderr)
-    bank = extract(source, clip, config.out, settings, data_mesh(), prompts)
+    try:
+        bank = extract(source, clip, config.out, settings, data_mesh(), prompts, hosts)
+    except KeyboardInterrupt:
+        print(
+            f"fsclip: interrupted; the same command continues {partial_name(config.out)}",
+            file=sys.stderr,
+        )
+        return 130
+    if hosts.index:  # process 0 says it for all
+        return 0
     manifest = bank.manifest
     skipped = f", {len(manifest['skipped'])} unreadable" if manifest["skipped"] else ""
     patches = f", {bank.patches} patch(es)" if bank.patches else ""

@@ -1,94 +1,38 @@
 """Encode the images of a data set once, into a feature bank on disk."""
 
-import dataclasses
 import hashlib
 import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jax.sharding import Mesh
 
 from fsclip_jax.clip.load import Backbone, load_clip
-from fsclip_jax.data.prompts import Choice, ClassPrompts, choose_prompts
+from fsclip_jax.data.prompts import Choice, ClassPrompts
 from fsclip_jax.data.registry import open_source
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.augment import describe_views
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.durable import exclusive, storage_errors, write_file
+from fsclip_jax.features.hosts import ALONE, Hosts
+from fsclip_jax.features.identity import DEFAULT_BACKBONE, identity, preprocessing_of, prompts_of
 from fsclip_jax.features.images import data_mesh
-from fsclip_jax.features.layout import partial_name
+from fsclip_jax.features.layout import MANIFEST, partial_name
 from fsclip_jax.features.shards import ExtractSettings, encode_missing, refuse_lost_classes
 from fsclip_jax.features.store import open_bank
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.features.writing import finish_bank, refuse_existing
 
-DEFAULT_BACKBONE = "mini"
+__all__ = ["ExtractSettings", "bank_for", "default_cache", "extract", "identity", "prompts_of"]
+
 _SETTINGS = "settings.json"
-
-
-def identity(
-    source: ImageSource,
-    backbone: Backbone,
-    settings: ExtractSettings,
-    prompts: ClassPrompts | None = None,
-) -> dict[str, Any]:
-    """Return all that the content of a bank depends on, as JSON.
-
-    Two extractions with equal identity give the same bank, so one may continue the other.
-    """
-    prompts = prompts or prompts_of(source, backbone)
-    listing = hashlib.sha256()
-    for values in (source.class_names, source.keys, source.domain_names):
-        listing.update("\0".join(values).encode("utf-8", "surrogateescape") + b"\1")
-    for array in (source.labels, source.splits, source.domains):
-        listing.update(b"" if array is None else np.ascontiguousarray(array, np.int32).tobytes())
-    return {
-        "data": {"spec": source.spec, "version": source.version, "listing": listing.hexdigest()},
-        "backbone": {"id": backbone.id, "sha256": backbone.sha256},
-        "preprocessing": _preprocessing(backbone),
-        "templates": list(prompts.templates),
-        "views": settings.views,
-        "dtype": settings.dtype,
-        "seed": settings.seed if settings.views > 1 else None,
-        "shard": settings.shard,
-        "prompts": settings.prompts,
-        # Only where it is so: banks made before there were patches stay the same.
-        **({"locals": True} if settings.locals else {}),
-        **({"prompt_file": prompts.file["sha256"]} if prompts.file else {}),
-    }
-
-
-def prompts_of(
-    source: ImageSource,
-    backbone: Backbone,
-    templates: Choice = "single",
-    file: Path | None = None,
-) -> ClassPrompts:
-    """Write the prompts of a data set for a backbone.
-
-    The bundled mini CLIP was trained on bare names: "a photo of a" means nothing to it, so it is
-    asked the name alone whatever the templates are. Sentences of a file it is asked all the same.
-
-    Args:
-        source: the data set.
-        backbone: the CLIP.
-        templates: the data set's own template, or the ensemble.
-        file: sentences in their place.
-
-    Returns:
-        The prompts of every class.
-    """
-    bare = backbone.id == DEFAULT_BACKBONE
-    return choose_prompts(source, templates=templates, file=file, bare=bare)
-
-
-def _preprocessing(backbone: Backbone) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(backbone.preprocess), default=str))
+_GO, _DONE = "go", "done"
+_SHOWN_WITHIN = 60.0  # seconds
 
 
 def extract(
@@ -98,6 +42,7 @@ def extract(
     settings: ExtractSettings,
     mesh: Mesh | None = None,
     prompts: ClassPrompts | None = None,
+    hosts: Hosts = ALONE,
 ) -> StoredBank:
     """Encode every image of a data set into a bank, continuing where an earlier run stopped.
 
@@ -108,8 +53,10 @@ def extract(
         backbone: the CLIP that encodes them.
         out: the folder to make. Until it is whole it is called ``out.partial``.
         settings: views, type and so on.
-        mesh: spread batches over the devices of its axis ``data``.
+        mesh: the devices of this host, on the axis ``data``; None takes the default one.
         prompts: of every class; ``prompts_of`` of the data set if None.
+        hosts: who takes part, all with the same arguments and with ``out`` in a folder that they
+            share. Process 0 finishes the bank.
 
     Returns:
         The bank, opened. If a whole bank of the same identity is there, that one.
@@ -119,40 +66,96 @@ def extract(
     """
     prompts = prompts or prompts_of(source, backbone)
     wanted = identity(source, backbone, settings, prompts)
-    if _is_same_bank(out, wanted):
-        return open_bank(out)
-    refuse_existing(out)
-    partial = partial_name(out)
-    with storage_errors(partial):
-        partial.mkdir(parents=True, exist_ok=True)
-    with exclusive(partial):
-        if _is_same_bank(out, wanted):  # another process made it while this one waited
+    with hosts.failing_together():
+        if hosts.index:
+            return _take_part(source, backbone, out, settings, mesh, hosts, wanted)
+        if _is_same_bank(out, wanted):
+            hosts.tell("start", _DONE)
             return open_bank(out)
+        refuse_existing(out)
+        partial = partial_name(out)
+        with storage_errors(partial):
+            partial.mkdir(parents=True, exist_ok=True)
+        with exclusive(partial):
+            if _is_same_bank(out, wanted):  # another process made it while this one waited
+                hosts.tell("start", _DONE)
+                return open_bank(out)
+            _prepare(partial, wanted)
+            hosts.tell("start", _GO)
+            encode_missing(source, backbone, partial, settings, mesh, hosts)
+            for other in range(1, hosts.count):
+                hosts.hear(f"encoded/{other}")
+            refuse_lost_classes(source, partial, settings.shard)
+            bank = _finish(source, backbone, partial, out, settings, prompts, wanted)
+        hosts.tell("finished")
+    return bank
+
+
+def _take_part(
+    source: ImageSource,
+    backbone: Backbone,
+    out: Path,
+    settings: ExtractSettings,
+    mesh: Mesh | None,
+    hosts: Hosts,
+    wanted: dict[str, Any],
+) -> StoredBank:
+    """Encode the share of a process that is not the first, and wait for the bank."""
+    partial = partial_name(out)
+    if hosts.hear("start") == _GO:
+        _see(partial / _SETTINGS)
         _prepare(partial, wanted)
-        encode_missing(source, backbone, partial, settings, mesh)
-        refuse_lost_classes(source, partial, settings.shard)
-        text, each, mask = class_text_features(backbone, prompts.each)
-        bank = finish_bank(
-            partial,
-            out,
-            text_features=text,
-            prompt_features=each if settings.prompts else None,
-            prompt_mask=mask if settings.prompts else None,
-            class_names=source.class_names,
-            domain_names=source.domain_names,
-            logit_scale=backbone.logit_scale,
-            dtype=settings.dtype,
-            data={"spec": source.spec, "version": source.version},
-            backbone={"id": backbone.id, "sha256": backbone.sha256},
-            preprocessing=_preprocessing(backbone),
-            templates=prompts.templates,
-            extra={
-                **({"prompt_file": dict(prompts.file)} if prompts.file else {}),
-                "augmentation": describe_views(settings.views, settings.seed),
-                "settings": wanted,
-            },
-        )
-        (out / _SETTINGS).unlink(missing_ok=True)
+        encode_missing(source, backbone, partial, settings, mesh, hosts)
+        hosts.tell(f"encoded/{hosts.index}")
+        hosts.hear("finished")
+    _see(out / MANIFEST)
+    return open_bank(out)
+
+
+def _see(file: Path) -> None:
+    """Wait for a file of another host: a network file system shows it a moment later."""
+    until = time.monotonic() + _SHOWN_WITHIN
+    while not file.is_file():
+        if time.monotonic() > until:
+            raise UserError(
+                f"process 0 has written {file}, and this host does not see it: "
+                "--out must be in a folder that all hosts share"
+            )
+        time.sleep(0.1)
+
+
+def _finish(
+    source: ImageSource,
+    backbone: Backbone,
+    partial: Path,
+    out: Path,
+    settings: ExtractSettings,
+    prompts: ClassPrompts,
+    wanted: dict[str, Any],
+) -> StoredBank:
+    """Add the text features to the finished shards, and the manifest."""
+    text, each, mask = class_text_features(backbone, prompts.each)
+    bank = finish_bank(
+        partial,
+        out,
+        text_features=text,
+        prompt_features=each if settings.prompts else None,
+        prompt_mask=mask if settings.prompts else None,
+        class_names=source.class_names,
+        domain_names=source.domain_names,
+        logit_scale=backbone.logit_scale,
+        dtype=settings.dtype,
+        data={"spec": source.spec, "version": source.version},
+        backbone={"id": backbone.id, "sha256": backbone.sha256},
+        preprocessing=preprocessing_of(backbone),
+        templates=prompts.templates,
+        extra={
+            **({"prompt_file": dict(prompts.file)} if prompts.file else {}),
+            "augmentation": describe_views(settings.views, settings.seed),
+            "settings": wanted,
+        },
+    )
+    (out / _SETTINGS).unlink(missing_ok=True)
     return bank
 
 

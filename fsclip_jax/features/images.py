@@ -1,10 +1,8 @@
-"""Encode a stream of images: decoded by threads, batched to one size, encoded on the device."""
+"""Encode a stream of pixels: batches of one size, each on one device, several at a time."""
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +11,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from fsclip_jax.clip.load import Backbone
-from fsclip_jax.clip.model import encode_image, encode_patches
-from fsclip_jax.clip.preprocess import Preprocess
-from fsclip_jax.data.source import ImageSource
-from fsclip_jax.features.augment import views_of
+from fsclip_jax.clip.model import cast_weights, encode_image, encode_patches
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Params
+
+Compute: TypeAlias = Literal["auto", "float32", "bfloat16"]
+"""What the image tower computes in; ``auto`` is float32 on a CPU and bfloat16 elsewhere."""
 
 
 class Encoded(NamedTuple):
@@ -33,25 +31,48 @@ class Encoded(NamedTuple):
     patches: jax.Array | np.ndarray | None = None
 
 
-Encode = Callable[[UInt8[np.ndarray, "batch size size 3"]], Encoded]
-"""Starts encoding a batch and returns its unit features before they are computed."""
+Encode = Callable[[UInt8[np.ndarray, "rows size size 3"]], Encoded]
+"""Starts encoding a batch a device and returns the unit features before they are computed."""
 
 _IN_FLIGHT = 2
 
 
-def image_encoder(backbone: Backbone, mesh: Mesh | None = None, *, patches: bool = False) -> Encode:
+def resolve_compute(compute: str) -> str:
+    """Return what ``auto`` means on this machine, and anything else as it is.
+
+    Example:
+        >>> resolve_compute("float32")
+        'float32'
+    """
+    if compute != "auto":
+        return compute
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def image_encoder(
+    backbone: Backbone,
+    mesh: Mesh | None = None,
+    *,
+    patches: bool = False,
+    compute: Compute = "float32",
+) -> Encode:
     """Compile the image tower with normalisation of pixels before and of features after.
+
+    Every device runs the same program on a batch of its own, so that a feature has the same
+    bits however many devices there are. In bfloat16 the layer norms and the softmax of the
+    attention are float32 all the same, and so are the normalisations here.
 
     Args:
         backbone: a loaded CLIP.
-        mesh: spread each batch over its axis ``data``; None runs on the default device.
+        mesh: its axis ``data`` is over the devices to use; None means the default device.
         patches: encode the patches too.
+        compute: what the tower computes in.
 
     Returns:
-        A function from pixels to unit features. It compiles once for each size of batch.
+        A function from pixels, as many for each device, to unit features. It compiles once for
+        each size of batch.
     """
 
-    @jax.jit
     def encode(state: Params, pixels: jax.Array) -> Encoded:
         pixels = backbone.preprocess.normalize(pixels)
         if not patches:
@@ -60,14 +81,28 @@ def image_encoder(backbone: Backbone, mesh: Mesh | None = None, *, patches: bool
         return Encoded(l2_normalize(whole), l2_normalize(parts).astype(jnp.float16))
 
     if mesh is None:
-        return lambda pixels: encode(backbone.state, jnp.asarray(pixels))
-    by_example = NamedSharding(mesh, PartitionSpec("data"))
-    weights = jax.device_put(backbone.state, NamedSharding(mesh, PartitionSpec()))
-    return lambda pixels: encode(weights, jax.device_put(pixels, by_example))
+        mesh = Mesh(np.asarray(jax.local_devices()[:1]), ("data",))
+    each, same = PartitionSpec("data"), PartitionSpec()
+    run = jax.jit(
+        jax.shard_map(encode, mesh=mesh, in_specs=(same, each), out_specs=each, check_vma=False)
+    )
+    state = backbone.state
+    if resolve_compute(compute) == "bfloat16":
+        state = cast_weights(state, jnp.bfloat16)
+    weights = jax.device_put(state, NamedSharding(mesh, same))
+    place = NamedSharding(mesh, each)
+
+    def start(pixels: np.ndarray) -> Encoded:
+        found = run(weights, jax.device_put(pixels, place))
+        for array in jax.tree.leaves(found):
+            array.copy_to_host_async()
+        return found
+
+    return start
 
 
 def data_mesh() -> Mesh | None:
-    """Return a mesh over all accelerators, or None where there are fewer than two."""
+    """Return a mesh over this host's accelerators, or None where there are fewer than two."""
     devices = jax.local_devices()
     if len(devices) < 2 or devices[0].platform == "cpu":
         return None
@@ -75,109 +110,115 @@ def data_mesh() -> Mesh | None:
     return jax.make_mesh((len(devices),), ("data",), axis_types=automatic, devices=devices)
 
 
-def decoded_views(
-    source: ImageSource,
-    preprocess: Preprocess,
-    indices: Sequence[int],
-    *,
-    views: int,
-    seed: int,
-    ahead: int,
-    workers: int = 0,
-) -> Iterator[np.ndarray | OSError]:
-    """Read, decode and cut images in threads, some way ahead of whoever takes them.
+class _Step(NamedTuple):
+    """A batch a device that runs, and whose rows are in it."""
 
-    Args:
-        source: the images.
-        preprocess: CLIP's own preprocessing.
-        indices: which images, in which order.
-        views: of each image.
-        seed: of the augmented views.
-        ahead: images to hold ready at most.
-        workers: threads; 0 takes one a core, 16 at most.
-
-    Yields:
-        Pixels of an image [views size size 3] uint8, or what was wrong with it.
-    """
-
-    def job(index: int) -> np.ndarray | OSError:
-        try:
-            image = source.load(index)
-            return views_of(image, preprocess, source.keys[index], views, seed)
-        except OSError as error:
-            return error
-
-    waiting: deque[Future[np.ndarray | OSError]] = deque()
-    pool = ThreadPoolExecutor(workers or min(16, os.cpu_count() or 1))
-    try:
-        for index in indices:
-            waiting.append(pool.submit(job, index))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    found: Encoded
+    parts: list[tuple[int, int, int]]
+    """Shard, first row and end of each run of rows."""
+    ended: list[int]
+    """Shards that are whole when these rows are there."""
 
 
 class Batcher:
-    """Fill batches of one size with views, and keep the device busy while the next one fills.
+    """Fill batches with the views of one shard after another and hand out whole shards.
+
+    A batch holds views of one shard only, and the last of a shard is filled up with zeros. So
+    what lies in a batch follows from the shard alone, whatever else is encoded in this run and
+    on however many devices; the features are the same bits. The devices work while the host
+    fills the next batches.
 
     Args:
-        encode: what starts a batch.
-        size: views in a batch; the last one of a shard is filled up with zeros.
+        encode: what starts a batch a device.
+        size: views in a batch.
+        devices: how many batches go together.
         views: of each image that will be added.
     """
 
-    def __init__(self, encode: Encode, size: int, views: int) -> None:
-        self._encode, self._size, self._views = encode, size, views
+    def __init__(self, encode: Encode, size: int, devices: int, views: int) -> None:
+        self._encode, self._size, self._total, self._views = encode, size, size * devices, views
         self._buffer = np.zeros((0,), np.uint8)
         self._filled = 0
-        self._running: deque[tuple[Encoded, int]] = deque()
-        self._done: list[np.ndarray] = []
-        self._patches: list[np.ndarray] = []
-        self._collected = 0
+        self._parts: list[tuple[int, int, int]] = []
+        self._ended: list[int] = []
+        self._running: deque[_Step] = deque()
+        self._found: dict[int, list[Encoded]] = {}
+        self._rows: dict[int, int] = {}
+        self._whole: deque[int] = deque()
 
-    def add(self, pixels: UInt8[np.ndarray, "views size size 3"]) -> None:
-        """Append the views of one image."""
-        while len(pixels):
+    def add(self, shard: int, pixels: UInt8[np.ndarray, "n views size size 3"]) -> None:
+        """Append the views of some images of a shard."""
+        flat = pixels.reshape(-1, *pixels.shape[2:])
+        while len(flat):
             if not self._filled:
                 # A fresh one each time: on CPU the device may read the host's memory in place.
-                self._buffer = np.zeros((self._size, *pixels.shape[1:]), np.uint8)
-            part, pixels = np.split(pixels, [self._size - self._filled])
-            self._buffer[self._filled : self._filled + len(part)] = part
-            self._filled += len(part)
-            if self._filled == self._size:
+                self._buffer = np.zeros((self._total, *flat.shape[1:]), np.uint8)
+            low = self._filled
+            high = min(low + len(flat), self._total)
+            self._buffer[low:high] = flat[: high - low]
+            self._parts.append((shard, low, high))
+            flat = flat[high - low :]
+            self._filled = high
+            if high == self._total:
                 self._start()
 
+    def end(self, shard: int) -> None:
+        """Say that the shard is complete."""
+        self._filled = -(-self._filled // self._size) * self._size
+        if self._filled:
+            self._ended.append(shard)
+            if self._filled == self._total:
+                self._start()
+        elif self._running:
+            self._running[-1].ended.append(shard)
+        else:
+            self._whole.append(shard)
+
+    def finished(self, *, wait: bool = False) -> Iterator[tuple[int, Encoded | None]]:
+        """Hand out the shards that are whole, in order.
+
+        Args:
+            wait: encode what is left first.
+
+        Yields:
+            The shard, and its unit features [V n D], float32, with the patches of view 0
+            [n P D]; None where no image was added.
+        """
+        if wait and self._filled:
+            self._start()
+        while wait and self._running:
+            self._collect()
+        while self._whole:
+            shard = self._whole.popleft()
+            found = self._found.pop(shard, None)
+            self._rows.pop(shard, None)
+            yield shard, None if found is None else self._join(found)
+
     def _start(self) -> None:
-        self._running.append((self._encode(self._buffer), self._filled))
-        self._filled = 0
+        self._running.append(_Step(self._encode(self._buffer), self._parts, self._ended))
+        self._filled, self._parts, self._ended = 0, [], []
         if len(self._running) >= _IN_FLIGHT:
             self._collect()
 
     def _collect(self) -> None:
-        found, filled = self._running.popleft()
-        self._done.append(np.asarray(found.features)[:filled])
-        if found.patches is not None:  # of view 0 only: every V-th row from the start of the shard
-            first = -self._collected % self._views
-            # A copy, so that the other views' patches are let go of.
-            self._patches.append(np.asarray(found.patches)[first : filled : self._views].copy())
-        self._collected += filled
+        (features, patches), parts, ended = self._running.popleft()
+        features = np.asarray(features)
+        patches = None if patches is None else np.asarray(patches)
+        for shard, low, high in parts:
+            some = None
+            if patches is not None:  # of view 0 only: every V-th row from the start of the shard
+                first = -self._rows.get(shard, 0) % self._views
+                # A copy, so that the other views' patches are let go of.
+                some = patches[low + first : high : self._views].copy()
+            self._found.setdefault(shard, []).append(Encoded(features[low:high], some))
+            self._rows[shard] = self._rows.get(shard, 0) + high - low
+        self._whole.extend(ended)
 
-    def finish(self) -> Encoded:
-        """Encode what is left and hand out all there is since the last call.
-
-        Returns:
-            Unit features [V n D], float32, and the patches of view 0 [n P D]. Something must
-            have been added.
-        """
-        if self._filled:
-            self._start()
-        while self._running:
-            self._collect()
-        rows = np.concatenate(self._done)
-        patches = np.concatenate(self._patches) if self._patches else None
-        self._done, self._patches, self._collected = [], [], 0
+    def _join(self, found: list[Encoded]) -> Encoded:
+        rows = np.concatenate([np.asarray(part.features) for part in found])
+        patches = [part.patches for part in found if part.patches is not None]
         count = len(rows) // self._views
-        return Encoded(rows.reshape(count, self._views, -1).transpose(1, 0, 2), patches)
+        return Encoded(
+            rows.reshape(count, self._views, -1).transpose(1, 0, 2),
+            np.concatenate(patches) if patches else None,
+        )

@@ -1,6 +1,7 @@
 """Encode the images of a data set shard by shard; finished shards are never done again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from fsclip_jax.clip.load import Backbone
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.buckets import bucket_size
-from fsclip_jax.features.images import Batcher, Encoded, decoded_views, image_encoder
+from fsclip_jax.features.decode import Chunk, chunk_images, make_decoder, split_rows
+from fsclip_jax.features.hosts import ALONE, Hosts
+from fsclip_jax.features.images import Batcher, Compute, Encoded, image_encoder
 from fsclip_jax.features.layout import Rows, shard_name
 from fsclip_jax.features.progress import Progress
+from fsclip_jax.features.workers import decoded
 from fsclip_jax.features.writing import shard_contents, write_shard
 
 _NAMED = 5
@@ -30,8 +34,10 @@ class ExtractSettings:
         shard: images a file: what is lost at most when the program is killed.
         prompts: store the vector of every prompt too, not only the class means.
         locals: store the features of every patch of view 0 too.
-        batch: views that go through the tower together.
-        workers: threads that decode; 0 takes one a core.
+        batch: views that go through the tower of a device together.
+        workers: processes that decode; 0 decodes in threads, one a core; None chooses.
+        decode: ``exact``, or ``draft`` to decode large JPEGs no larger than needed.
+        compute: what the image tower computes in; see ``Compute``.
     """
 
     views: int = 1
@@ -41,13 +47,17 @@ class ExtractSettings:
     prompts: bool = False
     locals: bool = False
     batch: int = 256
-    workers: int = 0
+    workers: int | None = None
+    decode: str = "exact"
+    compute: Compute = "auto"
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         for name in ("views", "shard", "batch"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"--workers is {self.workers}; it must be 0 (threads) or more")
 
 
 def _ranges(n: int, size: int) -> list[range]:
@@ -61,93 +71,117 @@ def encode_missing(
     partial: Path,
     settings: ExtractSettings,
     mesh: Mesh | None,
+    hosts: Hosts = ALONE,
 ) -> None:
-    """Encode and write the shards that are not there yet.
+    """Encode and write the shards of this host that are not there yet.
 
     Args:
         source: the images.
         backbone: the CLIP that encodes them.
         partial: folder of the unfinished bank.
         settings: views, type and so on.
-        mesh: spread batches over the devices of its axis ``data``.
+        mesh: the devices of this host, on the axis ``data``.
+        hosts: who takes part; shard i is done by the host i modulo their number.
     """
     shards = _ranges(len(source.keys), settings.shard)
-    todo = [i for i in range(len(shards)) if not (partial / shard_name(i)).is_file()]
+    mine = range(hosts.index, len(shards), hosts.count)
+    todo = [i for i in mine if not (partial / shard_name(i)).is_file()]
     if not todo:
         return
-    devices = mesh.size if mesh else 1
+    views, preprocess = settings.views, backbone.preprocess
     # The size depends on the whole job, not on what is left: a continued run repeats the bits.
-    size = bucket_size(len(source.keys) * settings.views, settings.batch, devices)
-    encode = image_encoder(backbone, mesh, patches=settings.locals)
-    batcher = Batcher(encode, size, settings.views)
-    images = decoded_views(
-        source,
-        backbone.preprocess,
-        [row for index in todo for row in shards[index]],
-        views=settings.views,
-        seed=settings.seed,
-        ahead=2 * (1 + size // settings.views),
-        workers=settings.workers,
+    size = bucket_size(min(len(source.keys), settings.shard) * views, settings.batch)
+    encode = image_encoder(backbone, mesh, patches=settings.locals, compute=settings.compute)
+    batcher = Batcher(encode, size, mesh.size if mesh else 1, views)
+    at_once = chunk_images(preprocess, views)
+    plan = [(index, rows) for index in todo for rows in split_rows(shards[index], at_once)]
+    decoder = make_decoder(
+        source, preprocess, views, settings.seed, draft=settings.decode == "draft"
     )
-    done = len(source.keys) - sum(len(shards[index]) for index in todo)
-    dim, patches = backbone.embed_dim, backbone.config.vision.grid**2
-    empty = Encoded(
-        np.zeros((settings.views, 0, dim), np.float32),
-        np.zeros((0, patches, dim), np.float16) if settings.locals else None,
-    )
-    skipped: list[str] = []
-    with Progress(len(source.keys), "images", "extract", start=done) as progress:
-        for index in todo:
-            rows, lost = _encode_shard(source, shards[index], images, batcher, progress, empty)
-            write_shard(partial, index, rows, settings.dtype, lost)
-            skipped += lost
-        if skipped:
-            more = f" and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
-            progress.note(
-                f"skipped {len(skipped)} unreadable image(s): {', '.join(skipped[:_NAMED])}{more}"
-            )
+    job = _Job(source, backbone, partial, settings, shards)
+    total = sum(len(shards[index]) for index in mine)
+    done = total - sum(len(shards[index]) for index in todo)
+    chunks = decoded(decoder, [rows for _, rows in plan], settings.workers)
+    with closing(chunks), Progress(total, "images", "extract", start=done) as progress:
+        for (index, rows), chunk in zip(plan, chunks, strict=True):
+            job.note_lost(index, rows, chunk, progress)
+            batcher.add(index, chunk.pixels)
+            if rows.stop == shards[index].stop:
+                batcher.end(index)
+            progress.advance(len(rows))
+            job.write(batcher.finished())
+            hosts.check()
+        job.write(batcher.finished(wait=True))
+        job.sum_up(progress)
 
 
-def _encode_shard(
-    source: ImageSource,
-    rows: range,
-    images: Iterator[np.ndarray | OSError],
-    batcher: Batcher,
-    progress: Progress,
-    empty: Encoded,
-) -> tuple[Rows, list[str]]:
-    kept: list[int] = []
-    lost: list[str] = []
-    for row in rows:
-        pixels = next(images)
-        if isinstance(pixels, OSError):
-            lost.append(source.keys[row])
-            progress.note(f"unreadable image skipped: {pixels}")
-        else:
-            batcher.add(pixels)
-            kept.append(row)
-        progress.advance(1)
-    found = batcher.finish() if kept else empty
-    index = np.array(kept, np.int64)
-    no_family = np.full(len(kept), -1, np.int32)
+class _Job:
+    """Keeps count of the images that cannot be read, and writes the shards."""
+
+    def __init__(
+        self,
+        source: ImageSource,
+        backbone: Backbone,
+        partial: Path,
+        settings: ExtractSettings,
+        shards: Sequence[range],
+    ) -> None:
+        self._source, self._partial, self._settings = source, partial, settings
+        self._shards = shards
+        self._lost: dict[int, list[int]] = {}
+        self._skipped: list[str] = []
+        dim, patches = backbone.embed_dim, backbone.config.vision.grid**2
+        self._empty = Encoded(
+            np.zeros((settings.views, 0, dim), np.float32),
+            np.zeros((0, patches, dim), np.float16) if settings.locals else None,
+        )
+
+    def note_lost(self, shard: int, rows: range, chunk: Chunk, progress: Progress) -> None:
+        for position, reason in chunk.lost:
+            self._lost.setdefault(shard, []).append(rows[position])
+            progress.note(f"unreadable image skipped: {reason}")
+
+    def write(self, finished: Iterator[tuple[int, Encoded | None]]) -> None:
+        for shard, found in finished:
+            lost = self._lost.pop(shard, [])
+            rows = _rows_of(self._source, self._shards[shard], lost, found or self._empty)
+            skipped = [self._source.keys[row] for row in lost]
+            write_shard(self._partial, shard, rows, self._settings.dtype, skipped)
+            self._skipped += skipped
+
+    def sum_up(self, progress: Progress) -> None:
+        count = len(self._skipped)
+        if count:
+            more = f" and {count - _NAMED} more" if count > _NAMED else ""
+            names = ", ".join(self._skipped[:_NAMED])
+            progress.note(f"skipped {count} unreadable image(s): {names}{more}")
+
+
+def _rows_of(source: ImageSource, rows: range, lost: Sequence[int], found: Encoded) -> Rows:
+    index = np.setdiff1d(np.arange(rows.start, rows.stop), np.array(lost, np.int64))
+    no_family = np.full(len(index), -1, np.int32)
     domains = no_family if source.domains is None else source.domains[index]
-    keys = [source.keys[row] for row in kept]
-    labels, splits = source.labels[index], source.splits[index]
+    keys = [source.keys[row] for row in index.tolist()]
     patches = None if found.patches is None else np.asarray(found.patches)
-    return Rows(np.asarray(found.features), labels, splits, keys, domains, patches), lost
+    features = np.asarray(found.features)
+    return Rows(features, source.labels[index], source.splits[index], keys, domains, patches)
 
 
 def refuse_lost_classes(source: ImageSource, partial: Path, shard: int) -> None:
     """Refuse a bank in which a class that has images has not one that can be read."""
-    count = len(_ranges(len(source.keys), shard))
-    contents = [shard_contents(partial / shard_name(index)) for index in range(count)]
-    present = np.unique(np.concatenate([labels for labels, _ in contents]))
-    lost = np.setdiff1d(np.unique(source.labels), present)
-    if not len(lost):
+    paths = [partial / shard_name(i) for i in range(len(_ranges(len(source.keys), shard)))]
+    present: set[int] = set()
+    with_lost = []
+    for path in paths:
+        labels, skipped = shard_contents(path)
+        present.update(np.unique(labels).tolist())
+        if skipped:
+            with_lost.append(path)
+    lost = sorted(set(np.unique(source.labels).tolist()) - present)
+    if not lost:
         return
-    for index, (_, skipped) in enumerate(contents):
-        if skipped:  # read these again next time, once the images are repaired
-            (partial / shard_name(index)).unlink()
+    for path in with_lost:  # read these again next time, once the images are repaired
+        path.unlink()
     names = [source.class_names[label] for label in lost[:_NAMED]]
     more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
     raise UserError(

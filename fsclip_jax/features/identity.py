@@ -1,0 +1,84 @@
+"""All that the content of a bank depends on."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fsclip_jax.clip.load import Backbone
+from fsclip_jax.data.prompts import Choice, ClassPrompts, choose_prompts
+from fsclip_jax.data.source import ImageSource
+from fsclip_jax.features.images import resolve_compute
+from fsclip_jax.features.shards import ExtractSettings
+
+DEFAULT_BACKBONE = "mini"
+_ALWAYS = {"fit": "crop", "resample": "bicubic"}
+
+
+def identity(
+    source: ImageSource,
+    backbone: Backbone,
+    settings: ExtractSettings,
+    prompts: ClassPrompts | None = None,
+) -> dict[str, Any]:
+    """Return all that the content of a bank depends on, as JSON.
+
+    Two extractions with equal identity give the same bank, so one may continue the other.
+    """
+    prompts = prompts or prompts_of(source, backbone)
+    compute = resolve_compute(settings.compute)
+    listing = hashlib.sha256()
+    for values in (source.class_names, source.keys, source.domain_names):
+        listing.update("\0".join(values).encode("utf-8", "surrogateescape") + b"\1")
+    for array in (source.labels, source.splits, source.domains):
+        listing.update(b"" if array is None else np.ascontiguousarray(array, np.int32).tobytes())
+    return {
+        "data": {"spec": source.spec, "version": source.version, "listing": listing.hexdigest()},
+        "backbone": {"id": backbone.id, "sha256": backbone.sha256},
+        "preprocessing": preprocessing_of(backbone),
+        "templates": list(prompts.templates),
+        "views": settings.views,
+        "dtype": settings.dtype,
+        "seed": settings.seed if settings.views > 1 else None,
+        "shard": settings.shard,
+        "prompts": settings.prompts,
+        # Only where it is so: banks made before there were patches stay the same.
+        **({"locals": True} if settings.locals else {}),
+        **({"decode": "draft"} if settings.decode == "draft" and source.draft else {}),
+        **({"compute": compute} if compute != "float32" else {}),
+        **({"prompt_file": prompts.file["sha256"]} if prompts.file else {}),
+    }
+
+
+def prompts_of(
+    source: ImageSource,
+    backbone: Backbone,
+    templates: Choice = "single",
+    file: Path | None = None,
+) -> ClassPrompts:
+    """Write the prompts of a data set for a backbone.
+
+    The bundled mini CLIP was trained on bare names: "a photo of a" means nothing to it, so it is
+    asked the name alone whatever the templates are. Sentences of a file it is asked all the same.
+
+    Args:
+        source: the data set.
+        backbone: the CLIP.
+        templates: the data set's own template, or the ensemble.
+        file: sentences in their place.
+
+    Returns:
+        The prompts of every class.
+    """
+    bare = backbone.id == DEFAULT_BACKBONE
+    return choose_prompts(source, templates=templates, file=file, bare=bare)
+
+
+def preprocessing_of(backbone: Backbone) -> dict[str, Any]:
+    """Return what turns an image into pixels, as JSON."""
+    found = json.loads(json.dumps(dataclasses.asdict(backbone.preprocess), default=str))
+    # What was not always there is left out where it is as it always was.
+    return {name: value for name, value in found.items() if _ALWAYS.get(name) != value}
