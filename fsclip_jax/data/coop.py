@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fsclip_jax.data.catalog import KNOWN_SETS, find_known, name_hint
-from fsclip_jax.data.folder import EXTENSIONS
+from fsclip_jax.data.folder import EXTENSIONS, leads_to
 from fsclip_jax.data.known import CoopFolder, KnownSet
 from fsclip_jax.data.labelled import Records, content_version, make_source, some
 from fsclip_jax.data.names import spoken, wordnet_names
@@ -218,7 +218,8 @@ def _lines(path: Path, known: KnownSet, spec: str) -> list[str]:
 
 def _folders(path: Path) -> list[str]:
     with os.scandir(path) as entries:
-        return sorted(one.name for one in entries if one.is_dir() and not one.name.startswith("."))
+        folders = (one for one in entries if leads_to(one, os.DirEntry.is_dir))
+        return sorted(one.name for one in folders if not one.name.startswith("."))
 
 
 def _pictures(path: Path) -> list[str]:

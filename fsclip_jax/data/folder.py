@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +103,7 @@ def _class_folders(root: Path, spec: str) -> list[tuple[str, str]]:
 
 
 def _subfolders(folder: Path) -> list[str]:
-    return [entry.name for entry in _entries(folder) if entry.is_dir()]
+    return [entry.name for entry in _entries(folder) if leads_to(entry, os.DirEntry.is_dir)]
 
 
 def _pictures(folder: Path) -> list[tuple[str, int]]:
@@ -111,8 +111,24 @@ def _pictures(folder: Path) -> list[tuple[str, int]]:
     return [
         (entry.name, entry.stat().st_size)
         for entry in _entries(folder)
-        if entry.name.lower().endswith(EXTENSIONS) and entry.is_file()
+        if entry.name.lower().endswith(EXTENSIONS) and leads_to(entry, os.DirEntry.is_file)
     ]
+
+
+def leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+    """Say of an entry, or of what it links to, whether it is of a kind; a loop is of none.
+
+    Args:
+        entry: of a folder.
+        kind: ``os.DirEntry.is_dir`` or ``os.DirEntry.is_file``.
+
+    Returns:
+        Whether it is there and of that kind.
+    """
+    try:
+        return kind(entry)
+    except OSError:  # a link that goes round in a circle
+        return False
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -12,7 +12,7 @@ from PIL import Image
 from fsclip_jax.data.catalog import find_known
 from fsclip_jax.data.known import KnownSet
 from fsclip_jax.data.labelled import Records, content_version, make_source
-from fsclip_jax.data.names import published_classes
+from fsclip_jax.data.names import in_published_order, published_classes
 from fsclip_jax.data.pictures import decode_image
 from fsclip_jax.data.source import ImageSource, UnreadableImage
 from fsclip_jax.data.splits import split_by_hash, split_named
@@ -90,8 +90,10 @@ def open_hf(name: str, config: str = "") -> ImageSource:
     spec = f"hf:{name}" + (f"@{config}" if config else "")
     tables = _load(name, config, spec)
     image, label = _columns(next(iter(tables.values())).features, spec)
-    known = find_known(name)
     labels, raw_names, split_of, rows = _labels(tables, label)
+    known = find_known(name)
+    if known and in_published_order(raw_names, known) is None:
+        known = None  # the name alone proves nothing: a folder may be called food
     labels, names = published_classes(labels, raw_names, known)
     labels = np.where(split_of < 0, -1, labels).astype(np.int32)
     split_names = tuple(tables)

@@ -85,7 +85,7 @@ def ensemble_of(source: ImageSource) -> tuple[str, ...]:
     kind, _, rest = source.spec.partition(":")
     name = rest.partition("@")[0]
     known = find_builder(name) if kind == "tfds" else find_known(name) if kind != "folder" else None
-    if known:
+    if known and known.templates == source.templates:
         return known.ensemble
     return (*ENSEMBLE, *source.templates)
 
