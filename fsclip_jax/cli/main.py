@@ -14,6 +14,7 @@ SUMMARY = {
     "extract": "encode images into a feature bank",
     "bank": "import features, or show what is in a bank",
     "report": "draw the report again from report.json",
+    "datasets": "list the published data sets, and how to get them",
 }
 
 
@@ -71,6 +72,12 @@ def _bank(args: Sequence[str]) -> int:
     return main(list(args))
 
 
+def _datasets(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.datasets import main
+
+    return main(list(args))
+
+
 def _report(args: Sequence[str]) -> int:
     from fsclip_jax.cli.report import main
 
@@ -83,6 +90,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "extract": _extract,
     "bank": _bank,
     "report": _report,
+    "datasets": _datasets,
 }
 
 

@@ -1,0 +1,178 @@
+"""``fsclip datasets``: the published data sets, which are here, and how to get the others."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from fsclip_jax.cli.parsing import parse
+from fsclip_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from fsclip_jax.data.known import KnownSet
+    from fsclip_jax.data.ready import Place
+
+_HEAD = ("name", "classes", "train", "val", "test", "on this machine", "images from")
+_ABSENT = "-"
+
+
+@dataclass(frozen=True)
+class DatasetsConfig:
+    """What ``fsclip datasets`` takes."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """A data set: say all about it, and how to get it. Without: list all."""
+    root: Path | None = None
+    """Folder that holds data sets in CoOp's layout, to be looked at."""
+    tfds_dir: Path | None = None
+    """TFDS's folder of prepared data sets; $TFDS_DATA_DIR or ~/tensorflow_datasets if not given."""
+    classes: bool = False
+    """With a name: print the names of its classes, one a line, and nothing else."""
+
+
+def run(config: DatasetsConfig) -> int:
+    """List the data sets, or say all about one.
+
+    Args:
+        config: the flags.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: the name or the folder is unknown.
+    """
+    from fsclip_jax.data.catalog import KNOWN_SETS, find_builder, find_known, name_hint
+    from fsclip_jax.data.prepared import tfds_dir
+    from fsclip_jax.data.ready import find_places
+
+    root = config.root.expanduser() if config.root else None
+    if root and not root.is_dir():
+        raise UserError(f"--root {config.root} is no folder; give the one that holds the data sets")
+    data_dir = (config.tfds_dir or tfds_dir()).expanduser()
+    if not config.name:
+        if config.classes:
+            raise UserError(
+                "--classes needs the name of a data set: fsclip datasets NAME --classes"
+            )
+        _print_all([(known, find_places(known, root, data_dir)) for known in KNOWN_SETS])
+        return 0
+    known = find_known(config.name) or find_builder(config.name)
+    if known is None:
+        names = ", ".join(one.name for one in KNOWN_SETS)
+        raise UserError(
+            f"unknown data set {config.name!r}; accepted are {names}{name_hint(config.name)}"
+        )
+    lines = _names(known) if config.classes else _about(known, find_places(known, root, data_dir))
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _print_all(found: "Sequence[tuple[KnownSet, Sequence[Place]]]") -> None:
+    """A table on a terminal, plain lines elsewhere."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = [
+        (
+            known.name,
+            *map(str, (known.classes, *known.sizes)),
+            _where(places) or _ABSENT,
+            known.url.partition(";")[0],
+        )
+        for known, places in found
+    ]
+    console = Console()
+    if not console.is_terminal:
+        for row in (_HEAD, *rows):
+            print("\t".join(row))
+    else:
+        table = Table(_HEAD[0], title="published data sets", title_justify="left")
+        for head in _HEAD[1:5]:
+            table.add_column(head, justify="right")
+        for head in _HEAD[5:]:
+            table.add_column(head, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    for line in (
+        "`fsclip datasets NAME` says how to get a data set and what it is.",
+        "`--root DIR` looks for CoOp's folders in DIR; without it only TFDS's folder is looked at.",
+        "Other data: folder:DIR, any tfds:NAME with image and label, hf:NAME (docs/data.md).",
+    ):
+        print(line)
+
+
+def _where(places: "Sequence[Place]") -> str:
+    return "; ".join(place.spec or f"not ready: {place.found}" for place in places)
+
+
+def _names(known: "KnownSet") -> list[str]:
+    from fsclip_jax.data.names import class_names
+
+    return list(class_names(known))
+
+
+def _about(known: "KnownSet", places: "Sequence[Place]") -> Iterator[str]:
+    """All that is known of a data set, a fact a line."""
+    from fsclip_jax.data.names import class_names
+
+    names = class_names(known)
+    shown = f"{known.classes}: {', '.join(names[:5])}, ..."
+    if len(names) > known.classes:
+        shown = f"{known.classes} of ImageNet's {len(names)}"
+    yield f"{known.name}: {known.title}"
+    yield f"  from: {known.citation}"
+    yield f"  classes: {shown} (--classes prints all)"
+    yield "  images: " + ", ".join(
+        f"{size} {split}" for split, size in zip(("train", "val", "test"), known.sizes, strict=True)
+    )
+    yield f'  template: "{known.templates[0]}"; --templates ensemble takes {len(known.ensemble)}'
+    if known.note:
+        yield f"  note: {known.note}"
+    yield f"  here: {_where(places) or 'not found; --root DIR says where to look for CoOp folders'}"
+    yield f"  images from: {known.url}"
+    yield from _coop(known)
+    yield from _tfds(known)
+
+
+def _coop(known: "KnownSet") -> Iterator[str]:
+    coop = known.coop
+    if coop is None:
+        return
+    below = {
+        "json": coop.split,
+        "aircraft": "variants.txt, images_variant_{train,val,test}.txt",
+        "imagenet": "images/{train,val}/n01440764/...; classnames.txt if you have it",
+        "wnid": f"{coop.images}/n01440764/...; classnames.txt if you have it",
+        "numbered": f"{coop.images}/0/...; classnames.txt if you have it",
+    }[coop.layout]
+    images = coop.images or "{cars_train,cars_test}"
+    yield f"  put into ROOT/{coop.folder}: {images}/, {below}"
+    yield f"  then: fsclip extract --data coop:{known.name}@ROOT --backbone ID --out BANK"
+
+
+def _tfds(known: "KnownSet") -> Iterator[str]:
+    from fsclip_jax.data.prepared import prepare_command
+
+    if known.tfds is None:
+        yield "  TFDS: does not have these images"
+        return
+    note = f" ({known.tfds.note})" if known.tfds.note else ""
+    yield f"  or with TFDS, once{note}: {prepare_command(Path(), known)}"
+    split = f"@{known.coop.split}" if known.coop and known.coop.split else ""
+    also = f", with CoOp's split --data tfds:{known.tfds.spec}{split}" if split else ""
+    yield f"  then: --data tfds:{known.tfds.spec}{also}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``fsclip datasets`` and return its exit code.
+
+    Args:
+        argv: the words after ``fsclip datasets``.
+    """
+    text = "List the published data sets, say which are on this machine and how to get the others."
+    return run(parse(DatasetsConfig, argv, prog="fsclip datasets", description=text))

@@ -1,0 +1,108 @@
+"""`fsclip datasets`: the list, what is ready, and how to get the rest."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from fsclip_jax.cli.main import main
+from fsclip_jax.data.catalog import KNOWN_SETS
+from fsclip_jax.data.names import class_names
+
+
+@pytest.fixture(autouse=True)
+def tfds_dir(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    return tmp_path / "tfds"
+
+
+@pytest.fixture
+def root(tmp_path):
+    """DTD is whole, EuroSAT lacks its split, the rest is not there."""
+    picture = tmp_path / "data" / "dtd" / "images" / "banded" / "1.jpg"
+    picture.parent.mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(picture)
+    (tmp_path / "data" / "dtd" / "split_zhou_DescribableTextures.json").write_text("{}")
+    (tmp_path / "data" / "eurosat" / "2750").mkdir(parents=True)
+    return tmp_path / "data"
+
+
+def prepared(folder, file_format):
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text(json.dumps({"fileFormat": file_format}))
+
+
+def listed(capsys, *flags):
+    assert main(["datasets", *flags]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return {line.split("\t")[0]: line.split("\t") for line in lines if "\t" in line}
+
+
+def refused(capsys, *flags):
+    assert main(["datasets", *flags]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    return said
+
+
+def test_plain_lines_where_nobody_watches(capsys):
+    rows = listed(capsys)
+    assert list(rows) == ["name", *(known.name for known in KNOWN_SETS)]
+    assert rows["caltech101"][1:6] == ["100", "4128", "1649", "2465", "-"]
+    assert {len(row) for row in rows.values()} == {7}
+
+
+def test_what_is_ready_is_said(capsys, root, tfds_dir):
+    prepared(tfds_dir / "eurosat" / "rgb" / "2.0.0", "array_record")
+    prepared(tfds_dir / "caltech101" / "3.0.2", "tfrecord")
+    rows = listed(capsys, "--root", str(root))
+    assert rows["dtd"][5] == f"coop:dtd@{root}"
+    assert "lacks split_zhou_EuroSAT.json; tfds:eurosat/rgb" in rows["eurosat"][5]
+    assert "is prepared as tfrecord, not as array_record" in rows["caltech101"][5]
+    assert rows["ucf101"][5] == "-"
+    assert "tfds:eurosat/rgb" in listed(capsys, "--tfds-dir", str(tfds_dir))["eurosat"][5]
+
+
+@pytest.mark.parametrize("known", KNOWN_SETS, ids=lambda known: known.name)
+def test_everything_about_one(capsys, known):
+    assert main(["datasets", known.name]) == 0
+    said = capsys.readouterr().out
+    assert known.citation in said
+    assert known.url in said
+    if known.coop:
+        assert f"ROOT/{known.coop.folder}" in said
+        assert f"--data coop:{known.name}@ROOT" in said
+    if known.tfds:
+        assert (
+            f"tfds build {known.tfds.spec}:{known.tfds.version} --file_format=array_record" in said
+        )
+
+
+def test_the_names_of_the_classes(capsys):
+    assert main(["datasets", "EuroSAT", "--classes"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "Annual Crop Land"
+
+
+def test_wrong_input(capsys, tmp_path):
+    assert "did you mean eurosat?" in refused(capsys, "eurosatt")
+    assert "is no folder" in refused(capsys, "--root", str(tmp_path / "nowhere"))
+    assert "needs the name" in refused(capsys, "--classes")
+
+
+def test_a_table_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["datasets"]) == 0
+    said = capsys.readouterr().out
+    assert "published data sets" in said
+    assert "\t" not in said
+
+
+@pytest.mark.parametrize("known", KNOWN_SETS, ids=lambda known: known.name)
+def test_the_table_holds_together(known):
+    names = class_names(known)
+    assert len(names) == (1000 if known.names_of else known.classes)
+    assert all(name == " ".join(name.split()) and "_" not in name for name in names)
+    if known.name != "imagenet" and not known.names_of:
+        assert len(set(names)) == len(names)
+    assert known.coop or known.tfds
+    assert all(template.count("{}") == 1 for template in known.ensemble)
