@@ -9,7 +9,8 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from multiprocessing import resource_tracker
 from queue import SimpleQueue
 from typing import Any
 
@@ -122,7 +123,9 @@ def in_processes(
     options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=_BUFFER)
     in_worker = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     stream = dataset.to_iter_dataset(in_worker).mp_prefetch(options, _start_worker)
-    with closing(iter(stream)) as chunks_done:
+    with _no_interrupts():
+        started = iter(stream)
+    with closing(started) as chunks_done:
         try:
             if chunks:
                 yield _first(chunks_done)
@@ -142,26 +145,45 @@ def _exit_code(text: str) -> str:
 
 
 def _first(stream: Iterator[Chunk]) -> Chunk:
-    """Take the first chunk in a thread that Ctrl-C does not reach.
-
-    The workers are started from there and inherit that: Ctrl-C is for this process alone, which
-    then stops them.
-    """
+    """Take the first chunk in a thread that Ctrl-C does not reach, while this one listens."""
     box: SimpleQueue[Any] = SimpleQueue()
 
     def take() -> None:
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            box.put(next(stream))
-        except BaseException as error:
-            box.put(error)
+        with _no_interrupts():
+            try:
+                box.put(next(stream))
+            except BaseException as error:
+                box.put(error)
 
     threading.Thread(target=take, daemon=True).start()
-    found = box.get()
+    try:
+        found = box.get()
+    except KeyboardInterrupt:  # they would go on starting up for seconds
+        for child in multiprocessing.active_children():
+            if child.name.startswith("grain-process-prefetch"):
+                child.kill()
+        raise
     if isinstance(found, BaseException):
         raise found
     return found
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C from this thread, and from the threads and processes that are started in it.
+
+    It is for the main process alone, which then stops the workers; each of them would answer it
+    with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # it lifts the block where it has to be started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(_index: int, _count: int) -> None:
@@ -169,7 +191,12 @@ def _start_worker(_index: int, _count: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "jax" in sys.modules:  # grain imports it; the accelerator is the main process's alone
         sys.modules["jax"].config.update("jax_platforms", "cpu")
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """End this worker when its parent was killed: it would wait for room in its queue for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        # A worker whose parent was killed would wait for ever for room in its queue.
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        parent.join()
+        os._exit(1)
