@@ -1,6 +1,6 @@
-"""Read and write the files of a model folder: JSON, safetensors (also in shards), msgpack.
+"""Read and write the files of a model folder: JSON, safetensors, msgpack, PyTorch's archives.
 
-A pickle can run code when it is opened, so files of that kind are refused by their name.
+None of them is ever run: PyTorch's pickles are read by ``pickles``, which knows tensors alone.
 """
 
 import hashlib
@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from fsclip_jax.clip.pickles import read_torch
 from fsclip_jax.errors import UserError
 
-PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
-"""Endings of files that may hold a pickle."""
+TORCH = (".pt", ".pth", ".bin")
+"""Endings of PyTorch's archives."""
+WEIGHTS = (".safetensors", ".msgpack", *TORCH)
+"""Endings of the weights files that are read."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -37,22 +40,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}; wanted is a JSON object")
     return values
-
-
-def refuse_pickle(path: Path) -> None:
-    """Refuse a file that may hold a pickle, without opening it.
-
-    Args:
-        path: the file.
-
-    Raises:
-        UserError: the name ends as those of pickles do.
-    """
-    if path.suffix.lower() in PICKLES:
-        raise UserError(
-            f"{path} may hold a pickle, which can run code, and is not opened; "
-            "convert it to safetensors first"
-        )
 
 
 def shard_paths(path: Path) -> tuple[Path, ...]:
@@ -87,7 +74,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read every array of a weights file.
 
     Args:
-        path: ``*.safetensors``, ``*.safetensors.index.json`` or ``*.msgpack``.
+        path: ends as one of ``WEIGHTS``, or is the ``.index.json`` of their shards.
 
     Returns:
         Arrays by key; a nested file's keys are joined by dots.
@@ -97,17 +84,16 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """
     tensors: dict[str, np.ndarray] = {}
     for shard in shard_paths(path):
-        refuse_pickle(shard)
         try:
             match shard.suffix:
                 case ".safetensors":
                     tensors |= _read_safetensors(shard)
                 case ".msgpack":
                     tensors |= _read_msgpack(shard)
+                case ".pt" | ".pth" | ".bin":
+                    tensors |= read_torch(shard).tensors
                 case other:
-                    raise UserError(
-                        f"{shard} ends in {other!r}; accepted are .safetensors and .msgpack"
-                    )
+                    raise UserError(f"{shard} ends in {other!r}; accepted are {', '.join(WEIGHTS)}")
         except (UserError, OSError, MemoryError):
             raise
         except Exception as error:  # safetensors, msgpack and numpy raise many kinds

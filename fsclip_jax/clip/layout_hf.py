@@ -52,6 +52,13 @@ _CLIP_VALUES = {
     "rescale_factor": 1 / 255,
 }
 
+_HINTS = {
+    "siglip2": ": NaFlex takes pictures of any shape, which is not built here; take a SigLIP 2 of "
+    "fixed resolution, such as google/siglip2-base-patch16-224",
+    "metaclip_2": ": its text tower reads another vocabulary; take a MetaCLIP of the first kind, "
+    "such as facebook/metaclip-b16-fullcc2.5b",
+}
+
 
 def hf_config(values: Mapping[str, Any]) -> ClipConfig:
     """Read Hugging Face's ``config.json`` of a CLIP.
@@ -73,9 +80,11 @@ def hf_config(values: Mapping[str, Any]) -> ClipConfig:
         >>> hf_config({}).vision.patch_size, hf_config({}).text.eos_id
         (32, 49407)
     """
-    if values.get("model_type", "clip") != "clip":
+    kind = values.get("model_type", "clip")
+    if kind != "clip":
+        hint = _HINTS.get(kind, "")
         raise UserError(
-            f"the config describes a {values['model_type']!r} model; only 'clip' is accepted"
+            f"the config describes a {kind!r} model; accepted are 'clip' and 'siglip'{hint}"
         )
     vision = tower_fields(values, "vision", _HF_VISION)
     text = tower_fields(values, "text", _HF_TEXT)

@@ -44,8 +44,27 @@ _PLAIN: dict[str, tuple[Any, ...]] = {
     "no_causal_mask": (False,),
     "proj_bias": (False,),
     "proj_type": ("linear",),
+    "tokenizer_kwargs": (None, {}),
+    "tokenizer_mode": (None,),
 }
+# Options that are read, and those that change nothing in a plain tower at inference.
+_KNOWN = {
+    "vision_cfg": {
+        *("layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "pool_type"),
+        *("patch_dropout", "attn_pooler_queries", "attn_pooler_heads", "output_tokens"),
+        *("timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias"),
+        *("timm_drop", "timm_drop_path"),
+    },
+    "text_cfg": {
+        *("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type"),
+        *("eos_id", "pad_id", "output_tokens", "hf_tokenizer_name"),
+        *("hf_model_pretrained", "hf_proj_type", "hf_pooler_type"),
+    },
+}
+_KNOWN_MODEL = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale"}
+_KNOWN_MODEL |= {"custom_text", "multimodal_cfg", "init_logit_bias", "cast_dtype", "output_dict"}
 
+_SIGLIP_HINT = "; SigLIP loads in Hugging Face layout, such as google/siglip-base-patch16-224"
 _PREPROCESS = {
     "interpolation": ("bicubic", "bilinear"),
     "resize_mode": ("shortest", "squash"),
@@ -65,21 +84,34 @@ def open_clip_config(values: Mapping[str, Any]) -> ClipConfig:
     Raises:
         UserError: the config asks for a tower that is not plain CLIP; it names every option.
     """
-    vision, text = dict(values.get("vision_cfg", {})), dict(values.get("text_cfg", {}))
+    vision, text = (values.get(name, {}) for name in ("vision_cfg", "text_cfg"))
+    if not isinstance(vision, Mapping) or not isinstance(text, Mapping):
+        raise UserError("the open_clip config has a vision_cfg or text_cfg that is no object")
     odd = [
         f"{name}.{option}={part[option]!r}"
         for name, part in (("vision_cfg", vision), ("text_cfg", text))
         for option, accepted in _PLAIN.items()
         if option in part and part[option] not in accepted
     ]
-    odd += [f"{k}={values[k]!r}" for k in ("custom_text", "multimodal_cfg") if values.get(k)]
+    # What open_clip itself does not know it refuses too: a tower may differ by it.
+    odd += [
+        f"{name}.{option}={part[option]!r}"
+        for name, part in (("vision_cfg", vision), ("text_cfg", text))
+        for option in part
+        if option not in _PLAIN and option not in _KNOWN[name]
+    ]
+    odd += [f"{k}={values[k]!r}" for k in values if k not in _KNOWN_MODEL]
+    plain = ("custom_text", "multimodal_cfg", "init_logit_bias")
+    odd += [f"{k}={values[k]!r}" for k in plain if values.get(k)]
     if vision.get("pool_type", "tok") != "tok":
         odd.append(f"vision_cfg.pool_type={vision['pool_type']!r}")
     if text.get("pool_type", "argmax") not in ("argmax", "eos"):
         odd.append(f"text_cfg.pool_type={text['pool_type']!r}")
     if odd:
+        hint = _SIGLIP_HINT if any("siglip" in option for option in odd) else ""
         raise UserError(
             f"the open_clip config asks for {', '.join(odd)}; only plain CLIP towers are accepted"
+            f"{hint}"
         )
     activation: Activation = "quick_gelu" if values.get("quick_gelu") else "gelu"
     width = text.get("width", 512)

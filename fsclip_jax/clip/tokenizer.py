@@ -1,5 +1,6 @@
 """Prompts to token ids, through ``transformers``."""
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ import numpy as np
 from fsclip_jax.errors import UserError
 from fsclip_jax.typing import Int
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model")
 """Files of which a folder with a tokenizer has at least one."""
 
 
@@ -19,8 +20,9 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 class Tokenizer:
     """A model's own tokenizer, cut and padded to its context length.
 
-    Prompts start with the start-of-text token and end with the end-of-text token, also when
-    they are cut; what follows is the tokenizer's own padding, which a causal tower never sees.
+    Prompts start with the start-of-text token (SigLIP's have none) and end with the end-of-text
+    token, also when they are cut. What follows is the tokenizer's own padding: a causal tower
+    never sees it, SigLIP was trained with it.
     """
 
     eos_id: int
@@ -29,6 +31,8 @@ class Tokenizer:
     """Tokens of every row."""
     backend: Any = field(repr=False, compare=False)
     """The tokenizer of ``transformers``."""
+    lower: bool = False
+    """Prompts are written in small letters first, as SigLIP was trained."""
 
     def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "batch length"]:
         """Tokenize prompts.
@@ -41,8 +45,9 @@ class Tokenizer:
         """
         if not texts:
             return np.zeros((0, self.context_length), np.int32)
+        texts = [text.lower() for text in texts] if self.lower else list(texts)
         rows = self.backend(
-            list(texts), padding="max_length", truncation=True, max_length=self.context_length
+            texts, padding="max_length", truncation=True, max_length=self.context_length
         )["input_ids"]
         return np.asarray(rows, np.int32)
 
@@ -66,19 +71,68 @@ def load_tokenizer(folder: Path, context_length: int, eos_id: int | None = None)
         UserError: the files are missing or broken, or the tokenizer ends its prompts with
             another token than the one that the tower reads.
     """
-    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise UserError(
-            f"{folder} has no tokenizer; wanted is tokenizer.json, or vocab.json with merges.txt, "
-            "from the model's repository"
-        )
-    # Without torch, transformers says on stderr that it has no models; none are asked of it.
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    from transformers import AutoTokenizer, CLIPTokenizer
-
+    _require_files(folder, "tokenizer.json, or vocab.json with merges.txt")
     # Without a config that names its class, a tokenizer beside a CLIP is CLIP's.
     named = any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
+    backend = _open(folder, "AutoTokenizer" if named else "CLIPTokenizer")
+    return wrap_tokenizer(backend, context_length, eos_id)
+
+
+def load_siglip_tokenizer(folder: Path, context_length: int) -> Tokenizer:
+    """Load the tokenizer of a SigLIP or SigLIP 2.
+
+    Prompts are put in small letters, padded on the right and ended by the end token. The first
+    SigLIP leaves out punctuation too; that is in its tokenizer's own files.
+
+    Args:
+        folder: holds ``tokenizer.json``, or ``spiece.model``, which needs ``sentencepiece``.
+        context_length: the text tower's.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        UserError: the files are missing or broken, or the tokenizer has no end or no padding.
+    """
+    _require_files(folder, "tokenizer.json or spiece.model")
+    if (folder / "tokenizer.json").is_file():
+        # The file itself: the class that a config names may build another pipeline around it.
+        backend = _open(folder, "PreTrainedTokenizerFast")
+    elif importlib.util.find_spec("sentencepiece") is None:
+        raise UserError(
+            f"the tokenizer in {folder} is a spiece.model, which needs the package sentencepiece; "
+            "install it with: pip install 'fsclip-jax[siglip]'"
+        )
+    else:
+        backend = _open(folder, "SiglipTokenizer")
+    if backend.pad_token_id is None or backend.eos_token_id is None:
+        raise UserError(f"the tokenizer in {folder} has no end or no padding token; SigLIP's has")
+    backend.padding_side = "right"
+    tokenizer = Tokenizer(backend.eos_token_id, context_length, backend, lower=True)
+    row = tokenizer(["a"])[0]
+    end = int((row == tokenizer.eos_id).argmax())
+    if row[end] != tokenizer.eos_id or (row[end + 1 :] != backend.pad_token_id).any():
+        raise UserError(
+            f"the tokenizer in {folder} does not end a prompt with id {tokenizer.eos_id} and pad "
+            f"it with id {backend.pad_token_id}; restore its tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def _require_files(folder: Path, wanted: str) -> None:
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UserError(
+            f"{folder} has no tokenizer; wanted is {wanted}, from the model's repository"
+        )
+
+
+def _open(folder: Path, kind: str) -> Any:
+    # Without torch, transformers says on stderr that it has no models; none are asked of it.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    import transformers
+
     try:
-        backend = (AutoTokenizer if named else CLIPTokenizer).from_pretrained(
+        return getattr(transformers, kind).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # transformers and tokenizers raise many kinds, bare ones among them
@@ -86,7 +140,6 @@ def load_tokenizer(folder: Path, context_length: int, eos_id: int | None = None)
         raise UserError(
             f"the tokenizer in {folder} cannot be loaded ({reason}); restore its files"
         ) from error
-    return wrap_tokenizer(backend, context_length, eos_id)
 
 
 def wrap_tokenizer(backend: Any, context_length: int, eos_id: int | None = None) -> Tokenizer:

@@ -23,7 +23,7 @@ from fsclip_jax.adapters.prompt_text import (
 )
 from fsclip_jax.adapters.prompt_training import draw_batch, learning_rate
 from fsclip_jax.clip.config import TextConfig
-from fsclip_jax.clip.load import find_folder, load_clip
+from fsclip_jax.clip.load import find_model, load_clip
 from fsclip_jax.clip.text import FrozenText, TextTower
 from fsclip_jax.episodes.task import Words
 from fsclip_jax.errors import UserError
@@ -148,7 +148,7 @@ def task_of(words, dim, shot=3):
 
 def torch_inputs(task, adapter, batch_key):
     """The same start and batches for PyTorch."""
-    tower_file = find_folder("mini") / "open_clip_model.safetensors"
+    tower_file = find_model("mini") / "open_clip_model.safetensors"
     text_tower = pytest.importorskip("published.text_tower")
     rows = support_rows(task)
     batches = [

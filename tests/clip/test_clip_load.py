@@ -1,19 +1,18 @@
 import json
 import pickle
-import sys
-import types
 
 import clip_cases as cases
 import numpy as np
 import pytest
 import torch_clips
+from torch_archives import write_zip
 
-from fsclip_jax.clip import load
 from fsclip_jax.clip.files import sha256_of
 from fsclip_jax.clip.folding import fold_norms
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.save import save_hf, save_open_clip
 from fsclip_jax.clip.weights import leaf_paths
+from fsclip_jax.clip.weights_maps import hf_flax_map
 from fsclip_jax.errors import UserError
 
 HF = "patch16_quick_largest_id"
@@ -137,7 +136,7 @@ def test_shards_and_a_flax_file_load_equal(hf_folder):
 
     tree: dict = {}
     for path, leaf in leaf_paths(exact.state).items():
-        key = {entry.path: entry.key for entry in load.hf_flax_map(exact.config)}[path]
+        key = {entry.path: entry.key for entry in hf_flax_map(exact.config)}[path]
         array = np.asarray(leaf)
         if key.endswith("patch_embedding.kernel"):
             array = array.reshape(16, 16, 3, -1)
@@ -157,62 +156,100 @@ class _Trap:
         return (exec, ("import builtins; builtins.fsclip_pickle_was_opened = True",))
 
 
-@pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "model.PKL", "model.ckpt"])
-def test_a_pickle_is_never_opened(name, hf_folder, tmp_path):
+@pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "model.pth", "model.PKL"])
+def test_a_pickle_is_never_run(name, hf_folder, tmp_path):
     import builtins
 
-    trap = pickle.dumps(_Trap())
+    trap = pickle.dumps(_Trap(), 2)
     (tmp_path / name).write_bytes(trap)
-    refused(tmp_path / name, name, "safetensors")
-    (hf_folder / "model.safetensors").rename(hf_folder / name)
-    (hf_folder / name).write_bytes(trap)
-    refused(hf_folder, name, "not opened")
+    wanted = "ends in '.PKL'" if name == "model.PKL" else "no zip archive"
+    refused(tmp_path / name, name, wanted, "safetensors")
+    if name == "model.PKL":
+        return
+    # A pickle in the zip that PyTorch writes around it.
+    write_zip(tmp_path / name, trap)
+    refused(tmp_path / name, "it asks for")
     # Nor under a name that lies.
     (hf_folder / "model.safetensors").write_bytes(trap)
     refused(hf_folder, "model.safetensors is truncated or broken")
+    # Nor in the place of a model's weights.
+    (hf_folder / "model.safetensors").unlink()
+    write_zip(hf_folder / "pytorch_model.bin", trap)
+    refused(hf_folder, "pytorch_model.bin is refused: it asks for")
     assert not hasattr(builtins, "fsclip_pickle_was_opened")
 
 
-def test_unknown_specs_say_what_is_accepted(tmp_path, hf_folder):
+def test_unknown_specs_say_what_is_accepted(tmp_path):
     refused("minni", "did you mean mini?", "Hugging Face id")
     refused(tmp_path / "absent", "no backbone", "folder")
-    refused(hf_folder / "model.safetensors", "single file")
+    refused(tmp_path / "absent.pt", "no backbone", "weights file")
+    refused("RN50", "that model is called timm/resnet50_clip.openai")
+    refused("ViT-B/32", "that model is called openai/clip-vit-base-patch32")
+    refused("openai/clip-vit@", "no backbone")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "holds no CLIP", "model.safetensors", "open_clip_config.json")
+    (tmp_path / "notes.txt").write_text("hello")
+    refused(tmp_path / "notes.txt", "ends in '.txt'", ".safetensors")
 
 
-def test_offline_hub_ids_say_what_to_do():
-    refused("openai/no-such-clip", "'openai/no-such-clip'", "hf download openai/no-such-clip")
+def test_a_folder_with_half_its_files_says_what_is_missing(hf_folder, parts, tmp_path):
+    for name, said in {
+        "tokenizer.json": "has no tokenizer",
+        "model.safetensors": "has config.json but no weights; wanted is model.safetensors",
+        "config.json": "holds no CLIP; wanted are config.json",
+    }.items():
+        kept = (hf_folder / name).read_bytes()
+        for path in hf_folder.iterdir() if name == "tokenizer.json" else [hf_folder / name]:
+            if path.name == name or path.name in ("vocab.json", "merges.txt"):
+                path.unlink()
+        refused(hf_folder, said)
+        (hf_folder / name).write_bytes(kept)
+    load_clip(str(hf_folder))
+    save_open_clip(tmp_path / "open", *parts("open_clip_vit"))
+    (tmp_path / "open" / "open_clip_model.safetensors").unlink()
+    refused(tmp_path / "open", "has open_clip_config.json but no weights")
 
 
-def test_the_hub_is_asked_for_one_form_of_the_weights_only(hf_folder, monkeypatch):
-    asked = []
+def test_configs_of_other_models_are_told_apart(hf_folder):
+    path = hf_folder / "config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(values | {"model_type": "bert"}))
+    refused(hf_folder, "describes a 'bert' model", "'clip' and 'siglip'")
+    path.write_text(json.dumps({"architecture": "resnet50", "num_classes": 1000}))
+    refused(hf_folder, "config.json describes no CLIP")
+    path.write_text(json.dumps(values | {"model_type": "siglip2"}))
+    refused(hf_folder, "NaFlex", "google/siglip2-base-patch16-224")
+    # The weights of one architecture under the config of another: named, but not all of them.
+    other = {"text_config": {"eos_token_id": 2}, "vision_config": {"image_size": 32}}
+    path.write_text(json.dumps(other | {"model_type": "clip"}))
+    line = refused(hf_folder, "does not hold the weights that its config describes", "more")
+    assert len(line) < 3000
 
-    def snapshot_download(spec, allow_patterns):
-        asked.append((spec, allow_patterns))
-        return str(hf_folder)
 
-    files = ["config.json", "flax_model.msgpack", "pytorch_model.bin", "model.safetensors"]
-    hub = types.SimpleNamespace(
-        list_repo_files=lambda _: files, snapshot_download=snapshot_download
-    )
-    real = sys.modules["huggingface_hub"]
-    hub.errors = real.errors
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    assert load.find_folder("some/clip") == hf_folder
-    assert asked == [("some/clip", ["*.json", "*.txt", "model.safetensors"])]
-    files[:] = ["config.json", "pytorch_model.bin"]
-    with pytest.raises(UserError, match=r"pytorch_model\.bin, which is never opened"):
-        load.find_folder("some/clip")
+def test_unknown_fields_change_nothing_as_in_transformers(hf_folder):
+    path = hf_folder / "config.json"
+    values = json.loads(path.read_text())
+    values |= {"flavour": "vanilla", "torch_dtype": "float16", "transformers_version": None}
+    values["text_config"]["top_k"] = 50
+    path.write_text(json.dumps(values))
+    assert load_clip(str(hf_folder)).config == cases.config_of(HF)
 
-    def missing(_):
-        raise real.errors.RepositoryNotFoundError(
-            "404", response=types.SimpleNamespace(headers={}, request=None)
-        )
 
-    hub.list_repo_files = missing
-    with pytest.raises(UserError, match="hub has no model 'some/clip'"):
-        load.find_folder("some/clip")
+def test_open_clip_refuses_fields_that_it_does_not_know(parts, tmp_path):
+    save_open_clip(tmp_path, *parts("open_clip_vit"))
+    path = tmp_path / "open_clip_config.json"
+    values = json.loads(path.read_text())
+    values["model_cfg"]["vision_cfg"]["swirl"] = 2
+    values["model_cfg"]["flavour"] = "vanilla"
+    path.write_text(json.dumps(values))
+    refused(tmp_path, "vision_cfg.swirl=2", "flavour='vanilla'")
+
+
+def test_timms_own_config_beside_open_clips_is_passed_by(parts, tmp_path):
+    save_open_clip(tmp_path, *parts("open_clip_rn"))
+    (tmp_path / "config.json").write_text('{"architecture": "resnet50_clip", "num_features": 64}')
+    (tmp_path / "model.safetensors").write_bytes(b"the image tower alone, in timm's layout")
+    assert load_clip(str(tmp_path)).config.embed_dim == 12
 
 
 def test_a_truncated_file_is_named(hf_folder):

@@ -10,7 +10,7 @@ from jax import lax
 
 from fsclip_jax.clip import resnet
 from fsclip_jax.clip.config import ResNetConfig
-from fsclip_jax.clip.load import find_folder, load_clip
+from fsclip_jax.clip.load import find_model, load_clip
 from fsclip_jax.clip.model import encode_image, encode_text
 
 
@@ -132,7 +132,7 @@ def test_the_bundled_mini_is_the_same_in_open_clip():
     open_clip = torch_clips.import_open_clip()
     import torch
 
-    folder = f"local-dir:{find_folder('mini')}"
+    folder = f"local-dir:{find_model('mini')}"
     theirs = open_clip.create_model(folder).eval()
     prompts = ["red apple", "Jack-o-lantern", "a much longer name than any that it has seen " * 3]
     # Its inner tokenizer: the outer one first cleans texts with ftfy, which has a stand-in.

@@ -1,0 +1,261 @@
+"""Published CLIPs whose weights load here, with what is known of them.
+
+Any other model of the same layouts loads as well; this is only a table to choose from.
+"""
+
+from dataclasses import dataclass
+
+from fsclip_jax.clip.config import (
+    Activation,
+    ClipConfig,
+    ResNetConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+    TextConfig,
+    VitConfig,
+)
+
+SOURCES = {
+    "own": "this project, bundled",
+    "OpenCLIP": "github.com/mlfoundations/open_clip, docs/openclip_results.csv",
+    "MetaCLIP": "Xu et al., Demystifying CLIP Data, ICLR 2024 (arXiv 2309.16671)",
+    "DFN": "Fang et al., Data Filtering Networks, ICLR 2024 (arXiv 2309.17425)",
+    "TinyCLIP": "Wu et al., TinyCLIP, ICCV 2023 (arXiv 2309.12314)",
+    "SigLIP 2": "Tschannen et al., SigLIP 2, 2025 (arXiv 2502.14786), table 1",
+}
+"""Where accuracies come from, by the short name that the table has."""
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A published model."""
+
+    id: str
+    """The spec that loads it."""
+    config: ClipConfig
+    """Shapes of its towers."""
+    parameters: int
+    """Parameters of both towers, statistics of batch norms not counted."""
+    licence: str
+    """Of the weights, as its repository states it."""
+    top1: float | None = None
+    """Published zero-shot accuracy on ImageNet, in percent."""
+    source: str = ""
+    """Whose figure that is, a key of ``SOURCES``."""
+    name: str = ""
+    """What OpenAI calls it."""
+
+
+def _text(width: int, layers: int, dim: int, activation: Activation) -> TextConfig:
+    return TextConfig(49408, 77, width, layers, width // 64, width * 4, dim, activation)
+
+
+def _vit(
+    size: int,
+    patch: int,
+    vision: tuple[int, int, int],
+    text: tuple[int, int],
+    dim: int,
+    activation: Activation = "quick_gelu",
+    mlp_width: int | None = None,
+) -> ClipConfig:
+    width, layers, heads = vision
+    tower = VitConfig(
+        size, patch, width, layers, heads, mlp_width or 4 * width, dim, activation=activation
+    )
+    return ClipConfig(tower, _text(*text, dim, activation))
+
+
+def _resnet(
+    layers: tuple[int, ...], width: int, size: int, text_width: int, dim: int
+) -> ClipConfig:
+    return ClipConfig(
+        ResNetConfig(layers, width, size, dim, heads=width // 2),
+        _text(text_width, 12, dim, "quick_gelu"),
+    )
+
+
+def _siglip(
+    size: int, patch: int, kind: str, vocab_size: int = 256_000, text_kind: str | None = None
+) -> ClipConfig:
+    shapes = {
+        "B": (768, 12, 12, 3072),
+        "L": (1024, 24, 16, 4096),
+        "So400m": (1152, 27, 16, 4304),
+        "g": (1536, 40, 16, 6144),
+    }
+    vision = SiglipVisionConfig(size, patch, *shapes[kind])
+    text = SiglipTextConfig(vocab_size, 64, *shapes[text_kind or kind], embed_dim=vision.width)
+    return ClipConfig(vision, text)
+
+
+_B, _L, _H = (768, 12, 12), (1024, 24, 16), (1280, 32, 16)
+_B32, _B16 = _vit(224, 32, _B, (512, 12), 512), _vit(224, 16, _B, (512, 12), 512)
+_L14, _H14 = _vit(224, 14, _L, (768, 12), 768), _vit(224, 14, _H, (1024, 24), 1024)
+_B32_GELU = _vit(224, 32, _B, (512, 12), 512, "gelu")
+_B16_GELU = _vit(224, 16, _B, (512, 12), 512, "gelu")
+_L14_GELU = _vit(224, 14, _L, (768, 12), 768, "gelu")
+_MINI = ClipConfig(
+    ResNetConfig((1, 2, 2, 1), 28, 32, 192, heads=14),
+    TextConfig(4096, 16, 128, 2, 4, 512, 192, activation="gelu"),
+)
+_G14 = _vit(224, 14, (1408, 40, 16), (1024, 24), 1024, "gelu", 6144)
+_BIG_G14 = _vit(224, 14, (1664, 48, 16), (1280, 32), 1280, "gelu", 8192)
+_TINY = _vit(224, 16, (256, 10, 4), (256, 3), 512)
+_NC, _APPLE = "CC-BY-NC-4.0", "Apple's own"
+
+KNOWN = (
+    KnownModel("mini", _MINI, 0, "Apache-2.0"),
+    KnownModel(
+        "timm/resnet50_clip.openai",
+        _resnet((3, 4, 6, 3), 64, 224, 512, 1024),
+        0,
+        "MIT",
+        59.8,
+        "OpenCLIP",
+        "RN50",
+    ),
+    KnownModel(
+        "timm/resnet101_clip.openai",
+        _resnet((3, 4, 23, 3), 64, 224, 512, 512),
+        0,
+        "MIT",
+        62.3,
+        "OpenCLIP",
+        "RN101",
+    ),
+    KnownModel(
+        "timm/resnet50x4_clip.openai",
+        _resnet((4, 6, 10, 6), 80, 288, 640, 640),
+        0,
+        "MIT",
+        66.3,
+        "OpenCLIP",
+        "RN50x4",
+    ),
+    KnownModel(
+        "timm/resnet50x16_clip.openai",
+        _resnet((6, 8, 18, 8), 96, 384, 768, 768),
+        0,
+        "MIT",
+        70.7,
+        "OpenCLIP",
+        "RN50x16",
+    ),
+    KnownModel(
+        "timm/resnet50x64_clip.openai",
+        _resnet((3, 15, 36, 10), 128, 448, 1024, 1024),
+        0,
+        "MIT",
+        73.9,
+        "OpenCLIP",
+        "RN50x64",
+    ),
+    KnownModel("openai/clip-vit-base-patch32", _B32, 0, "MIT", 63.3, "OpenCLIP", "ViT-B/32"),
+    KnownModel("openai/clip-vit-base-patch16", _B16, 0, "MIT", 68.3, "OpenCLIP", "ViT-B/16"),
+    KnownModel("openai/clip-vit-large-patch14", _L14, 0, "MIT", 75.5, "OpenCLIP", "ViT-L/14"),
+    KnownModel(
+        "openai/clip-vit-large-patch14-336",
+        _vit(336, 14, _L, (768, 12), 768),
+        0,
+        "MIT",
+        76.6,
+        "OpenCLIP",
+        "ViT-L/14@336px",
+    ),
+    KnownModel("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _B32_GELU, 0, "MIT", 66.6, "OpenCLIP"),
+    KnownModel("laion/CLIP-ViT-B-16-laion2B-s34B-b88K", _B16_GELU, 0, "MIT", 70.2, "OpenCLIP"),
+    KnownModel("laion/CLIP-ViT-L-14-laion2B-s32B-b82K", _L14_GELU, 0, "MIT", 75.3, "OpenCLIP"),
+    KnownModel(
+        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        _vit(224, 14, _H, (1024, 24), 1024, "gelu"),
+        0,
+        "MIT",
+        78.0,
+        "OpenCLIP",
+    ),
+    KnownModel("laion/CLIP-ViT-g-14-laion2B-s12B-b42K", _G14, 0, "MIT", 76.6, "OpenCLIP"),
+    KnownModel("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", _BIG_G14, 0, "MIT", 80.1, "OpenCLIP"),
+    KnownModel("laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", _B32_GELU, 0, "MIT", 69.2, "OpenCLIP"),
+    KnownModel("laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", _B16_GELU, 0, "MIT", 73.5, "OpenCLIP"),
+    KnownModel("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", _L14_GELU, 0, "MIT", 79.2, "OpenCLIP"),
+    KnownModel("facebook/metaclip-b32-400m", _B32, 0, _NC, 65.5, "MetaCLIP"),
+    KnownModel("facebook/metaclip-b16-400m", _B16, 0, _NC, 70.8, "MetaCLIP"),
+    KnownModel("facebook/metaclip-l14-400m", _L14, 0, _NC, 76.2, "MetaCLIP"),
+    KnownModel("facebook/metaclip-b32-fullcc2.5b", _B32, 0, _NC, 67.6, "MetaCLIP"),
+    KnownModel("facebook/metaclip-b16-fullcc2.5b", _B16, 0, _NC, 72.1, "MetaCLIP"),
+    KnownModel("facebook/metaclip-l14-fullcc2.5b", _L14, 0, _NC, 79.2, "MetaCLIP"),
+    KnownModel("facebook/metaclip-h14-fullcc2.5b", _H14, 0, _NC, 80.5, "MetaCLIP"),
+    KnownModel("apple/DFN2B-CLIP-ViT-B-16", _B16, 0, _APPLE, 76.2, "DFN"),
+    KnownModel("apple/DFN2B-CLIP-ViT-L-14", _L14, 0, _APPLE, 81.4, "DFN"),
+    KnownModel("apple/DFN5B-CLIP-ViT-H-14", _H14, 0, _APPLE, 83.4, "DFN"),
+    KnownModel(
+        "apple/DFN5B-CLIP-ViT-H-14-378",
+        _vit(378, 14, _H, (1024, 24), 1024),
+        0,
+        _APPLE,
+        84.4,
+        "DFN",
+    ),
+    KnownModel("wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M", _TINY, 0, "MIT", 41.1, "TinyCLIP"),
+    *(
+        KnownModel(f"google/{name}", config, parameters, "Apache-2.0", top1, "SigLIP 2")
+        for name, config, parameters, top1 in (
+            ("siglip-base-patch16-224", _siglip(224, 16, "B", 32_000), 0, 76.2),
+            ("siglip-base-patch16-256", _siglip(256, 16, "B", 32_000), 0, 76.7),
+            ("siglip-base-patch16-384", _siglip(384, 16, "B", 32_000), 0, 78.6),
+            ("siglip-base-patch16-512", _siglip(512, 16, "B", 32_000), 0, 79.2),
+            ("siglip-large-patch16-256", _siglip(256, 16, "L", 32_000), 0, 80.5),
+            ("siglip-large-patch16-384", _siglip(384, 16, "L", 32_000), 0, 82.1),
+            ("siglip-so400m-patch14-224", _siglip(224, 14, "So400m", 32_000), 0, 82.2),
+            ("siglip-so400m-patch14-384", _siglip(384, 14, "So400m", 32_000), 0, 83.2),
+            ("siglip2-base-patch32-256", _siglip(256, 32, "B"), 0, 74.0),
+            ("siglip2-base-patch16-224", _siglip(224, 16, "B"), 0, 78.2),
+            ("siglip2-base-patch16-256", _siglip(256, 16, "B"), 0, 79.1),
+            ("siglip2-base-patch16-384", _siglip(384, 16, "B"), 0, 80.6),
+            ("siglip2-base-patch16-512", _siglip(512, 16, "B"), 0, 81.2),
+            ("siglip2-large-patch16-256", _siglip(256, 16, "L"), 0, 82.5),
+            ("siglip2-large-patch16-384", _siglip(384, 16, "L"), 0, 83.1),
+            ("siglip2-large-patch16-512", _siglip(512, 16, "L"), 0, 83.5),
+            ("siglip2-so400m-patch14-224", _siglip(224, 14, "So400m"), 0, 83.2),
+            ("siglip2-so400m-patch14-384", _siglip(384, 14, "So400m"), 0, 84.1),
+            ("siglip2-so400m-patch16-256", _siglip(256, 16, "So400m"), 0, 83.4),
+            ("siglip2-so400m-patch16-384", _siglip(384, 16, "So400m"), 0, 84.1),
+            ("siglip2-so400m-patch16-512", _siglip(512, 16, "So400m"), 0, 84.3),
+            (
+                "siglip2-giant-opt-patch16-256",
+                _siglip(256, 16, "g", text_kind="So400m"),
+                0,
+                84.5,
+            ),
+            (
+                "siglip2-giant-opt-patch16-384",
+                _siglip(384, 16, "g", text_kind="So400m"),
+                0,
+                85.0,
+            ),
+        )
+    ),
+)
+"""The models, OpenAI's first."""
+
+
+def known_as(name: str) -> str | None:
+    """Find the id of a model by the name that OpenAI gave it.
+
+    Args:
+        name: such as ``RN50``, ``ViT-B/16`` or ``ViT-B-16``.
+
+    Returns:
+        The spec that loads it, or None.
+
+    Example:
+        >>> known_as("vit-b/32"), known_as("mini")
+        ('openai/clip-vit-base-patch32', None)
+    """
+
+    def plain(text: str) -> str:
+        return text.lower().replace("/", "-")
+
+    found = (model.id for model in KNOWN if model.name and plain(model.name) == plain(name))
+    return next(found, None)
