@@ -105,11 +105,11 @@ _TINY = _vit(224, 16, (256, 10, 4), (256, 3), 512)
 _NC, _APPLE = "CC-BY-NC-4.0", "Apple's own"
 
 KNOWN = (
-    KnownModel("mini", _MINI, 0, "Apache-2.0"),
+    KnownModel("mini", _MINI, 5_344_423, "Apache-2.0"),
     KnownModel(
         "timm/resnet50_clip.openai",
         _resnet((3, 4, 6, 3), 64, 224, 512, 1024),
-        0,
+        102_007_137,
         "MIT",
         59.8,
         "OpenCLIP",
@@ -118,7 +118,7 @@ KNOWN = (
     KnownModel(
         "timm/resnet101_clip.openai",
         _resnet((3, 4, 23, 3), 64, 224, 512, 512),
-        0,
+        119_688_033,
         "MIT",
         62.3,
         "OpenCLIP",
@@ -127,7 +127,7 @@ KNOWN = (
     KnownModel(
         "timm/resnet50x4_clip.openai",
         _resnet((4, 6, 10, 6), 80, 288, 640, 640),
-        0,
+        178_300_601,
         "MIT",
         66.3,
         "OpenCLIP",
@@ -136,7 +136,7 @@ KNOWN = (
     KnownModel(
         "timm/resnet50x16_clip.openai",
         _resnet((6, 8, 18, 8), 96, 384, 768, 768),
-        0,
+        290_979_217,
         "MIT",
         70.7,
         "OpenCLIP",
@@ -145,93 +145,117 @@ KNOWN = (
     KnownModel(
         "timm/resnet50x64_clip.openai",
         _resnet((3, 15, 36, 10), 128, 448, 1024, 1024),
-        0,
+        623_258_305,
         "MIT",
         73.9,
         "OpenCLIP",
         "RN50x64",
     ),
-    KnownModel("openai/clip-vit-base-patch32", _B32, 0, "MIT", 63.3, "OpenCLIP", "ViT-B/32"),
-    KnownModel("openai/clip-vit-base-patch16", _B16, 0, "MIT", 68.3, "OpenCLIP", "ViT-B/16"),
-    KnownModel("openai/clip-vit-large-patch14", _L14, 0, "MIT", 75.5, "OpenCLIP", "ViT-L/14"),
+    KnownModel(
+        "openai/clip-vit-base-patch32", _B32, 151_277_313, "MIT", 63.3, "OpenCLIP", "ViT-B/32"
+    ),
+    KnownModel(
+        "openai/clip-vit-base-patch16", _B16, 149_620_737, "MIT", 68.3, "OpenCLIP", "ViT-B/16"
+    ),
+    KnownModel(
+        "openai/clip-vit-large-patch14", _L14, 427_616_513, "MIT", 75.5, "OpenCLIP", "ViT-L/14"
+    ),
     KnownModel(
         "openai/clip-vit-large-patch14-336",
         _vit(336, 14, _L, (768, 12), 768),
-        0,
+        427_944_193,
         "MIT",
         76.6,
         "OpenCLIP",
         "ViT-L/14@336px",
     ),
-    KnownModel("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _B32_GELU, 0, "MIT", 66.6, "OpenCLIP"),
-    KnownModel("laion/CLIP-ViT-B-16-laion2B-s34B-b88K", _B16_GELU, 0, "MIT", 70.2, "OpenCLIP"),
-    KnownModel("laion/CLIP-ViT-L-14-laion2B-s32B-b82K", _L14_GELU, 0, "MIT", 75.3, "OpenCLIP"),
+    KnownModel(
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _B32_GELU, 151_277_313, "MIT", 66.6, "OpenCLIP"
+    ),
+    KnownModel(
+        "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", _B16_GELU, 149_620_737, "MIT", 70.2, "OpenCLIP"
+    ),
+    KnownModel(
+        "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", _L14_GELU, 427_616_513, "MIT", 75.3, "OpenCLIP"
+    ),
     KnownModel(
         "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
         _vit(224, 14, _H, (1024, 24), 1024, "gelu"),
-        0,
+        986_109_441,
         "MIT",
         78.0,
         "OpenCLIP",
     ),
-    KnownModel("laion/CLIP-ViT-g-14-laion2B-s12B-b42K", _G14, 0, "MIT", 76.6, "OpenCLIP"),
-    KnownModel("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", _BIG_G14, 0, "MIT", 80.1, "OpenCLIP"),
-    KnownModel("laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", _B32_GELU, 0, "MIT", 69.2, "OpenCLIP"),
-    KnownModel("laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", _B16_GELU, 0, "MIT", 73.5, "OpenCLIP"),
-    KnownModel("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", _L14_GELU, 0, "MIT", 79.2, "OpenCLIP"),
-    KnownModel("facebook/metaclip-b32-400m", _B32, 0, _NC, 65.5, "MetaCLIP"),
-    KnownModel("facebook/metaclip-b16-400m", _B16, 0, _NC, 70.8, "MetaCLIP"),
-    KnownModel("facebook/metaclip-l14-400m", _L14, 0, _NC, 76.2, "MetaCLIP"),
-    KnownModel("facebook/metaclip-b32-fullcc2.5b", _B32, 0, _NC, 67.6, "MetaCLIP"),
-    KnownModel("facebook/metaclip-b16-fullcc2.5b", _B16, 0, _NC, 72.1, "MetaCLIP"),
-    KnownModel("facebook/metaclip-l14-fullcc2.5b", _L14, 0, _NC, 79.2, "MetaCLIP"),
-    KnownModel("facebook/metaclip-h14-fullcc2.5b", _H14, 0, _NC, 80.5, "MetaCLIP"),
-    KnownModel("apple/DFN2B-CLIP-ViT-B-16", _B16, 0, _APPLE, 76.2, "DFN"),
-    KnownModel("apple/DFN2B-CLIP-ViT-L-14", _L14, 0, _APPLE, 81.4, "DFN"),
-    KnownModel("apple/DFN5B-CLIP-ViT-H-14", _H14, 0, _APPLE, 83.4, "DFN"),
+    KnownModel(
+        "laion/CLIP-ViT-g-14-laion2B-s12B-b42K", _G14, 1_366_678_273, "MIT", 76.6, "OpenCLIP"
+    ),
+    KnownModel(
+        "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", _BIG_G14, 2_539_567_105, "MIT", 80.1, "OpenCLIP"
+    ),
+    KnownModel(
+        "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", _B32_GELU, 151_277_313, "MIT", 69.2, "OpenCLIP"
+    ),
+    KnownModel(
+        "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", _B16_GELU, 149_620_737, "MIT", 73.5, "OpenCLIP"
+    ),
+    KnownModel(
+        "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", _L14_GELU, 427_616_513, "MIT", 79.2, "OpenCLIP"
+    ),
+    KnownModel("facebook/metaclip-b32-400m", _B32, 151_277_313, _NC, 65.5, "MetaCLIP"),
+    KnownModel("facebook/metaclip-b16-400m", _B16, 149_620_737, _NC, 70.8, "MetaCLIP"),
+    KnownModel("facebook/metaclip-l14-400m", _L14, 427_616_513, _NC, 76.2, "MetaCLIP"),
+    KnownModel("facebook/metaclip-b32-fullcc2.5b", _B32, 151_277_313, _NC, 67.6, "MetaCLIP"),
+    KnownModel("facebook/metaclip-b16-fullcc2.5b", _B16, 149_620_737, _NC, 72.1, "MetaCLIP"),
+    KnownModel("facebook/metaclip-l14-fullcc2.5b", _L14, 427_616_513, _NC, 79.2, "MetaCLIP"),
+    KnownModel("facebook/metaclip-h14-fullcc2.5b", _H14, 986_109_441, _NC, 80.5, "MetaCLIP"),
+    KnownModel("apple/DFN2B-CLIP-ViT-B-16", _B16, 149_620_737, _APPLE, 76.2, "DFN"),
+    KnownModel("apple/DFN2B-CLIP-ViT-L-14", _L14, 427_616_513, _APPLE, 81.4, "DFN"),
+    KnownModel("apple/DFN5B-CLIP-ViT-H-14", _H14, 986_109_441, _APPLE, 83.4, "DFN"),
     KnownModel(
         "apple/DFN5B-CLIP-ViT-H-14-378",
         _vit(378, 14, _H, (1024, 24), 1024),
-        0,
+        986_714_881,
         _APPLE,
         84.4,
         "DFN",
     ),
-    KnownModel("wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M", _TINY, 0, "MIT", 41.1, "TinyCLIP"),
+    KnownModel(
+        "wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M", _TINY, 23_446_017, "MIT", 41.1, "TinyCLIP"
+    ),
     *(
         KnownModel(f"google/{name}", config, parameters, "Apache-2.0", top1, "SigLIP 2")
         for name, config, parameters, top1 in (
-            ("siglip-base-patch16-224", _siglip(224, 16, "B", 32_000), 0, 76.2),
-            ("siglip-base-patch16-256", _siglip(256, 16, "B", 32_000), 0, 76.7),
-            ("siglip-base-patch16-384", _siglip(384, 16, "B", 32_000), 0, 78.6),
-            ("siglip-base-patch16-512", _siglip(512, 16, "B", 32_000), 0, 79.2),
-            ("siglip-large-patch16-256", _siglip(256, 16, "L", 32_000), 0, 80.5),
-            ("siglip-large-patch16-384", _siglip(384, 16, "L", 32_000), 0, 82.1),
-            ("siglip-so400m-patch14-224", _siglip(224, 14, "So400m", 32_000), 0, 82.2),
-            ("siglip-so400m-patch14-384", _siglip(384, 14, "So400m", 32_000), 0, 83.2),
-            ("siglip2-base-patch32-256", _siglip(256, 32, "B"), 0, 74.0),
-            ("siglip2-base-patch16-224", _siglip(224, 16, "B"), 0, 78.2),
-            ("siglip2-base-patch16-256", _siglip(256, 16, "B"), 0, 79.1),
-            ("siglip2-base-patch16-384", _siglip(384, 16, "B"), 0, 80.6),
-            ("siglip2-base-patch16-512", _siglip(512, 16, "B"), 0, 81.2),
-            ("siglip2-large-patch16-256", _siglip(256, 16, "L"), 0, 82.5),
-            ("siglip2-large-patch16-384", _siglip(384, 16, "L"), 0, 83.1),
-            ("siglip2-large-patch16-512", _siglip(512, 16, "L"), 0, 83.5),
-            ("siglip2-so400m-patch14-224", _siglip(224, 14, "So400m"), 0, 83.2),
-            ("siglip2-so400m-patch14-384", _siglip(384, 14, "So400m"), 0, 84.1),
-            ("siglip2-so400m-patch16-256", _siglip(256, 16, "So400m"), 0, 83.4),
-            ("siglip2-so400m-patch16-384", _siglip(384, 16, "So400m"), 0, 84.1),
-            ("siglip2-so400m-patch16-512", _siglip(512, 16, "So400m"), 0, 84.3),
+            ("siglip-base-patch16-224", _siglip(224, 16, "B", 32_000), 203_155_970, 76.2),
+            ("siglip-base-patch16-256", _siglip(256, 16, "B", 32_000), 203_202_050, 76.7),
+            ("siglip-base-patch16-384", _siglip(384, 16, "B", 32_000), 203_447_810, 78.6),
+            ("siglip-base-patch16-512", _siglip(512, 16, "B", 32_000), 203_791_874, 79.2),
+            ("siglip-large-patch16-256", _siglip(256, 16, "L", 32_000), 652_150_786, 80.5),
+            ("siglip-large-patch16-384", _siglip(384, 16, "L", 32_000), 652_478_466, 82.1),
+            ("siglip-so400m-patch14-224", _siglip(224, 14, "So400m", 32_000), 877_415_602, 82.2),
+            ("siglip-so400m-patch14-384", _siglip(384, 14, "So400m", 32_000), 877_960_498, 83.2),
+            ("siglip2-base-patch32-256", _siglip(256, 32, "B"), 376_856_066, 74.0),
+            ("siglip2-base-patch16-224", _siglip(224, 16, "B"), 375_187_970, 78.2),
+            ("siglip2-base-patch16-256", _siglip(256, 16, "B"), 375_234_050, 79.1),
+            ("siglip2-base-patch16-384", _siglip(384, 16, "B"), 375_479_810, 80.6),
+            ("siglip2-base-patch16-512", _siglip(512, 16, "B"), 375_823_874, 81.2),
+            ("siglip2-large-patch16-256", _siglip(256, 16, "L"), 881_526_786, 82.5),
+            ("siglip2-large-patch16-384", _siglip(384, 16, "L"), 881_854_466, 83.1),
+            ("siglip2-large-patch16-512", _siglip(512, 16, "L"), 882_313_218, 83.5),
+            ("siglip2-so400m-patch14-224", _siglip(224, 14, "So400m"), 1_135_463_602, 83.2),
+            ("siglip2-so400m-patch14-384", _siglip(384, 14, "So400m"), 1_136_008_498, 84.1),
+            ("siglip2-so400m-patch16-256", _siglip(256, 16, "So400m"), 1_135_670_962, 83.4),
+            ("siglip2-so400m-patch16-384", _siglip(384, 16, "So400m"), 1_136_039_602, 84.1),
+            ("siglip2-so400m-patch16-512", _siglip(512, 16, "So400m"), 1_136_555_698, 84.3),
             (
                 "siglip2-giant-opt-patch16-256",
                 _siglip(256, 16, "g", text_kind="So400m"),
-                0,
+                1_871_393_906,
                 84.5,
             ),
             (
                 "siglip2-giant-opt-patch16-384",
                 _siglip(384, 16, "g", text_kind="So400m"),
-                0,
+                1_871_885_426,
                 85.0,
             ),
         )

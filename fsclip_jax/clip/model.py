@@ -1,5 +1,6 @@
 """CLIP: two towers and a temperature, and the pure functions that run them."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -66,6 +67,18 @@ def init_clip(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, Params]:
     return nnx.split(Clip(config, rngs=nnx.Rngs(seed)))
 
 
+class _OneKey(nnx.Rngs):
+    """Gives every weight the same key, which does for shapes.
+
+    A stream counts the keys that it gives, and counting while shapes are traced takes time that
+    grows with the square of the layers: half a minute for a ViT-B.
+    """
+
+    @property
+    def params(self) -> Callable[[], Array]:
+        return lambda: jax.random.key(0)
+
+
 def abstract_clip(config: ClipConfig) -> tuple[nnx.GraphDef, Params]:
     """Build the graph and the shapes of the weights, without any memory for them.
 
@@ -75,7 +88,7 @@ def abstract_clip(config: ClipConfig) -> tuple[nnx.GraphDef, Params]:
     Returns:
         The static graph, and a state of ``jax.ShapeDtypeStruct``.
     """
-    return nnx.split(nnx.eval_shape(lambda: Clip(config, rngs=nnx.Rngs(0))))
+    return nnx.split(nnx.eval_shape(lambda: Clip(config, rngs=_OneKey())))
 
 
 def encode_image(
