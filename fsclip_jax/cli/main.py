@@ -13,6 +13,7 @@ SUMMARY = {
     "eval": "compare few-shot methods",
     "extract": "encode images into a feature bank",
     "bank": "import features, or show what is in a bank",
+    "backbones": "list published CLIPs to choose from",
     "report": "draw the report again from report.json",
     "datasets": "list the published data sets, and how to get them",
 }
@@ -78,6 +79,12 @@ def _datasets(args: Sequence[str]) -> int:
     return main(list(args))
 
 
+def _backbones(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.backbones import main
+
+    return main(list(args))
+
+
 def _report(args: Sequence[str]) -> int:
     from fsclip_jax.cli.report import main
 
@@ -89,6 +96,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "eval": _eval,
     "extract": _extract,
     "bank": _bank,
+    "backbones": _backbones,
     "report": _report,
     "datasets": _datasets,
 }

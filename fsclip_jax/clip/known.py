@@ -16,7 +16,6 @@ from fsclip_jax.clip.config import (
 )
 
 SOURCES = {
-    "own": "this project, bundled",
     "OpenCLIP": "github.com/mlfoundations/open_clip, docs/openclip_results.csv",
     "MetaCLIP": "Xu et al., Demystifying CLIP Data, ICLR 2024 (arXiv 2309.16671)",
     "DFN": "Fang et al., Data Filtering Networks, ICLR 2024 (arXiv 2309.17425)",
