@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fsclip_jax.clip.layouts import choose_weights, layouts_of, wanted_weights
 from fsclip_jax.errors import UserError
@@ -65,7 +65,7 @@ def fetch(hub_id: HubId, accepted: str) -> Path:
     from huggingface_hub import constants, errors
 
     if constants.HF_HUB_OFFLINE:
-        return _cached(hub_id, "HF_HUB_OFFLINE is set; unset it", None)
+        return find_cached(hub_id, "HF_HUB_OFFLINE is set; unset it")
     name, revision = hub_id
     try:
         return _online(hub_id)
@@ -86,7 +86,7 @@ def fetch(hub_id: HubId, accepted: str) -> Path:
         ) from error
     except Exception as error:  # no network, a proxy, a full disk: a copy in the cache will do
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        return _cached(hub_id, f"the hub cannot be reached ({reason}); go online", error)
+        return find_cached(hub_id, f"the hub cannot be reached ({reason}); go online", error)
 
 
 def _online(hub_id: HubId) -> Path:
@@ -109,7 +109,20 @@ def _online(hub_id: HubId) -> Path:
     return Path(snapshot_download(name, revision=revision, allow_patterns=_SMALL + patterns))
 
 
-def _cached(hub_id: HubId, why: str, cause: Any) -> Path:
+def find_cached(hub_id: HubId, why: str, cause: Exception | None = None) -> Path:
+    """Find a model in the cache, without a network.
+
+    Args:
+        hub_id: the model.
+        why: what to say when it is not there: why the hub is not asked, and what to do.
+        cause: what failed before.
+
+    Returns:
+        A folder of the cache.
+
+    Raises:
+        UserError: the cache does not hold its weights.
+    """
     from huggingface_hub import snapshot_download
 
     name, revision = hub_id

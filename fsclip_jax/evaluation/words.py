@@ -1,6 +1,5 @@
 """Class names as tokens and the text tower, for methods that learn prompts."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fsclip_jax.clip.config import SiglipTextConfig
+from fsclip_jax.clip.hub import find_cached, parse_id
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.clip.text import FrozenText
 from fsclip_jax.clip.tokenizer import Tokenizer
@@ -41,7 +42,7 @@ def find_words(config: EvalConfig, stored: StoredBank) -> tuple[Words | None, st
     """
     known = stored.manifest["backbone"]
     if not config.data.startswith("bank:"):
-        return make_words(load_clip(config.backbone), stored), ""
+        return _words_or_reason(load_clip(config.backbone), stored)
     name, wanted = known.get("id"), known.get("sha256")
     if not wanted:
         return None, f"the bank does not say which weights of {name} made it (no sha256)"
@@ -51,19 +52,22 @@ def find_words(config: EvalConfig, stored: StoredBank) -> tuple[Words | None, st
         return None, f"its backbone is not at hand: {error}"
     if backbone.sha256 != wanted:
         return None, f"the weights of {name} at hand are not those that made the bank"
+    return _words_or_reason(backbone, stored)
+
+
+def _words_or_reason(backbone: Backbone, stored: StoredBank) -> tuple[Words | None, str]:
+    if isinstance(backbone.config.text, SiglipTextConfig):
+        return None, (
+            f"{backbone.id} is a SigLIP, whose text tower has no start token and is not causal; "
+            "prompts are learned for CLIP alone"
+        )
     return make_words(backbone, stored), ""
 
 
 def _local(spec: str) -> str:
     """Return a spec that loads without a network: a hub's model becomes its downloaded copy."""
-    if Path(spec).is_dir() or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", spec):
-        return spec
-    from huggingface_hub import snapshot_download
-
-    try:
-        return str(snapshot_download(spec, local_files_only=True))
-    except Exception as error:  # many kinds; all mean that there is no whole copy
-        raise UserError(f"{spec} is not downloaded; fetch it with: hf download {spec}") from error
+    hub_id = None if Path(spec).exists() else parse_id(spec)
+    return spec if hub_id is None else str(find_cached(hub_id, "fetch it"))
 
 
 def make_words(backbone: Backbone, stored: StoredBank) -> Words:

@@ -1,5 +1,6 @@
 """The words of a bank: tokens of its class names, and when its text tower is at hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fsclip_jax.adapters.prompt_text import encode_classes, first_context, lay_out
+from fsclip_jax.clip.config import ClipConfig, SiglipTextConfig, SiglipVisionConfig
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.evaluation import words as words_module
 from fsclip_jax.evaluation.config import EvalConfig
@@ -91,12 +93,21 @@ def test_images_use_the_backbone_that_encodes_them(mini, monkeypatch):
     assert why == ""
 
 
+def test_siglip_learns_no_prompts(mini, monkeypatch):
+    config = ClipConfig(SiglipVisionConfig(8, 4, 4, 1, 1, 4), SiglipTextConfig(8, 4, 4, 1, 1, 4, 4))
+    siglip = replace(mini, id="google/siglip", config=config)
+    monkeypatch.setattr(words_module, "load_clip", lambda _: siglip)
+    words, why = find_words(EvalConfig(data="emoji", backbone="google/siglip"), bank())
+    assert words is None
+    assert "google/siglip is a SigLIP" in why
+
+
 @pytest.mark.parametrize(
     ("backbone", "reason"),
     [
         ({}, "does not say which weights of mini"),
         ({"sha256": "0" * 64}, "are not those that made the bank"),
-        ({"id": "nobody/nothing", "sha256": "0" * 64}, "fetch it with: hf download"),
+        ({"id": "nobody/nothing", "sha256": "0" * 64}, "hf download nobody/nothing"),
         ({"id": "ViT-B/32 ", "sha256": "0" * 64}, "not at hand"),
     ],
 )
