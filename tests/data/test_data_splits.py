@@ -9,6 +9,7 @@ from fsclip_jax.data.splits import (
     base_novel,
     meta_val,
     split_by_hash,
+    split_named,
     split_sizes,
 )
 
@@ -99,3 +100,57 @@ def test_split_by_hash_stays_as_it_is():
 
 def test_every_emoji_family_has_a_split():
     assert set(EMOJI_FAMILY_SPLITS.values()) == set(SPLITS)
+
+
+def named(*counts):
+    """Names, keys and labels of two classes with so many images in each split of a name."""
+    names, keys, labels = [], [], []
+    for split, count in counts:
+        for label in (0, 1):
+            for index in range(count):
+                names.append(split)
+                keys.append(f"{split}/{label}/{index}")
+                labels.append(label)
+    return names, keys, np.array(labels, np.int32)
+
+
+def sizes(splits):
+    return [int((splits == split).sum()) for split in (-1, 0, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([("train", 10), ("validation", 3), ("test", 4)], [0, 20, 6, 8]),
+        ([("train", 10), ("test", 4)], [0, 16, 4, 8]),
+        ([("train", 10), ("val", 4)], [0, 16, 4, 8]),
+        ([("train", 10)], [0, 10, 4, 6]),
+        ([("test", 4)], [0, 0, 0, 8]),
+        ([("validation", 4)], [0, 0, 0, 8]),
+        ([("validation", 3), ("test", 4)], [0, 0, 0, 14]),
+        ([("train", 10), ("test", 4), ("extra", 5)], [10, 16, 4, 8]),
+        ([("train", 10), ("extra", 5)], [10, 10, 4, 6]),
+        ([("Train", 4), ("Dev", 1), ("TEST", 1)], [0, 8, 2, 2]),
+    ],
+)
+def test_named_splits(counts, expected):
+    assert sizes(split_named(*named(*counts))) == expected
+
+
+def test_train_stays_whole_where_no_val_is_drawn():
+    assert sizes(split_named(*named(("train", 10), ("test", 4)), drawn_val=False)) == [0, 20, 0, 8]
+
+
+def test_drawn_val_depends_on_the_names_of_a_class_only():
+    names, keys, labels = named(("train", 25), ("test", 5))
+    splits = split_named(names, keys, labels)
+    for label in (0, 1):  # a fifth of every class
+        assert ((splits == 1) & (labels == label)).sum() == 5
+    assert set(splits[[name == "test" for name in names]]) == {2}
+    order = np.random.default_rng(0).permutation(len(keys))
+    shuffled = split_named([names[i] for i in order], [keys[i] for i in order], labels[order])
+    np.testing.assert_array_equal(shuffled, splits[order])
+    alone = labels == 1
+    kept = np.flatnonzero(alone)
+    part = split_named([names[i] for i in kept], [keys[i] for i in kept], labels[alone])
+    np.testing.assert_array_equal(part, splits[alone])
