@@ -63,7 +63,8 @@ def matching(words: Sequence[str]) -> list[KnownModel]:
         if all(word.lower() in f"{model.id} {model.name}".lower() for word in words)
     ]
     if not found:
-        near = suggestion(words[0], [name for model in KNOWN for name in (model.id, model.name)])
+        names = [name.lower() for model in KNOWN for name in (model.id, model.name) if name]
+        near = suggestion(words[0].lower(), names)
         raise UserError(
             f"no known backbone is called {' '.join(words)}{near} (`fsclip backbones` lists all; "
             "others load by their Hugging Face id)"
