@@ -98,6 +98,8 @@ def test_rows_without_a_label_are_left_out(tmp_path):
     made = {"train": table([0, 1, None, 0], NAMES), "test": table([-1, -1], NAMES)}
     data = open_source(f"hf:{parquet(tmp_path / 'x', **made)}")
     assert data.keys == ("train/0000000", "train/0000001", "train/0000003")
+    reds = [data.load(i).getpixel((4, 4))[0] for i in range(3)]
+    np.testing.assert_allclose(reds, [0, 20, 60], atol=8)
 
 
 def test_a_row_without_an_image_is_named(tmp_path):
