@@ -41,6 +41,7 @@ class TfdsBuilder:
             braces; ``{label}`` is the raw name of the class, ``{split}`` the split of TFDS.
         config: of the builder, if it has several.
         note: what is different from the original files.
+        spellings: class names that TFDS spells in another way than CoOp.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TfdsBuilder:
     path: str
     config: str = ""
     note: str = ""
+    spellings: tuple[tuple[str, str], ...] = ()
 
     @property
     def spec(self) -> str:

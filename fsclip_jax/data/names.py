@@ -121,7 +121,8 @@ def in_published_order(raw: Sequence[str], known: KnownSet) -> list[int] | None:
         keys: list[str | None] = list(raw)
     else:
         positions = {same_name(name): label for label, name in enumerate(class_names(known))}
-        cleaned = [clean_name(name, known) for name in raw]
+        spellings = dict(known.tfds.spellings) if known.tfds else {}
+        cleaned = [clean_name(spellings.get(name, name), known) for name in raw]
         keys = [None if name is None else same_name(name) for name in cleaned]
     if any(key is not None and key not in positions for key in keys):
         return None

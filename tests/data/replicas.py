@@ -49,8 +49,8 @@ JSON_SETS = {
         ("2012 Acura RL Sedan", "2012 smart fortwo Convertible"),
     ),
     "oxford_flowers": (
-        [("image_06734.jpg", 0, "pink primrose"), ("image_00001.jpg", 76, "passion flower")],
-        ("pink primrose", "passion flower"),
+        [("image_06734.jpg", 0, "pink primrose"), ("image_00001.jpg", 77, "lotus")],
+        ("pink primrose", "lotus"),  # CoOp's file has the last word
     ),
     "food101": (
         [("apple_pie/134.jpg", 0, "apple_pie"), ("waffles/7.jpg", 100, "waffles")],
