@@ -14,8 +14,8 @@ class EvalConfig:
     `coop:NAME@ROOT`, `tfds:NAME[/CONFIG]`, `hf:NAME` or `bank:DIR`. `fsclip datasets` lists the
     published data sets."""
     backbone: str = "mini"
-    """CLIP that encodes the images: `mini` (bundled), a Hugging Face id or a local folder. Not
-    used with `bank:`, whose features are there already."""
+    """CLIP that encodes the images: `mini` (bundled), a Hugging Face id (`ID@REVISION` pins it), a
+    local folder or a weights file. Not used with `bank:`, whose features are there already."""
     methods: tuple[str, ...] = ("all",)
     """Methods to compare, by name; `all` for every method that applies to the data, but for coop
     and cocoop, which train through the text tower and take long: name them beside `all`."""

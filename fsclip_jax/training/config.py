@@ -20,7 +20,8 @@ class TrainConfig:
     """Images: emoji, folder:DIR (one folder per class), coop:NAME@ROOT, tfds:NAME[/CONFIG] or
     hf:NAME; or bank:DIR (features made before). `fsclip datasets` lists the published ones."""
     backbone: str = "mini"
-    """CLIP: mini, a Hugging Face id, or a local folder. A bank brings its own features."""
+    """CLIP: mini, a Hugging Face id (ID@REVISION pins it), a local folder or a weights file. A bank
+    brings its own features."""
     method: str = "meta_adapter"
     """The adapter to train. It must have parameters to learn."""
     fields: tuple[str, ...] = ()
