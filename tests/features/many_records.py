@@ -1,0 +1,73 @@
+"""Extracts a million tiny records and prints the most memory that took: run by a test.
+
+many_records.py OUT COUNT
+"""
+
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fsclip_jax.clip.config import ClipConfig, TextConfig, VitConfig
+from fsclip_jax.clip.load import Backbone
+from fsclip_jax.clip.model import init_clip
+from fsclip_jax.clip.preprocess import Preprocess
+from fsclip_jax.clip.tokenizer import Tokenizer
+from fsclip_jax.data.source import ImageSource
+from fsclip_jax.features.extract import extract
+from fsclip_jax.features.shards import ExtractSettings
+
+SIDE, LENGTH = 4, 8
+
+
+def load(index: int) -> Image.Image:
+    """Return an image that is one colour."""
+    return Image.new("RGB", (SIDE, SIDE), (index & 255, index >> 8 & 255, index >> 16))
+
+
+def tokens(texts, **_):
+    """Tokenize by letters."""
+    rows = [[62, *(ord(letter) % 60 for letter in text)][: LENGTH - 1] for text in texts]
+    return {"input_ids": [row + [63] * (LENGTH - len(row)) for row in rows]}
+
+
+def main(out: Path, count: int) -> None:
+    """Extract so many records."""
+    text = TextConfig(64, LENGTH, 16, 1, 2, 32, embed_dim=8)
+    config = ClipConfig(VitConfig(SIDE, SIDE, 8, 1, 1, 8, embed_dim=8), text)
+    graphdef, state = init_clip(config, 0)
+    clip = Backbone(
+        id="tiny",
+        sha256="0" * 64,
+        config=config,
+        graphdef=graphdef,
+        state=state,
+        preprocess=Preprocess(SIDE),
+        tokenizer=Tokenizer(63, LENGTH, tokens),
+        logit_scale=50.0,
+    )
+    source = ImageSource(
+        spec="many",
+        version="1",
+        class_names=("even", "odd"),
+        labels=(np.arange(count) % 2).astype(np.int32),
+        keys=tuple(f"records/{index:07d}" for index in range(count)),
+        splits=np.zeros(count, np.int8),
+        domains=None,
+        domain_names=(),
+        templates=("{}",),
+        load=load,
+    )
+    settings = ExtractSettings(shard=16384, batch=16384, workers=0)
+    began = time.perf_counter()
+    bank = extract(source, clip, out, settings)
+    seconds = time.perf_counter() - began
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB on Linux
+    print(len(bank.labels), most, f"{seconds:.0f}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
