@@ -137,6 +137,7 @@ def _about(known: "KnownSet", places: "Sequence[Place]") -> Iterator[str]:
     yield f"  images from: {known.url}"
     yield from _coop(known)
     yield from _tfds(known)
+    yield from _published(known)
 
 
 def _coop(known: "KnownSet") -> Iterator[str]:
@@ -166,6 +167,23 @@ def _tfds(known: "KnownSet") -> Iterator[str]:
     split = f"@{known.coop.split}" if known.coop and known.coop.split else ""
     also = f", with CoOp's split --data tfds:{known.tfds.spec}{split}" if split else ""
     yield f"  then: --data tfds:{known.tfds.spec}{also}"
+
+
+def _published(known: "KnownSet") -> Iterator[str]:
+    """How to compare with the published row, and what it says."""
+    from fsclip_jax.data.published import RN50
+
+    row = RN50.get(known.name)
+    if row is None:
+        return
+    seven = " --templates ensemble" if known.name == "imagenet" else ""
+    yield (
+        "  a published row: extract with --backbone timm/resnet50_clip.openai --views 10"
+        f"{seven}, then: fsclip eval --data bank:BANK --protocol full_way "
+        f"--methods {' '.join(row._fields)} --shots 16"
+    )
+    numbers = ", ".join(f"{name} {value:.2f}" for name, value in row._asdict().items())
+    yield f"  published, RN50, 16 shots, %: {numbers} (docs/datasets.md has sources and caveats)"
 
 
 def main(argv: Sequence[str]) -> int:
