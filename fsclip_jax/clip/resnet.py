@@ -1,5 +1,8 @@
 """CLIP's modified ResNet."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -8,11 +11,46 @@ from jax import lax
 from fsclip_jax.clip.config import ResNetConfig
 from fsclip_jax.typing import Array, Float
 
+Tree = TypeVar("Tree")
+
 EXPANSION = 4
 """Channels that a bottleneck block gives out, as a multiple of those it works in."""
 
 NORM_EPS = 1e-5
 """Added to the variance in every batch norm."""
+
+
+PIECE = 4
+"""Images that are encoded at a time on the CPU, where the maps of a whole batch outgrow every
+cache: 1.4 times as fast as 32 at a time for RN50 (two Xeon cores, benchmarks/results)."""
+
+
+def in_pieces(
+    encode: Callable[[Array], Tree], pixels: Float[Array, "batch height width 3"], piece: int
+) -> Tree:
+    """Run a function on some images at a time, one lot after the other.
+
+    Args:
+        encode: from images to arrays with an axis of images.
+        pixels: all images.
+        piece: how many at a time; all together where that does not divide their number, or is 0.
+
+    Returns:
+        What the function gives for all of them.
+
+    Example:
+        >>> in_pieces(lambda x: x.sum((1, 2, 3)), jnp.ones((6, 2, 2, 3)), 3).tolist()
+        [12.0, 12.0, 12.0, 12.0, 12.0, 12.0]
+    """
+    if not piece or len(pixels) <= piece or len(pixels) % piece:
+        return encode(pixels)
+    found = lax.map(encode, pixels.reshape(-1, piece, *pixels.shape[1:]))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+
+
+def piece_size() -> int:
+    """Return how many images go together on this kind of device; 0 means all."""
+    return PIECE if jax.default_backend() == "cpu" else 0
 
 
 def convolve(
@@ -259,7 +297,9 @@ class ModifiedResNet(nnx.Module):
             ValueError: the images have another size, or a tower whose norms are folded is to be
                 trained.
         """
-        return self.attnpool(self._map(pixels, train))
+        if train:  # the statistics are of the whole batch
+            return self.attnpool(self._map(pixels, train))
+        return in_pieces(lambda x: self.attnpool(self._map(x, train=False)), pixels, piece_size())
 
     def with_patches(
         self, pixels: Float[Array, "batch size size 3"]
@@ -269,8 +309,12 @@ class ModifiedResNet(nnx.Module):
         A position's vector is ``W_o W_v (x_i + e_i)``: what the image feature would be if the
         attention pooling looked at that position alone.
         """
-        x = self._map(pixels, train=False)
-        return self.attnpool(x), self.attnpool.every_position(x)
+
+        def encode(pixels: Array) -> tuple[Array, Array]:
+            x = self._map(pixels, train=False)
+            return self.attnpool(x), self.attnpool.every_position(x)
+
+        return in_pieces(encode, pixels, piece_size())
 
     def _map(
         self, pixels: Float[Array, "batch size size 3"], train: bool

@@ -65,6 +65,85 @@ class Past(NamedTuple):
     values: Float[Array, "past heads channels"]
 
 
+def attend(
+    q: Float[Array, "batch asked heads channels"],
+    k: Float[Array, "batch length heads channels"],
+    v: Float[Array, "batch length heads channels"],
+    mask: Bool[Array, "#batch asked length"] | None = None,
+    past: Past | None = None,
+) -> Float[Array, "batch asked heads channels"]:
+    """Compute ``softmax(Q K^T / sqrt(d)) V`` with the softmax in float32.
+
+    The heads come first, and the softmax's sum divides last, where there are fewer numbers.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        mask: which keys a query sees; all if None.
+        past: keys and values that every query sees besides.
+
+    Returns:
+        Mixed values, in their dtype.
+
+    Example:
+        >>> attend(*jnp.ones((3, 2, 5, 4, 8))).shape
+        (2, 5, 4, 8)
+    """
+
+    def product(one: Array, other: Array, axes: str) -> Array:
+        return jnp.einsum(axes, one, other, preferred_element_type=jnp.float32)
+
+    q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
+    scores = product(q, k, "bhqd,bhkd->bhqk")
+    if mask is not None:
+        scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
+    top = scores.max(-1, keepdims=True)
+    if past is not None:
+        before = product(q, past.keys, "bhqd,phd->bhqp")
+        top = jnp.maximum(top, before.max(-1, keepdims=True))
+    top = jax.lax.stop_gradient(top)
+    weights = jnp.exp(scores - top)
+    total = weights.sum(-1, keepdims=True)
+    mixed = product(weights.astype(v.dtype), v, "bhqk,bhkd->bhqd")
+    if past is not None:
+        weights = jnp.exp(before - top)
+        total = total + weights.sum(-1, keepdims=True)
+        mixed = mixed + product(weights.astype(v.dtype), past.values, "bhqp,phd->bhqd")
+    return (mixed / total).astype(v.dtype).swapaxes(1, 2)
+
+
+def flash_attention(
+    q: Float[Array, "batch asked heads channels"],
+    k: Float[Array, "batch length heads channels"],
+    v: Float[Array, "batch length heads channels"],
+    mask: Bool[Array, "#batch asked length"] | None,
+    causal: bool,
+) -> Float[Array, "batch asked heads channels"] | None:
+    """Compute the same as `attend` by cuDNN, which never writes the scores to memory.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        mask: which keys a query sees; all if None.
+        causal: the mask is the causal one.
+
+    Returns:
+        Mixed values; None where cuDNN does not do it: other devices, float32, other masks, heads
+        of an odd width, or cuDNN not there.
+    """
+    half = q.dtype in (jnp.bfloat16, jnp.float16)
+    if jax.default_backend() != "gpu" or not half or (mask is not None and not causal):
+        return None
+    if q.shape[-1] % 8 or q.shape[-1] > 128:
+        return None
+    try:
+        return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="cudnn")
+    except (NotImplementedError, RuntimeError, ValueError):
+        return None
+
+
 class Attention(nnx.Module):
     """Multi-head attention, ``softmax(Q K^T / sqrt(d)) V``, with a bias in every projection.
 
@@ -97,26 +176,18 @@ class Attention(nnx.Module):
         source: Float[Array, "batch length width"],
         mask: Bool[Array, "#batch asked length"] | None,
         past: Past | None = None,
+        *,
+        causal: bool = False,
     ) -> Float[Array, "batch asked width"]:
         """Let the positions of ``x`` look at those of ``source`` that the mask keeps.
 
-        They look at all positions of the past, which is not copied for each sequence.
+        They look at all positions of the past, which is not copied for each sequence. ``causal``
+        says that the mask is the causal one and ``x`` all of ``source``.
         """
         q, (k, v) = self._split(self.q_proj(x)), self.keys_values(source)
-        q = q * q.shape[-1] ** -0.5
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32)
-        if mask is not None:
-            scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
-        if past is None:
-            weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-            mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
-        else:
-            before = jnp.einsum("bqhd,phd->bhqp", q, past.keys, preferred_element_type=jnp.float32)
-            both = jnp.concatenate([before, scores], axis=-1)
-            weights = jax.nn.softmax(both, axis=-1).astype(v.dtype)
-            earlier, own = jnp.split(weights, [past.keys.shape[0]], axis=-1)
-            mixed = jnp.einsum("bhqp,phd->bqhd", earlier, past.values)
-            mixed = mixed + jnp.einsum("bhqk,bkhd->bqhd", own, v)
+        mixed = None if past is not None else flash_attention(q, k, v, mask, causal)
+        if mixed is None:
+            mixed = attend(q, k, v, mask, past)
         return self.out_proj(mixed.reshape(x.shape))
 
     def _split(self, y: Float[Array, "batch length width"]) -> Array:
@@ -181,7 +252,8 @@ class Block(nnx.Module):
         else:
             x, asked, wanted = take_position(x, at), take_position(normed, at), at[:, None]
         mask = positions[None, None, :] <= wanted[:, :, None] if self.causal else None
-        x = x + self.attention(asked, normed, mask, past)
+        causal = self.causal and at is None
+        x = x + self.attention(asked, normed, mask, past, causal=causal)
         return x + self.fc2(activate(self.fc1(self.norm2(x)), self.activation))
 
 
