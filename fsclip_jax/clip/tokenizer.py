@@ -109,14 +109,22 @@ def load_siglip_tokenizer(folder: Path, context_length: int) -> Tokenizer:
         raise UserError(f"the tokenizer in {folder} has no end or no padding token; SigLIP's has")
     backend.padding_side = "right"
     tokenizer = Tokenizer(backend.eos_token_id, context_length, backend, lower=True)
-    row = tokenizer(["a"])[0]
-    end = int((row == tokenizer.eos_id).argmax())
-    if row[end] != tokenizer.eos_id or (row[end + 1 :] != backend.pad_token_id).any():
+    if not _ends_and_pads(tokenizer):
+        # Gemma's files may leave the end to a class that the config only names.
+        backend.add_eos_token = True
+    if not _ends_and_pads(tokenizer):
         raise UserError(
             f"the tokenizer in {folder} does not end a prompt with id {tokenizer.eos_id} and pad "
-            f"it with id {backend.pad_token_id}; restore its tokenizer_config.json"
+            f"it with id {backend.pad_token_id}; restore its files"
         )
     return tokenizer
+
+
+def _ends_and_pads(tokenizer: Tokenizer) -> bool:
+    row = tokenizer(["a"])[0]
+    end = int((row == tokenizer.eos_id).argmax())
+    padding = row[end + 1 :] == tokenizer.backend.pad_token_id
+    return 0 < end and row[end] == tokenizer.eos_id and bool(padding.all())
 
 
 def _require_files(folder: Path, wanted: str) -> None:

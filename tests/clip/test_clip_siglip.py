@@ -133,9 +133,19 @@ def test_padding_counts_as_in_training(folder):
     assert np.abs(ours - encode(clip.graphdef, clip.state, other)).max() > 1e-3
 
 
-def test_tokenizers_that_do_not_fit_are_refused(folder):
+def test_an_end_that_the_files_leave_out_is_added(folder):
+    whole = load_siglip_tokenizer(folder, 10)(["a cat", "abcdefghijklmnop"])
     gemma_files(folder, ends=False)
-    refused(folder, "does not end a prompt with id 1")
+    again = load_siglip_tokenizer(folder, 10)(["a cat", "abcdefghijklmnop"])
+    np.testing.assert_array_equal(again, whole)
+
+
+def test_tokenizers_that_do_not_fit_are_refused(folder):
+    path = folder / "tokenizer_config.json"
+    values = json.loads(path.read_text())
+    del values["pad_token"]
+    path.write_text(json.dumps(values))
+    refused(folder, "has no end or no padding token")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
     refused(folder, "has no tokenizer; wanted is tokenizer.json or spiece.model")
