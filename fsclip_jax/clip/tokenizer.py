@@ -124,7 +124,7 @@ def _ends_and_pads(tokenizer: Tokenizer) -> bool:
     row = tokenizer(["a"])[0]
     end = int((row == tokenizer.eos_id).argmax())
     padding = row[end + 1 :] == tokenizer.backend.pad_token_id
-    return 0 < end and row[end] == tokenizer.eos_id and bool(padding.all())
+    return end > 0 and row[end] == tokenizer.eos_id and bool(padding.all())
 
 
 def _require_files(folder: Path, wanted: str) -> None:
