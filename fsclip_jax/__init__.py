@@ -3,4 +3,17 @@
 Importing the package is light: JAX is loaded by the submodule that needs it.
 """
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+__all__ = ["FewShotClassifier", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load ``FewShotClassifier`` when it is asked for."""
+    if name == "FewShotClassifier":
+        from fsclip_jax.prediction.estimator import FewShotClassifier
+
+        return FewShotClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

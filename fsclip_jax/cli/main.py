@@ -14,6 +14,7 @@ SUMMARY = {
     "extract": "encode images into a feature bank",
     "bank": "import features, or show what is in a bank",
     "backbones": "list published CLIPs to choose from",
+    "predict": "classify your pictures by a folder of labelled ones",
     "report": "draw the report again from report.json",
     "datasets": "list the published data sets, and how to get them",
 }
@@ -79,6 +80,12 @@ def _datasets(args: Sequence[str]) -> int:
     return main(list(args))
 
 
+def _predict(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.predict import main
+
+    return main(list(args))
+
+
 def _backbones(args: Sequence[str]) -> int:
     from fsclip_jax.cli.backbones import main
 
@@ -97,6 +104,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "extract": _extract,
     "bank": _bank,
     "backbones": _backbones,
+    "predict": _predict,
     "report": _report,
     "datasets": _datasets,
 }

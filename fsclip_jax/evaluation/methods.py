@@ -82,7 +82,8 @@ def find_checkpoints(
         if (folder / WEIGHTS_FILE).is_file()
     ]
     found: dict[str, Checkpoint] = {}
-    for checkpoint in (_read_checkpoint(path, stored) for path in places):
+    backbone = stored.manifest["backbone"]
+    for checkpoint in (read_checkpoint(path, stored.dim, backbone) for path in places):
         other = found.setdefault(checkpoint.adapter.name, checkpoint)
         if other is not checkpoint:
             raise UserError(
@@ -92,12 +93,24 @@ def find_checkpoints(
     return tuple(found.values())
 
 
-def _read_checkpoint(path: Path, stored: StoredBank) -> Checkpoint:
+def read_checkpoint(path: Path, dim: int, backbone: Mapping[str, Any]) -> Checkpoint:
+    """Read a trained adapter that is to be applied to features at hand.
+
+    Args:
+        path: workdir of the training.
+        dim: width of the features.
+        backbone: ``id`` and ``sha256`` of what made them, as far as they are known.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        UserError: there is none, it is damaged, or it is of other features.
+    """
     if not path.exists():
         raise UserError(f"no checkpoint at {path}; give the workdir of a finished `fsclip train`")
-    backbone = stored.manifest["backbone"]
     known = backbone.get("sha256")
-    adapter, params, meta = restore_adapter(path, dim=stored.dim, backbone_sha256=known)
+    adapter, params, meta = restore_adapter(path, dim=dim, backbone_sha256=known)
     mine, theirs = meta.get("backbone"), backbone.get("id")
     same_file = bool(known) and known == meta.get("backbone_sha256")
     unknown = (None, "", "unknown")

@@ -1,0 +1,1 @@
+"""From a handful of labelled pictures to predictions for other pictures."""

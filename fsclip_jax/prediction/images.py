@@ -1,0 +1,170 @@
+"""The pictures to classify: which they are, and their features as they are decoded."""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from fsclip_jax.clip.load import Backbone
+from fsclip_jax.data.folder import EXTENSIONS
+from fsclip_jax.data.pictures import FileLoader, read_image
+from fsclip_jax.data.source import ImageSource
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.decode import chunk_images, make_decoder, split_rows
+from fsclip_jax.features.images import Encode, image_encoder
+from fsclip_jax.features.workers import decoded
+from fsclip_jax.typing import Float
+
+BATCH = 64
+"""Pictures that go through the tower together. Every one is written soon after it was read."""
+
+
+class Found(NamedTuple):
+    """What came of some consecutive pictures.
+
+    Attributes:
+        rows: positions of those that could be read.
+        features: their unit features.
+        lost: position of every other one, and what is wrong with it.
+    """
+
+    rows: tuple[int, ...]
+    features: Float[np.ndarray, "n dim"]
+    lost: tuple[tuple[int, str], ...]
+
+
+def list_pictures(places: Sequence[Path]) -> tuple[str, ...]:
+    """List the pictures of folders and files.
+
+    Folders are searched with their sub-folders, in the order of the names; hidden ones, and
+    folders that are links, are left out. A picture named twice is listed once.
+
+    Args:
+        places: folders, or files.
+
+    Returns:
+        Paths, beginning as the places do.
+
+    Raises:
+        UserError: a place is missing or no picture, or there is no picture at all.
+    """
+    found: dict[str, None] = {}
+    for place in places:
+        if place.is_dir():
+            found.update(dict.fromkeys(_below(place)))
+        elif place.is_file():
+            if not place.name.lower().endswith(EXTENSIONS):
+                raise UserError(f"{place} is no picture; accepted are {', '.join(EXTENSIONS)}")
+            found[str(place)] = None
+        else:
+            raise UserError(f"{place}: there is no such file or folder; give --images that exist")
+    if not found:
+        raise UserError(
+            f"no pictures in {', '.join(map(str, places))}; accepted are {', '.join(EXTENSIONS)}"
+        )
+    return tuple(found)
+
+
+def _below(folder: Path) -> Iterator[str]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                yield os.path.join(root, name)
+
+
+def picture_source(
+    keys: Sequence[str], class_names: Sequence[str] = ("?",), templates: Sequence[str] = ()
+) -> ImageSource:
+    """Make a source of pictures without labels.
+
+    Args:
+        keys: their paths.
+        class_names: what they may show, for the prompts.
+        templates: of the prompts.
+    """
+    count = len(keys)
+    return ImageSource(
+        spec="pictures",
+        version="",
+        class_names=tuple(class_names),
+        labels=np.zeros(count, np.int32),
+        keys=tuple(keys),
+        splits=np.zeros(count, np.int8),
+        domains=None,
+        domain_names=(),
+        templates=tuple(templates),
+        load=FileLoader(Path(), tuple(keys), "upright"),
+        draft=True,
+    )
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Hands out pictures that are in memory; those given as files are read."""
+
+    pictures: Sequence[str | Path | Image.Image | np.ndarray]
+
+    def __call__(self, index: int) -> Image.Image:
+        picture = self.pictures[index]
+        if isinstance(picture, Image.Image):
+            return picture
+        if isinstance(picture, np.ndarray):
+            return Image.fromarray(picture)
+        return read_image(Path(picture), str(picture))
+
+
+def loaded_source(pictures: Sequence[str | Path | Image.Image | np.ndarray]) -> ImageSource:
+    """Make a source of pictures that are in memory."""
+    source = picture_source([str(place) for place in range(len(pictures))])
+    return dataclasses.replace(source, load=_Loaded(tuple(pictures)), draft=False)
+
+
+def encode_pictures(
+    source: ImageSource, backbone: Backbone, workers: int | None = None
+) -> Iterator[Found]:
+    """Decode and encode pictures in their order, some at a time.
+
+    Features are rounded to float16 as a bank rounds them, so that a picture gets the features
+    that it would have in a bank.
+
+    Args:
+        source: the pictures.
+        backbone: what encodes them.
+        workers: see ``features.workers.decoded``.
+
+    Yields:
+        What came of the next pictures; memory does not grow with their number.
+    """
+    size = min(BATCH, chunk_images(backbone.preprocess, 1))
+    chunks = list(split_rows(range(len(source.keys)), size))
+    encode = image_encoder(backbone)
+    decoder = make_decoder(source, backbone.preprocess, 1, 0)
+    with closing(decoded(decoder, chunks, workers)) as stream:
+        for rows, chunk in zip(chunks, stream, strict=True):
+            lost = dict(chunk.lost)
+            kept = tuple(row for place, row in enumerate(rows) if place not in lost)
+            features = encode_pixels(encode, chunk.pixels[:, 0], size, backbone.embed_dim)
+            yield Found(kept, features, tuple((rows[i], why) for i, why in chunk.lost))
+
+
+def encode_pixels(
+    encode: Encode, pixels: np.ndarray, size: int, dim: int
+) -> Float[np.ndarray, "n dim"]:
+    """Encode pictures that are cut, in batches of one size, rounded as a bank rounds them."""
+    found = [np.zeros((0, dim), np.float32)]
+    for low in range(0, len(pixels), size):
+        part = pixels[low : low + size]
+        batch = np.zeros((size, *pixels.shape[1:]), np.uint8)
+        batch[: len(part)] = part
+        found.append(np.asarray(encode(batch).features, np.float32)[: len(part)])
+    rounded = np.concatenate(found).astype(np.float16).astype(np.float32)
+    norms: np.ndarray = np.linalg.norm(rounded, axis=-1, keepdims=True)
+    unit: np.ndarray = rounded / np.maximum(norms, 1e-12)
+    return unit

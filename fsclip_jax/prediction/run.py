@@ -1,0 +1,160 @@
+"""A folder of labelled pictures to a classifier, and a stream of pictures to a table."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fsclip_jax.adapters.checkpoint import restore_adapter
+from fsclip_jax.clip.load import Backbone, load_clip
+from fsclip_jax.data.prompts import Choice
+from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.features.extract import bank_for
+from fsclip_jax.features.progress import Progress
+from fsclip_jax.prediction.fitting import Fitted, Source, choose_method, fit_support, probabilities
+from fsclip_jax.prediction.images import encode_pictures, picture_source
+from fsclip_jax.prediction.support import support_of
+from fsclip_jax.prediction.table import UNKNOWN, PredictionTable, prediction_row
+
+DEFAULT_BACKBONE = "mini"
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A classifier of pictures.
+
+    Attributes:
+        fitted: the classifier of features.
+        backbone: what makes the features.
+        bank: the labelled pictures.
+    """
+
+    fitted: Fitted
+    backbone: Backbone
+    bank: StoredBank
+
+    def describe(self) -> str:
+        """Say in a line what it is and how it was calibrated."""
+        fitted, temperature = self.fitted, self.fitted.temperature
+        counts = np.bincount(self.bank.labels, minlength=len(fitted.class_names))
+        each = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to "
+        each += "" if counts.min() == counts.max() else f"{counts.max()}"
+        how = (
+            f"temperature {temperature.value:.2f} from {temperature.images} held-out pictures"
+            if temperature.images
+            else "probabilities are not calibrated (too few labelled pictures, or switched off)"
+        )
+        return (
+            f"{fitted.adapter.name} on {self.backbone.id}: {len(fitted.class_names)} classes, "
+            f"{each} labelled pictures each; {how}"
+        )
+
+
+def fit_folder(
+    folder: Path,
+    *,
+    backbone: str | None = None,
+    method: str | None = None,
+    checkpoint: Path | None = None,
+    shots: int | None = None,
+    templates: Choice = "single",
+    prompt_file: Path | None = None,
+    calibrate: bool = True,
+) -> Ready:
+    """Fit a classifier to a folder of labelled pictures.
+
+    Args:
+        folder: one sub-folder per class.
+        backbone: the CLIP; that of the checkpoint, or ``mini``, if None.
+        method: the method; that of the checkpoint, or the default, if None.
+        checkpoint: workdir of a training run.
+        shots: labelled pictures of a class at most.
+        templates: of the prompts.
+        prompt_file: sentences in their place.
+        calibrate: fit a temperature to held-out pictures.
+
+    Returns:
+        The classifier.
+
+    Raises:
+        UserError: any of these is not as expected.
+    """
+    if backbone is None and checkpoint is not None and checkpoint.exists():
+        backbone = restore_adapter(checkpoint)[2].get("backbone")
+    spec = backbone or DEFAULT_BACKBONE
+    bank = bank_for(f"folder:{folder}", spec, templates=templates, prompt_file=prompt_file)
+    source = Source(bank.dim, bank.manifest["backbone"])
+    adapter, params, origin = choose_method(source, method, checkpoint)
+    draws = support_of(bank, shots)
+    fitted = fit_support(
+        draws, bank.class_names, adapter, params, calibrate=calibrate, origin=origin
+    )
+    return Ready(fitted, load_clip(spec), bank)
+
+
+def write_predictions(
+    ready: Ready,
+    keys: Sequence[str],
+    out: Path,
+    top: int = 5,
+    threshold: float = 0.0,
+    workers: int | None = None,
+) -> tuple[int, int, int]:
+    """Classify pictures and write a line for each as soon as it is known.
+
+    Args:
+        ready: the classifier.
+        keys: paths of the pictures.
+        out: the table; one that this same classifier began is continued.
+        top: classes to list for each picture.
+        threshold: see ``prediction_row``.
+        workers: see ``encode_pictures``.
+
+    Returns:
+        Number of lines in the table, of pictures that could not be read, and of new lines whose
+        label is ``unknown``.
+
+    Raises:
+        UserError: see ``PredictionTable``.
+    """
+    fitted = ready.fitted
+    top = min(top, len(fitted.class_names))
+    made_with = {**made_of(ready), "top": top, "unknown": threshold}
+    lost = unknown = 0
+    with PredictionTable(out, top, made_with) as table:
+        todo = [key for key in keys if key not in table.done]
+        written = len(table.done)
+        with Progress(len(keys), "pictures", "predict", start=len(keys) - len(todo)) as progress:
+            if todo:
+                for found in encode_pictures(picture_source(todo), ready.backbone, workers):
+                    told = probabilities(fitted, found.features)
+                    rows = [
+                        prediction_row(todo[place], each, fitted.class_names, top, threshold)
+                        for place, each in zip(found.rows, told, strict=True)
+                    ]
+                    table.add(rows)
+                    for _, why in found.lost:
+                        progress.note(f"unreadable picture left out: {why}")
+                    written, lost = written + len(rows), lost + len(found.lost)
+                    unknown += sum(row[1] == UNKNOWN for row in rows)
+                    progress.advance(len(rows) + len(found.lost))
+        table.finish()
+    return written, lost, unknown
+
+
+def made_of(ready: Ready) -> dict[str, Any]:
+    """Return all that a prediction depends on but the picture, JSON values."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(ready.fitted.state):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return {
+        "backbone": ready.backbone.sha256,
+        "classes": list(ready.fitted.class_names),
+        "method": ready.fitted.adapter.name,
+        "state": digest.hexdigest(),
+        "temperature": ready.fitted.temperature.value,
+    }

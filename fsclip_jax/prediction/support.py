@@ -1,0 +1,80 @@
+"""Labelled pictures as the one task that a classifier is fitted to."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsclip_jax.data.splits import SPLITS
+from fsclip_jax.episodes.gather import gather_support, mean_view
+from fsclip_jax.errors import UserError
+from fsclip_jax.evaluation.draws import Draws
+from fsclip_jax.features.bank import Bank, StoredBank, select_bank
+from fsclip_jax.typing import Bool, Int
+
+MOST_NUMBERS = 2**28
+"""Numbers in the support of a task at most: 1 GB in float32."""
+
+
+def support_of(stored: StoredBank, shots: int | None = None) -> Draws:
+    """Take the images of a bank, whatever their split, as the support of one task.
+
+    Classes may have different numbers of images; a mask says which slots are images. With fewer
+    shots than a class has images, the shots are spread evenly over them in their order, because
+    neighbouring files often show the same thing.
+
+    Args:
+        stored: the labelled images.
+        shots: images of each class at most; all of them if None.
+
+    Returns:
+        The support, with a leading axis of one draw.
+
+    Raises:
+        UserError: shots is less than 1, or the support would not fit into memory.
+    """
+    if shots is not None and shots < 1:
+        raise UserError(f"shots is {shots}; give 1 or more, or leave it out to use every image")
+    bank = select_bank(stored, SPLITS)
+    most = int(np.asarray(bank.sizes).max())
+    shots = most if shots is None else min(shots, most)
+    way, dim = bank.text.shape
+    if way * shots * dim > MOST_NUMBERS:
+        raise UserError(
+            f"{way} classes with up to {shots} images of {dim} numbers are too many to fit "
+            f"together; give --shots {max(1, MOST_NUMBERS // (way * dim))} or less"
+        )
+    rows, kept = spread_rows(bank, shots)
+    return support_draw(bank, rows, kept)
+
+
+def spread_rows(
+    bank: Bank, shots: int
+) -> tuple[Int[np.ndarray, "way shot"], Bool[np.ndarray, "way shot"]]:
+    """Choose rows of every class, evenly spread over its images.
+
+    Args:
+        bank: the images, sorted by class.
+        shots: slots of a class.
+
+    Returns:
+        Row of every slot, and whether the slot is an image.
+    """
+    starts, sizes = np.asarray(bank.starts)[:, None], np.asarray(bank.sizes)[:, None]
+    slots = np.arange(shots)[None, :]
+    spread = np.where(sizes > shots, slots * sizes // shots, slots)
+    kept = slots < sizes
+    return np.where(kept, starts + spread, 0).astype(np.int32), kept
+
+
+def support_draw(
+    bank: Bank, rows: Int[np.ndarray, "way shot"], kept: Bool[np.ndarray, "way shot"]
+) -> Draws:
+    """Read the rows as the support of all classes of a bank, with a leading axis of one draw."""
+    classes, index, mask = jnp.arange(rows.shape[0]), jnp.asarray(rows), jnp.asarray(kept)
+    draw = Draws(
+        task=gather_support(bank, classes, index, mask, mean=mean_view(bank), views=True),
+        plain=gather_support(bank, classes, index, mask, view="first").support,
+        domains=jnp.where(mask, bank.domains[index], -1),
+    )
+    leading: Draws = jax.tree.map(lambda leaf: leaf[None], draw)
+    return leading

@@ -1,0 +1,220 @@
+"""Predictions in a CSV file that grows line by line and survives being killed."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.durable import storage_errors, write_file
+from fsclip_jax.typing import Float
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs into one file are not kept apart there
+    fcntl = None  # type: ignore[assignment]
+
+UNKNOWN = "unknown"
+"""What the label of a picture reads whose best class is not probable enough."""
+
+
+def columns(top: int) -> list[str]:
+    """Return the header of the table.
+
+    Example:
+        >>> columns(2)
+        ['image', 'label', 'probability', 'class_1', 'probability_1', 'class_2', 'probability_2']
+    """
+    ranked = [f"{name}_{rank}" for rank in range(1, top + 1) for name in ("class", "probability")]
+    return ["image", "label", "probability", *ranked]
+
+
+def prediction_row(
+    image: str,
+    probabilities: Float[np.ndarray, " way"],
+    class_names: Sequence[str],
+    top: int,
+    threshold: float,
+) -> list[str]:
+    """Write one picture's line: the label, then the best classes in the order of probability.
+
+    Args:
+        image: name of the picture.
+        probabilities: of every class.
+        class_names: name of every class.
+        top: classes to list.
+        threshold: below this probability of the best class the label is ``unknown``.
+
+    Returns:
+        A value for every column.
+
+    Example:
+        >>> prediction_row("a.png", np.array([0.2, 0.8]), ["cat", "dog"], 1, 0.5)
+        ['a.png', 'dog', '0.8000', 'dog', '0.8000']
+    """
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    best = int(order[0])
+    sure = probabilities[best] >= threshold
+    row = [image, class_names[best] if sure else UNKNOWN, f"{probabilities[best]:.4f}"]
+    for place in order.tolist():
+        row += [class_names[place], f"{probabilities[place]:.4f}"]
+    return row
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the table for this process; another run that wants it is refused.
+
+    Args:
+        path: the CSV file. The lock is a file beside it, which the operating system lets go of
+            when the process ends, however it ends.
+
+    Raises:
+        UserError: another process writes the table.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    lock = path.with_name(f".{path.name}.lock")
+    with storage_errors(lock):
+        handle = _lock(lock)
+    if handle is None:
+        raise UserError(f"another run is writing {path}: wait for it, or give another --out")
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _lock(path: Path) -> int | None:
+    """Open and lock a file; None if another process has it."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        if os.fstat(handle).st_nlink:
+            return handle
+        os.close(handle)  # its owner removed it between the two calls: it locks nothing
+
+
+def refuse_finished(path: Path) -> None:
+    """Refuse a file that is there and is not the unfinished table of an earlier run.
+
+    Args:
+        path: the CSV file that is to be written.
+
+    Raises:
+        UserError: it is there.
+    """
+    if path.exists() and not _sidecar(path).is_file():
+        raise UserError(f"{path} exists already: choose another --out, or remove it")
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(f".{path.name}.unfinished")
+
+
+class PredictionTable:
+    """The file, opened for appending behind the lines that an earlier run finished.
+
+    What the lines were made with is kept beside the file while it grows, in
+    ``.NAME.unfinished``: a run with other settings does not continue it.
+
+    Args:
+        path: the CSV file.
+        top: classes a line lists.
+        made_with: all that a line depends on but the picture, JSON values.
+
+    Raises:
+        UserError: the file is finished already, is of another making, or cannot be written.
+    """
+
+    def __init__(self, path: Path, top: int, made_with: Mapping[str, Any]) -> None:
+        self._path, self._header = path, columns(top)
+        self._sidecar = _sidecar(path)
+        self._made_with = json.dumps(made_with, sort_keys=True)
+        self.done: frozenset[str] = frozenset()
+        with storage_errors(path):
+            if path.exists():
+                self.done = self._continue()
+            else:
+                write_file(self._sidecar, self._made_with.encode())
+            self._file = path.open("a", encoding="utf-8", errors="surrogateescape", newline="")
+            if not self._file.tell():
+                self._write([self._header])
+
+    def _continue(self) -> frozenset[str]:
+        """Cut off a half-written last line and return the pictures that are done."""
+        refuse_finished(self._path)
+        if self._sidecar.read_text("utf-8") != self._made_with:
+            raise UserError(
+                f"{self._path} was begun with other labelled pictures or settings: choose "
+                "another --out, or remove it"
+            )
+        whole, width = 0, len(self._header)
+        done = []
+        raw = self._path.read_bytes()
+        for line in _lines(raw):
+            row = next(csv.reader(io.StringIO(line.decode("utf-8", "surrogateescape"))), [])
+            if len(row) != width:
+                break
+            whole += len(line)
+            done.append(row[0])
+        if whole < len(raw):
+            os.truncate(self._path, whole)
+        return frozenset(done[1:])
+
+    def add(self, rows: Sequence[Sequence[str]]) -> None:
+        """Append lines; they are in the file when this returns."""
+        with storage_errors(self._path):
+            self._write(rows)
+
+    def _write(self, rows: Sequence[Sequence[str]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._file.write(text.getvalue())
+        self._file.flush()
+
+    def finish(self) -> None:
+        """Say that nothing is missing: the file is whole from now on."""
+        with storage_errors(self._path):
+            os.fsync(self._file.fileno())
+            self._sidecar.unlink(missing_ok=True)
+
+    def __enter__(self) -> "PredictionTable":
+        """Return the table."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file; an unfinished one can be continued."""
+        self._file.close()
+
+
+def _lines(raw: bytes) -> Iterator[bytes]:
+    """Split a CSV file into records that end; a quoted name may hold a line break."""
+    start = 0
+    while (end := raw.find(b"\n", start)) >= 0:
+        while raw.count(b'"', start, end) % 2:  # within quotes
+            end = raw.find(b"\n", end + 1)
+            if end < 0:
+                return
+        yield raw[start : end + 1]
+        start = end + 1

@@ -1,0 +1,113 @@
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fsclip_jax.errors import UserError
+from fsclip_jax.prediction.table import (
+    PredictionTable,
+    columns,
+    held,
+    prediction_row,
+    refuse_finished,
+)
+
+NAMES = ["cat", "dog, big", 'the "third"']
+
+
+def row(image, best=1):
+    chances = np.full(3, 0.2)
+    chances[best] = 0.6
+    return prediction_row(image, chances, NAMES, 2, 0.5)
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.reader(file))
+
+
+def test_a_picture_is_unknown_below_the_threshold_only():
+    chances = np.array([0.1, 0.5, 0.4])
+    assert prediction_row("a", chances, NAMES, 3, 0.5)[1] == "dog, big"
+    unsure = prediction_row("a", chances, NAMES, 3, 0.51)
+    assert unsure[1] == "unknown"
+    # What it would have been is told all the same, in the order of probability.
+    assert unsure[3::2] == ["dog, big", 'the "third"', "cat"]
+    assert unsure[4::2] == ["0.5000", "0.4000", "0.1000"]
+
+
+def test_a_finished_table_is_not_touched(tmp_path):
+    path = tmp_path / "out.csv"
+    with PredictionTable(path, 2, {"a": 1}) as table:
+        table.add([row("1.png")])
+        table.finish()
+    before = path.read_bytes()
+    assert read(path) == [columns(2), row("1.png")]
+    with pytest.raises(UserError, match="exists already"):
+        refuse_finished(path)
+    with pytest.raises(UserError, match="exists already"):
+        PredictionTable(path, 2, {"a": 1})
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["out.csv"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1),
+        min_size=1,
+        max_size=5,
+        unique=True,
+    ),
+    cut=st.integers(0, 400),
+)
+def test_a_table_cut_anywhere_is_continued_without_loss(tmp_path_factory, names, cut):
+    path = tmp_path_factory.mktemp("cut") / "out.csv"
+    whole = path.with_name("whole.csv")
+    for place in (path, whole):
+        with PredictionTable(place, 2, {}) as table:
+            table.add([row(name) for name in names])
+    path.write_bytes(path.read_bytes()[:cut])
+    with PredictionTable(path, 2, {}) as table:
+        done = table.done
+        assert done <= set(names)
+        table.add([row(name) for name in names if name not in done])
+        table.finish()
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_another_classifier_does_not_continue_a_table(tmp_path):
+    path = tmp_path / "out.csv"
+    with PredictionTable(path, 2, {"method": "gda"}) as table:
+        table.add([row("1.png")])
+    with pytest.raises(UserError, match="other labelled pictures or settings"):
+        PredictionTable(path, 2, {"method": "ridge"})
+    with PredictionTable(path, 2, {"method": "gda"}) as table:
+        assert table.done == {"1.png"}
+
+
+def test_a_second_process_is_refused_and_a_dead_one_forgotten(tmp_path):
+    path = tmp_path / "out.csv"
+    code = (
+        "import sys, time; from pathlib import Path; "
+        "from fsclip_jax.prediction.table import held\n"
+        "with held(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match="another run is writing"), held(path):
+            pass
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+    with held(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
