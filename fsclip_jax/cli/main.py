@@ -1,5 +1,6 @@
 """The console command ``fsclip`` and the two scripts at the top of the repository."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -157,13 +158,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         interrupted. Any other failure is a bug and shows its traceback.
     """
     try:
-        return _dispatch(sys.argv[1:] if argv is None else argv)
+        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         print(f"fsclip: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fsclip: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
 

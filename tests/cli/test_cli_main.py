@@ -1,3 +1,5 @@
+import os
+
 """The commands' front door: help, unknown words, configuration files, exit codes."""
 
 import dataclasses
@@ -116,3 +118,12 @@ def test_help_is_quick_and_imports_no_jax(command):
     assert "usage" in done.stdout.lower()
     # Far above the second that is promised: test machines are slow and shared.
     assert time.perf_counter() - start < 20
+
+
+def test_a_reader_that_leaves_early_is_no_failure():
+    code = "import sys; from fsclip_jax.cli.main import main; sys.exit(main(['backbones']))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    told = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (told.returncode, told.stderr) == (0, b"")
