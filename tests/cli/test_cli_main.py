@@ -1,8 +1,7 @@
-import os
-
 """The commands' front door: help, unknown words, configuration files, exit codes."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 import time

@@ -105,9 +105,6 @@ def test_a_bank_has_its_prompts_already(bank, sentences):
 
 
 def test_show_names_the_file(bank):
-    cells = {
-        name: value
-        for name, value in zip(*(c._cells for c in bank_table(bank).columns), strict=True)
-    }
+    cells = dict(zip(*(c._cells for c in bank_table(bank).columns), strict=True))
     assert str(cells["prompt file"]).startswith("cupl.json (sha256 ")
     assert str(cells["prompt vectors"]) == "1 to 3 a class"
