@@ -9,7 +9,15 @@ import jax.numpy as jnp
 from fsclip_jax.adapters.base import Grid
 from fsclip_jax.adapters.cache import cache_votes
 from fsclip_jax.adapters.channels import refined_channels
-from fsclip_jax.adapters.descent import Batch, Descent, adamw, cross_entropy, descend, support_rows
+from fsclip_jax.adapters.descent import (
+    Batch,
+    Descent,
+    adamw,
+    affordable_epochs,
+    cross_entropy,
+    descend,
+    support_rows,
+)
 from fsclip_jax.adapters.tip_search import TipGrid, centred, key_distances, search_cache
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.numerics import cosine_logits
@@ -52,6 +60,8 @@ class ApeT:
         epochs: times that each shot is seen. Published: 30 on seven of eleven data sets, 20 on
             ImageNet.
         batch: most shots of a step; 256 is published.
+        most_logits: fewer epochs are trained where epochs, shots and classes multiply to more:
+            20 of them with 1,000 classes and 4 shots.
 
     Example:
         >>> from fsclip_jax.adapters.catalog import example_task
@@ -77,6 +87,7 @@ class ApeT:
     variance: float = 0.8
     epochs: int = 30
     batch: int = 256
+    most_logits: int = 80_000_000
 
     def init(self, key: PRNGKeyArray, dim: int) -> Params:
         """Return the setting that most data sets are trained with, also for answering."""
@@ -150,14 +161,15 @@ class ApeT:
             "residual": jnp.zeros(task.text.shape, jnp.float32),
             "key_weights": jnp.ones(task.support_mask.shape, jnp.float32),
         }
+        rows = support_rows(task)
         return descend(
             loss,
             start,
-            support_rows(task),
+            rows,
             key,
             rate=params["rate"],
             optimizer=adamw(_EPS, _DECAY),
-            epochs=self.epochs,
+            epochs=affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits),
             batch=self.batch,
         )
 

@@ -21,9 +21,9 @@ EPS_ROOT = 1e-16
 be taken through a whole fit. It raises a root by 1e-8 at most."""
 
 
-MOST_LOGITS = 50_000_000
+MOST_LOGITS = 40_000_000
 """Logits that the linear methods compute in training at most: all published epochs where classes
-are a few hundred, and 12 epochs of 4 shots of 1,000 classes, where more gained nothing."""
+are a few hundred, and 10 epochs of 4 shots of 1,000 classes, where more gained nothing."""
 
 
 class Rows(NamedTuple):

@@ -58,7 +58,7 @@ class LpPlusPlus:
     """
 
     iterations: int = 300
-    most_logits: int = 400_000_000
+    most_logits: int = 300_000_000
     momentum: float = 0.9
     blend_every: ClassVar[int] = 10
 
