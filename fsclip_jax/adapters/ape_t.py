@@ -151,7 +151,7 @@ class ApeT:
             shift = batch.features @ (trained["residual"] * channels).T
             weights = (trained["key_weights"] * kept).T
             # Added shot by shot: XLA on a CPU vectorises that, and not a sum over a middle axis.
-            each = (affinity[:, shot] * weights[shot] for shot in range(len(weights)))
+            each = (affinity[:, shot] * weights[shot][None] for shot in range(len(weights)))
             votes = sum(each, jnp.zeros_like(shift))
             votes = votes * jnp.exp(params["train_beta"] * shift)
             logits = task.logit_scale * (cosine + shift) + params["train_alpha"] * votes

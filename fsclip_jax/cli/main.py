@@ -124,6 +124,7 @@ def usage() -> str:
             *lines,
             "",
             f"every command takes {FLAG} DIR|off: where compiled programs are kept",
+            "a published row on real data: fsclip datasets caltech101 prints its commands",
         ]
     )
 

@@ -96,4 +96,5 @@ def test_the_command_asks_for_the_bank_that_the_flags_name(monkeypatch, tmp_path
     monkeypatch.setattr(extract, "bank_for", bank_for)
     with pytest.raises(UserError, match="enough"):
         run(EvalConfig(views=2, prompts=prompts, workdir=tmp_path), "x")
-    assert asked == [("emoji", "mini", {"views": 2, "prompts": prompts})]
+    texts = {"prompts": prompts, "templates": "single", "prompt_file": None}
+    assert asked == [("emoji", "mini", {"views": 2, **texts})]
