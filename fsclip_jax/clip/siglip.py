@@ -7,8 +7,9 @@ at its fixed resolutions (Tschannen et al., SigLIP 2, 2025).
 import jax.numpy as jnp
 from flax import nnx
 
+from fsclip_jax.clip.attention import Attention
 from fsclip_jax.clip.config import SiglipTextConfig, SiglipVisionConfig
-from fsclip_jax.clip.transformer import Attention, Block, activate, layer_norm, run_blocks
+from fsclip_jax.clip.transformer import Block, activate, layer_norm, run_blocks
 from fsclip_jax.clip.vit import cut_patches
 from fsclip_jax.typing import Array, Float, Int
 

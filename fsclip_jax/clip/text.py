@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fsclip_jax.clip.attention import Past
 from fsclip_jax.clip.config import TextConfig
-from fsclip_jax.clip.transformer import Block, Past, layer_norm, run_blocks, run_past
+from fsclip_jax.clip.transformer import Block, layer_norm, run_blocks, run_past
 from fsclip_jax.typing import Array, Float, Int, Params
 
 

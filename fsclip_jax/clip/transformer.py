@@ -5,14 +5,14 @@ runs in bfloat16, with softmax and layer norm statistics in float32 all the same
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fsclip_jax.clip.attention import Attention, Past
 from fsclip_jax.clip.config import Activation
-from fsclip_jax.typing import Array, Bool, Float, Int
+from fsclip_jax.typing import Array, Float, Int
 
 
 def activate(x: Float[Array, "*shape"], kind: Activation) -> Float[Array, "*shape"]:
@@ -51,147 +51,6 @@ def take_position(
         [[[4.0, 5.0]]]
     """
     return jnp.take_along_axis(x, at[:, None, None], axis=1)
-
-
-class Past(NamedTuple):
-    """What one block keeps of positions that came before, the same for all sequences.
-
-    Attributes:
-        keys: attention keys of these positions.
-        values: attention values.
-    """
-
-    keys: Float[Array, "past heads channels"]
-    values: Float[Array, "past heads channels"]
-
-
-def attend(
-    q: Float[Array, "batch asked heads channels"],
-    k: Float[Array, "batch length heads channels"],
-    v: Float[Array, "batch length heads channels"],
-    mask: Bool[Array, "#batch asked length"] | None = None,
-    past: Past | None = None,
-) -> Float[Array, "batch asked heads channels"]:
-    """Compute ``softmax(Q K^T / sqrt(d)) V`` with the softmax in float32.
-
-    The heads come first, and the softmax's sum divides last, where there are fewer numbers.
-
-    Args:
-        q: queries.
-        k: keys.
-        v: values.
-        mask: which keys a query sees; all if None.
-        past: keys and values that every query sees besides.
-
-    Returns:
-        Mixed values, in their dtype.
-
-    Example:
-        >>> attend(*jnp.ones((3, 2, 5, 4, 8))).shape
-        (2, 5, 4, 8)
-    """
-
-    def product(one: Array, other: Array, axes: str) -> Array:
-        return jnp.einsum(axes, one, other, preferred_element_type=jnp.float32)
-
-    q, k, v = (x.swapaxes(1, 2) for x in (q * q.shape[-1] ** -0.5, k, v))
-    scores = product(q, k, "bhqd,bhkd->bhqk")
-    if mask is not None:
-        scores = jnp.where(mask[:, None], scores, jnp.finfo(scores.dtype).min)
-    top = scores.max(-1, keepdims=True)
-    if past is not None:
-        before = product(q, past.keys, "bhqd,phd->bhqp")
-        top = jnp.maximum(top, before.max(-1, keepdims=True))
-    top = jax.lax.stop_gradient(top)
-    weights = jnp.exp(scores - top)
-    total = weights.sum(-1, keepdims=True)
-    mixed = product(weights.astype(v.dtype), v, "bhqk,bhkd->bhqd")
-    if past is not None:
-        weights = jnp.exp(before - top)
-        total = total + weights.sum(-1, keepdims=True)
-        mixed = mixed + product(weights.astype(v.dtype), past.values, "bhqp,phd->bhqd")
-    return (mixed / total).astype(v.dtype).swapaxes(1, 2)
-
-
-def flash_attention(
-    q: Float[Array, "batch asked heads channels"],
-    k: Float[Array, "batch length heads channels"],
-    v: Float[Array, "batch length heads channels"],
-    mask: Bool[Array, "#batch asked length"] | None,
-    causal: bool,
-) -> Float[Array, "batch asked heads channels"] | None:
-    """Compute the same as `attend` by cuDNN, which never writes the scores to memory.
-
-    Args:
-        q: queries.
-        k: keys.
-        v: values.
-        mask: which keys a query sees; all if None.
-        causal: the mask is the causal one.
-
-    Returns:
-        Mixed values; None where cuDNN does not do it: other devices, float32, other masks, heads
-        of an odd width, or cuDNN not there.
-    """
-    half = q.dtype in (jnp.bfloat16, jnp.float16)
-    if jax.default_backend() != "gpu" or not half or (mask is not None and not causal):
-        return None
-    if q.shape[-1] % 8 or q.shape[-1] > 128:
-        return None
-    try:
-        return jax.nn.dot_product_attention(q, k, v, is_causal=causal, implementation="cudnn")
-    except (NotImplementedError, RuntimeError, ValueError):
-        return None
-
-
-class Attention(nnx.Module):
-    """Multi-head attention, ``softmax(Q K^T / sqrt(d)) V``, with a bias in every projection.
-
-    Args:
-        width: channels of the residual stream.
-        heads: attention heads; they divide the width.
-        out_std: standard deviation of the output projection at the start of training.
-        rngs: random streams of the initial weights.
-    """
-
-    def __init__(self, width: int, heads: int, out_std: float, *, rngs: nnx.Rngs):
-        self.heads = heads
-        initial = nnx.initializers.normal(width**-0.5)
-        self.q_proj = nnx.Linear(width, width, kernel_init=initial, rngs=rngs)
-        self.k_proj = nnx.Linear(width, width, kernel_init=initial, rngs=rngs)
-        self.v_proj = nnx.Linear(width, width, kernel_init=initial, rngs=rngs)
-        self.out_proj = nnx.Linear(
-            width, width, kernel_init=nnx.initializers.normal(out_std), rngs=rngs
-        )
-
-    def keys_values(
-        self, source: Float[Array, "batch length width"]
-    ) -> tuple[Float[Array, "batch length heads channels"], ...]:
-        """Project positions to the keys and values by which others look at them."""
-        return self._split(self.k_proj(source)), self._split(self.v_proj(source))
-
-    def __call__(
-        self,
-        x: Float[Array, "batch asked width"],
-        source: Float[Array, "batch length width"],
-        mask: Bool[Array, "#batch asked length"] | None,
-        past: Past | None = None,
-        *,
-        causal: bool = False,
-    ) -> Float[Array, "batch asked width"]:
-        """Let the positions of ``x`` look at those of ``source`` that the mask keeps.
-
-        They look at all positions of the past, which is not copied for each sequence. ``causal``
-        says that the mask is the causal one and ``x`` all of ``source``.
-        """
-        q, (k, v) = self._split(self.q_proj(x)), self.keys_values(source)
-        mixed = None if past is not None else flash_attention(q, k, v, mask, causal)
-        if mixed is None:
-            mixed = attend(q, k, v, mask, past)
-        return self.out_proj(mixed.reshape(x.shape))
-
-    def _split(self, y: Float[Array, "batch length width"]) -> Array:
-        return y.reshape(*y.shape[:2], self.heads, -1)
 
 
 class Block(nnx.Module):

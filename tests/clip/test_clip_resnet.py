@@ -10,6 +10,7 @@ from jax import lax
 
 from fsclip_jax.clip import resnet
 from fsclip_jax.clip.config import ResNetConfig
+from fsclip_jax.clip.convolve import average_pool, convolve
 from fsclip_jax.clip.load import find_model, load_clip
 from fsclip_jax.clip.model import encode_image, encode_text
 
@@ -30,9 +31,7 @@ def test_every_form_of_the_convolution_gives_the_same_sums_and_gradients(side, c
 
     @jax.jit
     def both(x, kernel):
-        values = [
-            jax.vjp(form, x, kernel) for form in (lambda x, k: resnet.convolve(x, k, stride), plain)
-        ]
+        values = [jax.vjp(form, x, kernel) for form in (lambda x, k: convolve(x, k, stride), plain)]
         return [(value, *backward(weights)) for value, backward in values]
 
     ours, theirs = both(x, kernel)
@@ -43,7 +42,7 @@ def test_every_form_of_the_convolution_gives_the_same_sums_and_gradients(side, c
 @pytest.mark.parametrize(("device", "wanted"), [("gpu", True), ("cpu", False)])
 def test_only_the_cpu_gets_another_form(device, wanted, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: device)
-    traced = jax.make_jaxpr(lambda x, k: resnet.convolve(x, k))(
+    traced = jax.make_jaxpr(lambda x, k: convolve(x, k))(
         jnp.ones((1, 2, 2, 3)), jnp.ones((3, 3, 3, 4))
     )
     assert ("conv_general_dilated" in str(traced)) == wanted
@@ -51,7 +50,7 @@ def test_only_the_cpu_gets_another_form(device, wanted, monkeypatch):
 
 def test_average_pooling_leaves_out_an_odd_edge():
     x = jnp.arange(25.0).reshape(1, 5, 5, 1)
-    assert resnet.average_pool(x)[0, :, :, 0].tolist() == [[3.0, 5.0], [13.0, 15.0]]
+    assert average_pool(x)[0, :, :, 0].tolist() == [[3.0, 5.0], [13.0, 15.0]]
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsclip_jax.clip import resnet, transformer
+from fsclip_jax.clip import attention, resnet
+from fsclip_jax.clip.attention import Past, attend, flash_attention
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
 from fsclip_jax.clip.model import cast_weights, encode_image, encode_patches, encode_text, init_clip
-from fsclip_jax.clip.transformer import Past, attend, flash_attention
 
 TEXT = TextConfig(64, 8, 16, 2, 2, 32, embed_dim=8)
 VIT = ClipConfig(VitConfig(32, 16, 24, 2, 3, 48, embed_dim=8), TEXT)
@@ -96,8 +96,8 @@ def asked(monkeypatch):
         calls.append(settings)
         return jnp.ones_like(arrays[0])
 
-    monkeypatch.setattr(transformer.jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(transformer.jax.nn, "dot_product_attention", answer)
+    monkeypatch.setattr(attention.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(attention.jax.nn, "dot_product_attention", answer)
     return calls
 
 
@@ -129,7 +129,7 @@ def test_without_cudnn_attention_is_computed_all_the_same(asked, monkeypatch):
     def missing(*_, **__):
         raise RuntimeError("cuDNN is not detected.")
 
-    monkeypatch.setattr(transformer.jax.nn, "dot_product_attention", missing)
+    monkeypatch.setattr(attention.jax.nn, "dot_product_attention", missing)
     half = jnp.ones((2, 5, 3, 8), jnp.bfloat16)
     assert flash_attention(half, half, half, None, False) is None
     assert asked == []
