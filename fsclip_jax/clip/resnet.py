@@ -23,7 +23,10 @@ NORM_EPS = 1e-5
 
 PIECE = 4
 """Images that are encoded at a time on the CPU, where the maps of a whole batch outgrow every
-cache: 1.4 times as fast as 32 at a time for RN50 (two Xeon cores, benchmarks/results)."""
+cache: 1.4 times as fast as 32 at a time for RN50 (two Xeon cores, docs/speed.md)."""
+
+
+_RN50_MAP = 112**2 * 64  # numbers in the first map of an image
 
 
 def in_pieces(
@@ -49,9 +52,16 @@ def in_pieces(
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
 
 
-def piece_size() -> int:
-    """Return how many images go together on this kind of device; 0 means all."""
-    return PIECE if jax.default_backend() == "cpu" else 0
+def piece_size(config: ResNetConfig) -> int:
+    """Return how many images go together on this kind of device; 0 means all.
+
+    Of a tower whose maps are smaller than RN50's, more: a power of two, whose maps are as large.
+    """
+    if jax.default_backend() != "cpu":
+        return 0
+    first = (config.image_size // 2) ** 2 * config.width
+    lots = max(1, _RN50_MAP // first)
+    return PIECE << (lots.bit_length() - 1)
 
 
 class Bottleneck(nnx.Module):
@@ -200,7 +210,9 @@ class ModifiedResNet(nnx.Module):
         """
         if train:  # the statistics are of the whole batch
             return self.attnpool(self._map(pixels, train))
-        return in_pieces(lambda x: self.attnpool(self._map(x, train=False)), pixels, piece_size())
+        return in_pieces(
+            lambda x: self.attnpool(self._map(x, train=False)), pixels, piece_size(self.config)
+        )
 
     def with_patches(
         self, pixels: Float[Array, "batch size size 3"]
@@ -215,7 +227,7 @@ class ModifiedResNet(nnx.Module):
             x = self._map(pixels, train=False)
             return self.attnpool(x), self.attnpool.every_position(x)
 
-        return in_pieces(encode, pixels, piece_size())
+        return in_pieces(encode, pixels, piece_size(self.config))
 
     def _map(
         self, pixels: Float[Array, "batch size size 3"], train: bool

@@ -78,7 +78,7 @@ def test_a_resnet_gives_the_same_in_pieces(count, monkeypatch):
     pixels = jnp.asarray(numbers(count, 32, 32, 3))
     found = {}
     for piece in (0, 4):
-        monkeypatch.setattr(resnet, "piece_size", lambda piece=piece: piece)
+        monkeypatch.setattr(resnet, "piece_size", lambda _, piece=piece: piece)
         run = jax.jit(lambda state, x: encode_patches(graphdef, state, x))
         found[piece] = run(state, pixels)
         assert ("while" in run.lower(state, pixels).as_text()) == (piece == 4 and count == 8)
@@ -133,3 +133,12 @@ def test_without_cudnn_attention_is_computed_all_the_same(asked, monkeypatch):
     half = jnp.ones((2, 5, 3, 8), jnp.bfloat16)
     assert flash_attention(half, half, half, None, False) is None
     assert asked == []
+
+
+def test_small_maps_go_together(monkeypatch):
+    resnet50 = ResNetConfig((3, 4, 6, 3), 64, 224, 1024, 32)
+    mini = ResNetConfig((1, 2, 2, 1), 28, 32, 192, 14)
+    wide = ResNetConfig((3, 15, 36, 10), 128, 448, 1024, 64)
+    assert [resnet.piece_size(config) for config in (resnet50, mini, wide)] == [4, 256, 4]
+    monkeypatch.setattr(resnet.jax, "default_backend", lambda: "gpu")
+    assert resnet.piece_size(resnet50) == 0

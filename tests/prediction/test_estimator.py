@@ -11,7 +11,6 @@ from fsclip_jax.data.emoji import open_emoji
 from fsclip_jax.errors import UserError
 from fsclip_jax.prediction.estimator import FewShotClassifier
 
-
 TYPED = {
     "check_do_not_raise_errors_in_init_or_set_params": "types are checked at run time in the tests"
 }
