@@ -155,8 +155,9 @@ def test_killed_again_and_again_it_writes_the_same_table(pictures, tmp_path):
             os.kill(run.pid, signal.SIGKILL)
             kills += 1
         run.stdout.close()
-        if run.wait() == 0:
+        # A kill between the last write and the exit leaves a whole table, which a further
+        # run would rightly refuse to overwrite.
+        if run.wait() == 0 or out.exists():
             break
-    assert run.returncode == 0
     assert kills >= 2
     assert out.read_bytes() == whole.read_bytes()
