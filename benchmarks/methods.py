@@ -51,7 +51,7 @@ def make_tasks(way, shot, queries, dim, prompts):
         "text": torch.tensor(text),
         "logit_scale": LOGIT_SCALE,
         "views": None,
-        "prompts": torch.tensor(vectors),
+        "prompts": (torch.tensor(vectors), torch.ones(way, prompts, dtype=torch.bool)),
     }
     return ours, published, features
 
@@ -103,7 +103,7 @@ def main() -> None:
     for name in ADAPTERS if "all" in given.methods else given.methods:
         adapter = get_adapter(name)
         if needs_of(adapter) & {"words", "patches"} or not find_spec(f"published.{name}"):
-            continue  # learned prompts have a program of their own; what is ours has no other form
+            continue  # benchmarks/prompts.py has learned prompts; ours has no other form
         published = importlib.import_module(f"published.{name}")
         parts = compare(adapter, published, tasks, given.pairs)
         line = f"{name:<18}"
