@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fsclip_jax.errors import UserError
+from fsclip_jax.evaluation.details_schema import Details, details_from_tree
 from fsclip_jax.features.durable import storage_errors, write_file
 
 SCHEMA = 1
@@ -89,6 +90,7 @@ class Report:
         versions: of the libraries.
         warning: what a reader must know before trusting the numbers; empty if nothing.
         created: time of the measurement, UTC.
+        details: a closer look at the answers, where it was taken.
     """
 
     fsclip_version: str
@@ -104,6 +106,7 @@ class Report:
     versions: Mapping[str, str] = field(default_factory=dict)
     warning: tuple[str, ...] = ()
     created: str = ""
+    details: Details | None = None
 
 
 def report_to_json(report: Report) -> str:
@@ -116,8 +119,11 @@ def report_to_json(report: Report) -> str:
         Indented JSON, with a list of numbers on one line.
     """
     tree = {"schema": SCHEMA, **_plain(asdict(report))}
+    if report.details is None:
+        del tree["details"]
     text = json.dumps(tree, indent=1, ensure_ascii=False, allow_nan=False)
-    flat = re.compile(r"\[\s*(-?[\d.eE+-]+(?:,\s+-?[\d.eE+-]+)*)\s*\]")
+    # A line break is never inside a string, so no name of a class is taken for a list.
+    flat = re.compile(r"\[\n\s*(-?[\d.eE+-]+(?:,\n\s+-?[\d.eE+-]+)*)\n\s*\]")
     return flat.sub(lambda found: "[" + re.sub(r"\s+", " ", found[1]) + "]", text) + "\n"
 
 
@@ -188,6 +194,7 @@ def _report(tree: Mapping[str, Any]) -> Report:
         versions={name: str(value) for name, value in versions.items()},
         warning=tuple(map(str, _typed(tree, "warning", list, missing=[]))),
         created=str(tree.get("created", "")),
+        details=None if tree.get("details") is None else details_from_tree(tree["details"]),
     )
 
 
