@@ -20,8 +20,7 @@ def run(config: EvalConfig, name: str) -> int:
     """
     from rich.console import Console
 
-    from fsclip_jax.evaluation.evaluate import command_line, evaluate_bank
-    from fsclip_jax.evaluation.report import write_report
+    from fsclip_jax.evaluation.evaluate import command_line, evaluate_fully, write_evaluation
     from fsclip_jax.evaluation.spaces import check_config
     from fsclip_jax.evaluation.terminal import print_report
     from fsclip_jax.features.extract import bank_for
@@ -40,10 +39,10 @@ def run(config: EvalConfig, name: str) -> int:
     )
     with console.status("evaluating") as status:
         told = status.update if console.is_terminal else console.print
-        report = evaluate_bank(config, stored, workdir, progress=told, command=command_line())
+        found = evaluate_fully(config, stored, workdir, progress=told, command=command_line())
     # First the table: if the disk is full, the numbers are still seen.
-    print_report(report, console)
-    files = write_report(report, out)
+    print_report(found.report, console)
+    files = write_evaluation(found, out)
     console.print(
         f"wrote {', '.join(file.name for file in files)} to {out}", markup=False, highlight=False
     )

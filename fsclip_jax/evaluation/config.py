@@ -50,6 +50,9 @@ class EvalConfig:
     """Folder of this experiment; `runs/CONFIG_NAME` if not given."""
     out: Path | None = None
     """Folder of the report; `workdir` if not given."""
+    predictions: bool = True
+    """Keep what every method answered to every image, in `predictions.safetensors` beside the
+    report. Not of `episodic`."""
     way: int = 5
     """For `episodic`: classes of a task."""
     query: int = 15

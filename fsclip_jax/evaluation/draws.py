@@ -1,5 +1,6 @@
 """The draws of an evaluation: the support of each, and the images that are asked."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.episodes.gather import (
     gather_patches,
     gather_query,
@@ -31,12 +33,15 @@ class Draws(NamedTuple):
         domains: artist family of each support image, -1 where the data has none.
         patches: patches of the support images, for holding shots out; where the bank carries
             them.
+        rows: row of each support image in the class-sorted bank that it was drawn from, -1 for
+            none; where the bank is known.
     """
 
     task: Task
     plain: Float[Array, "draw way shot dim"]
     domains: Int[Array, "draw way shot"]
     patches: Float[Array, "draw way shot patch dim"] | None = None
+    rows: Int[Array, "draw way shot"] | None = None
 
 
 def truncate(draws: Draws, shots: int) -> Draws:
@@ -49,7 +54,7 @@ def truncate(draws: Draws, shots: int) -> Draws:
     Returns:
         The same draws, as if they had been made with this number of shots.
     """
-    task, views, patches = draws.task, draws.task.views, draws.patches
+    task, views, patches, rows = draws.task, draws.task.views, draws.patches, draws.rows
     task = task._replace(
         support=task.support[:, :, :shots],
         support_mask=task.support_mask[:, :, :shots],
@@ -60,6 +65,7 @@ def truncate(draws: Draws, shots: int) -> Draws:
         draws.plain[:, :, :shots],
         draws.domains[:, :, :shots],
         None if patches is None else patches[:, :, :shots],
+        None if rows is None else rows[:, :, :shots],
     )
 
 
@@ -70,6 +76,7 @@ def first_draw(draws: Draws) -> Draws:
         draws.plain[:1],
         draws.domains[:1],
         None if draws.patches is None else draws.patches[:1],
+        None if draws.rows is None else draws.rows[:1],
     )
 
 
@@ -118,6 +125,7 @@ def _draws(bank: Bank, classes: Array, index: Array, mask: Array, mean: Array) -
         plain=gather_support(bank, classes, index, mask, view="first").support,
         domains=jnp.where(mask, bank.domains[index], -1),
         patches=gather_patches(bank, index, mask),
+        rows=jnp.where(mask, index, -1),
     )
 
 
@@ -140,6 +148,28 @@ def queries_of(
     place = jnp.asarray(np.searchsorted(space.classes, group.classes), jnp.int32)
     seen = jnp.ones(bank.labels.shape, bool)
     return Query(bank.features[0], place[bank.labels], seen, bank.patches)
+
+
+def bank_rows(
+    stored: StoredBank, splits: Sequence[str], classes: np.ndarray | None = None
+) -> Int[np.ndarray, " n"]:
+    """Say which stored image each row of a class-sorted bank is.
+
+    Args:
+        stored: the opened bank.
+        splits: as for ``select_bank``.
+        classes: as for ``select_bank``.
+
+    Returns:
+        Rows of the stored bank, in the order of ``select_bank(stored, splits, classes)``.
+    """
+    ids = np.arange(len(stored.class_names)) if classes is None else np.asarray(classes)
+    place = np.full(len(stored.class_names), -1)
+    place[ids] = np.arange(len(ids))
+    order = place[stored.labels]
+    wanted = np.isin(stored.splits, [SPLITS.index(name) for name in splits])
+    rows = np.flatnonzero(wanted & (order >= 0))
+    return rows[np.argsort(order[rows], kind="stable")]
 
 
 def draw_episodes(

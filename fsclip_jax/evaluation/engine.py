@@ -181,6 +181,7 @@ def _classify(adapter: Adapter, size: int, state: State, query: Query) -> Told:
 
     def one(chunk: Query) -> Told:
         log = jax.nn.log_softmax(query_logits(adapter, state, chunk).astype(jnp.float32), axis=-1)
+        log = jnp.minimum(log, 0)  # rounding may make a probability a little more than one
         true = jnp.take_along_axis(log, chunk.labels[:, None], axis=-1)[:, 0]
         return Told(jnp.argmax(log, axis=-1).astype(jnp.int32), jnp.exp(log.max(-1)), -true)
 

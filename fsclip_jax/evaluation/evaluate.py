@@ -1,5 +1,6 @@
 """From a configuration to a report."""
 
+import dataclasses
 import datetime
 import importlib.metadata
 import os
@@ -8,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -25,14 +26,27 @@ from fsclip_jax.evaluation.methods import (
     find_checkpoints,
     training_warnings,
 )
+from fsclip_jax.evaluation.predictions import (
+    PREDICTIONS_FILE,
+    Predictions,
+    write_predictions,
+)
 from fsclip_jax.evaluation.protocols import largest_train_class, run_protocol
-from fsclip_jax.evaluation.report import Report
+from fsclip_jax.evaluation.report import Report, write_report
 from fsclip_jax.evaluation.spaces import check_config, label_spaces
 from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.features.durable import storage_errors
 
 LIBRARIES = ("jax", "flax", "numpy")
 """Libraries whose version the report states."""
+
+
+class Evaluation(NamedTuple):
+    """A report, and the answers behind its numbers if they are kept."""
+
+    report: Report
+    predictions: Predictions | None
 
 
 def evaluate_bank(
@@ -42,7 +56,7 @@ def evaluate_bank(
     progress: Callable[[str], None] = lambda _: None,
     command: str = "",
 ) -> Report:
-    """Compare methods on an opened bank.
+    """Compare methods on an opened bank; see :func:`evaluate_fully`.
 
     Args:
         config: what to evaluate.
@@ -53,6 +67,28 @@ def evaluate_bank(
 
     Returns:
         The report; nothing is written.
+    """
+    return evaluate_fully(config, stored, workdir, progress, command).report
+
+
+def evaluate_fully(
+    config: EvalConfig,
+    stored: StoredBank,
+    workdir: Path,
+    progress: Callable[[str], None] = lambda _: None,
+    command: str = "",
+) -> Evaluation:
+    """Compare methods on an opened bank.
+
+    Args:
+        config: what to evaluate.
+        stored: the features.
+        workdir: where to look for a checkpoint if the configuration names none.
+        progress: told a line before every piece of work.
+        command: the command line, for the report.
+
+    Returns:
+        The report and the predictions; nothing is written.
 
     Raises:
         UserError: the settings, the data and the checkpoint do not go together.
@@ -64,9 +100,9 @@ def evaluate_bank(
     spaces = label_spaces(config, len(stored.class_names))
     groups = [group.name for space in spaces for group in space.groups]
     methods = (*chosen.methods, *published_methods(config.as_published, stored.dim))
-    rows, facts = run_protocol(config, stored, methods, progress, words)
+    rows, facts, predictions = run_protocol(config, stored, methods, progress, words)
     backbone, data = stored.manifest["backbone"], stored.manifest["data"]
-    return Report(
+    report = Report(
         fsclip_version=__version__,
         command=command,
         device=device_name(),
@@ -95,6 +131,50 @@ def evaluate_bank(
         ),
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+    return Evaluation(report, predictions)
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write the predictions and the report.
+
+    The report comes last and names the sum of the predictions: a folder with a report of this
+    run is whole, and predictions of another run beside it are told by their sum.
+
+    Args:
+        evaluation: from :func:`evaluate_fully`.
+        folder: where to; made if it is missing.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to.
+    """
+    files = write_report(keep_predictions(evaluation, folder), folder)
+    return [*files, *([folder / PREDICTIONS_FILE] if evaluation.predictions else [])]
+
+
+def keep_predictions(evaluation: Evaluation, folder: Path) -> Report:
+    """Write the predictions, or remove those of an earlier run if there are none now.
+
+    Args:
+        evaluation: from :func:`evaluate_fully`.
+        folder: where to; made if it is missing.
+
+    Returns:
+        The report, which names the sum of the file.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to.
+    """
+    report, predictions = evaluation
+    if predictions is None:
+        with storage_errors(folder):
+            (folder / PREDICTIONS_FILE).unlink(missing_ok=True)
+        return report
+    sha256 = write_predictions(predictions, folder)
+    settings = {**report.settings, "predictions_sha256": sha256}
+    return dataclasses.replace(report, settings=settings)
 
 
 def find_inputs(config: EvalConfig, stored: StoredBank) -> tuple[Words | None, dict[str, str]]:

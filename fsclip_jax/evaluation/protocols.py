@@ -16,6 +16,7 @@ from fsclip_jax.evaluation.as_published import SUFFIX, choose_on_test, evaluate_
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.draws import (
     Draws,
+    bank_rows,
     draw_episodes,
     draw_supports,
     first_draw,
@@ -30,8 +31,9 @@ from fsclip_jax.evaluation.metrics import (
     class_mean_accuracy,
     masked_query_mean,
 )
+from fsclip_jax.evaluation.predictions import Part, Predictions, assemble
 from fsclip_jax.evaluation.report import Row
-from fsclip_jax.evaluation.results import Result, harmonic_results, rows_of
+from fsclip_jax.evaluation.results import Result, harmonic_results, kept_answers, rows_of
 from fsclip_jax.evaluation.selection import Choice, fixed, select_held_out, select_on
 from fsclip_jax.evaluation.spaces import LabelSpace, check_splits, label_spaces
 from fsclip_jax.evaluation.words import words_of
@@ -64,13 +66,27 @@ class Setting(NamedTuple):
     all_shots: int | None = None
 
 
+class Outcome(NamedTuple):
+    """What an evaluation found.
+
+    Attributes:
+        rows: of the report.
+        facts: about the draws.
+        predictions: the answers behind the rows; None where they are not kept.
+    """
+
+    rows: tuple[Row, ...]
+    facts: dict[str, Any]
+    predictions: Predictions | None
+
+
 def run_protocol(
     config: EvalConfig,
     stored: StoredBank,
     methods: Sequence[Method],
     progress: Callable[[str], None] = lambda _: None,
     words: Words | None = None,
-) -> tuple[tuple[Row, ...], dict[str, Any]]:
+) -> Outcome:
     """Evaluate the methods.
 
     Args:
@@ -81,7 +97,7 @@ def run_protocol(
         words: of all classes of the bank, for methods that need them.
 
     Returns:
-        The rows of the report, and facts about the draws.
+        The rows of the report, facts about the draws, and the answers.
 
     Raises:
         UserError: the data does not have the images or shots that were asked for.
@@ -91,6 +107,7 @@ def run_protocol(
     results: dict[tuple[str, str, int], Result] = {}
     facts: dict[str, Any] = {"n_query": 0, "groups": {}}
     engine, short = Engine(), dict.fromkeys(shots, 0)
+    keep, parts = config.predictions and config.protocol != "episodic", []
     patches = stored.patches > 0 and any(reads_patches(method.adapter) for method in methods)
     for space in label_spaces(config, len(stored.class_names)):
         progress(f"drawing shots of {len(space.classes)} classes")
@@ -99,6 +116,8 @@ def run_protocol(
             held = np.asarray(setting.draws.task.support_mask[0].sum(-1))
             for shot in shots:
                 short[shot] += int((held < shot).sum())
+        if keep:
+            parts.append(_part(config, stored, setting))
         for name, query in setting.queries.items():
             count = int(query.mask.sum())
             ids = next(group.classes for group in space.groups if group.name == name)
@@ -117,7 +136,24 @@ def run_protocol(
     if config.protocol == "cross_category":
         results |= harmonic_results(results, [method.name for method in methods], shots)
     facts["classes_short_of_shots"] = {str(shot): n for shot, n in short.items() if n}
-    return rows_of(results), facts
+    predictions = None
+    if keep:
+        ways = {name: len(part.classes) for part in parts for name in part.groups}
+        data = [(config.data, stored.keys)]
+        predictions = assemble(data, parts, kept_answers(results, ways))
+    return Outcome(rows_of(results), facts, predictions)
+
+
+def _part(config: EvalConfig, stored: StoredBank, setting: Setting) -> Part:
+    """The images of a label space, as rows of the bank."""
+    space, places = setting.space, np.asarray(setting.draws.rows)
+    shots = np.where(places >= 0, bank_rows(stored, ["train"])[places], -1)
+    rows = {
+        group.name: bank_rows(stored, [config.query_split], group.classes) for group in space.groups
+    }
+    groups = {name: (0, rows[name], np.asarray(setting.queries[name].labels)) for name in rows}
+    names = [stored.class_names[label] for label in space.classes.tolist()]
+    return Part(0, names, space.classes, shots, groups)
 
 
 def prepare(
@@ -243,14 +279,22 @@ def evaluate(
         setting.queries,
         params_per_draw=choice.per_draw,
     )
+    how = {"episodic": config.protocol == "episodic", "keep": config.predictions}
     return {
-        name: _judge(setting, query, answers, name, choice, episodic=config.protocol == "episodic")
+        name: _judge(setting, query, answers, name, choice, **how)
         for name, query in setting.queries.items()
     }
 
 
 def _judge(
-    setting: Setting, query: Query, answers: Answers, group: str, choice: Choice, *, episodic: bool
+    setting: Setting,
+    query: Query,
+    answers: Answers,
+    group: str,
+    choice: Choice,
+    *,
+    episodic: bool,
+    keep: bool,
 ) -> Result:
     """Compare the answers of one group with the truth."""
     told = answers.told[group]
@@ -272,6 +316,7 @@ def _judge(
         fit_seconds=answers.fit_seconds,
         predict_us_per_query=answers.predict_us_per_query[group],
         state_bytes=answers.state_bytes,
+        told=None if episodic or not keep else told,
     )
 
 

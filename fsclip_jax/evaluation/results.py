@@ -5,14 +5,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fsclip_jax.evaluation.engine import Told
 from fsclip_jax.evaluation.intervals import confidence_interval, paired_difference
 from fsclip_jax.evaluation.methods import UNTRAINED
 from fsclip_jax.evaluation.metrics import harmonic_mean
+from fsclip_jax.evaluation.predictions import Predicted
 from fsclip_jax.evaluation.report import Accuracy, Difference, Row
 
 
 class Result(NamedTuple):
-    """Numbers of one method, at one number of shots, on one group; see ``Row``."""
+    """Numbers of one method, at one number of shots, on one group; see ``Row``.
+
+    ``told`` are the answers that they were computed from, [draw query], if they are to be kept.
+    """
 
     per_draw: np.ndarray
     selection: Mapping[str, Any]
@@ -22,6 +27,7 @@ class Result(NamedTuple):
     fit_seconds: float | None = None
     predict_us_per_query: float | None = None
     state_bytes: int | None = None
+    told: Told | None = None
 
 
 def harmonic_results(
@@ -85,3 +91,35 @@ def rows_of(results: Mapping[tuple[str, str, int], Result]) -> tuple[Row, ...]:
             )
         )
     return tuple(rows)
+
+
+def kept_answers(
+    results: Mapping[tuple[str, str, int], Result], ways: Mapping[str, int]
+) -> tuple[Predicted, ...]:
+    """Return the answers that the results carry, in the order of the rows of the report.
+
+    Args:
+        results: numbers by group, method and shots.
+        ways: classes that a group is told apart among, by its name.
+
+    Returns:
+        The answers; none of results that carry none.
+    """
+    groups = list(dict.fromkeys(group for group, _, _ in results))
+    kept = []
+    for group, name, shot in sorted(results, key=lambda place: groups.index(place[0])):
+        told = results[group, name, shot].told
+        if told is not None:
+            small = np.uint16 if ways[group] <= 2**16 else np.uint32
+            predicted = np.asarray(told.predictions).astype(small)
+            kept.append(
+                Predicted(
+                    name,
+                    shot,
+                    group,
+                    predicted,
+                    np.asarray(told.confidence, np.float32),
+                    np.asarray(told.surprise, np.float32),
+                )
+            )
+    return tuple(kept)

@@ -55,7 +55,9 @@ def test_eval_writes_the_report_and_prints_the_table(bank, tmp_path, capsys, mon
     )
     assert cli_eval.run(config, "mine") == 0
     folder = tmp_path / "runs" / "mine"
-    names = {"report.json", "report.md", "report.html", "accuracy.svg"}
+    names = {
+        "report.json", "report.md", "report.html", "accuracy.svg", "predictions.safetensors",
+    }  # fmt: skip
     assert {file.name for file in folder.iterdir()} == names
     tree = json.loads((folder / "report.json").read_text())
     assert [(row["method"], row["shots"]) for row in tree["rows"]] == [
