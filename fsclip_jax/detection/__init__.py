@@ -1,0 +1,1 @@
+"""Open-vocabulary detection: regions classified by class embeddings, refined by a few boxes."""

@@ -1,0 +1,47 @@
+"""Class queries of an OWL-ViT from prompts."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from fsclip_jax.clip.text import TextTower, cut_to_longest
+from fsclip_jax.detection.owlvit_load import Detector
+from fsclip_jax.features.buckets import bucket_size, padded
+from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.typing import Float, Params
+
+TEMPLATES = ("a photo of a {}.",)
+"""The prompt of a class; the authors average their best seven of CLIP's 80."""
+
+
+def encode_queries(
+    detector: Detector, prompts: Sequence[str], batch: int = 256
+) -> Float[np.ndarray, "n dim"]:
+    """Encode prompts by the text tower.
+
+    Args:
+        detector: the OWL-ViT.
+        prompts: at least one text; what is longer than the context is cut.
+        batch: texts that go through the tower together.
+
+    Returns:
+        Unit vectors, float32.
+    """
+    config = detector.config.text
+    tower: TextTower = nnx.merge(detector.graphdef, detector.state).clip.text
+    graphdef, state = nnx.split(tower)
+
+    @jax.jit
+    def encode(state: Params, ids: jax.Array) -> jax.Array:
+        return l2_normalize(nnx.merge(graphdef, state)(ids).astype(jnp.float32))
+
+    ids = cut_to_longest(np.asarray(detector.tokenizer(list(prompts)), np.int32), config)
+    size = bucket_size(len(ids), batch)
+    parts = [
+        np.asarray(encode(state, jnp.asarray(padded(ids[low : low + size], size))))
+        for low in range(0, len(ids), size)
+    ]
+    return np.concatenate(parts)[: len(ids)]

@@ -1,0 +1,141 @@
+"""OWL-ViT against transformers' PyTorch model, on random weights."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from fsclip_jax.detection.owlvit import box_bias, find_regions, init_owlvit, query_logits, unit
+from fsclip_jax.detection.owlvit_load import (
+    load_owlvit,
+    owlvit_config,
+    owlvit_map,
+    owlvit_preprocess,
+)
+from fsclip_jax.detection.owlvit_text import encode_queries
+from fsclip_jax.errors import UserError
+
+TOLERANCE = 1e-4
+PROMPTS = ["ab cd", "j", "a b c d e f g h i"]
+
+
+@pytest.fixture(scope="module", params=[3, 5])
+def pair(request, torch_owlvit, owlvit_folder):
+    """A loaded detector, its regions of some pixels, and the PyTorch model's outputs."""
+    torch = pytest.importorskip("torch")
+    patches = request.param
+    detector = load_owlvit(owlvit_folder(patches))
+    rng = np.random.default_rng(patches)
+    pixels = rng.standard_normal((2, 8 * patches, 8 * patches, 3)).astype(np.float32)
+    regions = jax.jit(find_regions, static_argnums=0)(
+        detector.graphdef, detector.state, jnp.asarray(pixels)
+    )
+    ids = detector.tokenizer(PROMPTS)
+    with torch.no_grad():
+        theirs = torch_owlvit(patches)(
+            input_ids=torch.tensor(np.tile(ids, (2, 1))).long(),
+            pixel_values=torch.tensor(pixels).permute(0, 3, 1, 2),
+        )
+    return detector, regions, theirs
+
+
+def test_boxes_equal_pytorch(pair):
+    _, regions, theirs = pair
+    assert np.abs(np.asarray(regions.boxes) - theirs.pred_boxes.numpy()).max() <= TOLERANCE
+    assert np.ptp(np.asarray(regions.boxes), axis=1).min() > 0.01  # they are not all the same
+
+
+def test_class_embeddings_equal_pytorch(pair):
+    _, regions, theirs = pair
+    ours = np.asarray(unit(regions.embeds))  # theirs are normalised on the way to the logits
+    assert np.abs(ours - theirs.class_embeds.numpy()).max() <= TOLERANCE
+
+
+def test_logits_of_texts_equal_pytorch(pair):
+    detector, regions, theirs = pair
+    queries = encode_queries(detector, PROMPTS)
+    logits = np.asarray(query_logits(regions, jnp.asarray(queries)))
+    assert np.abs(logits - theirs.logits.numpy()).max() <= TOLERANCE
+    assert logits.std() > 0.01
+
+
+def test_queries_of_texts_equal_pytorch(pair):
+    detector, _, theirs = pair
+    mine = encode_queries(detector, PROMPTS)
+    assert np.abs(mine - theirs.text_embeds.numpy()[0]).max() <= TOLERANCE
+
+
+def test_the_box_bias_is_read_by_rows():
+    centres = np.asarray(jax.nn.sigmoid(box_bias(3)))[:, :2]
+    assert np.allclose(centres[1], [2 / 3, 1 / 3], atol=1e-3)
+    assert np.allclose(centres[3], [1 / 3, 2 / 3], atol=1e-3)
+
+
+def test_every_weight_has_a_place_of_its_own():
+    config = owlvit_config({"model_type": "owlvit"})
+    keys = [entry.key for entry in owlvit_map(config)]
+    assert len(keys) == len(set(keys)) == 412
+    assert "owlvit.vision_model.pre_layernorm.weight" in keys
+
+
+@pytest.mark.parametrize("size", [(100, 37), (24, 24), (300, 260)])
+def test_pixels_equal_the_processor_of_transformers(size, rng):
+    pytest.importorskip("torch")
+    from transformers.models.owlvit.image_processing_pil_owlvit import OwlViTImageProcessorPil
+
+    picture = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+    processor = OwlViTImageProcessorPil(size={"height": 40, "width": 40})
+    theirs = np.asarray(processor(picture, return_tensors="np")["pixel_values"])[0]
+    prepare = owlvit_preprocess({"size": {"height": 40, "width": 40}})
+    ours = np.asarray(prepare.normalize(prepare.crop(picture)))
+    assert np.abs(ours - theirs.transpose(1, 2, 0)).max() <= 1e-5
+
+
+def test_sizes_are_read_in_all_their_spellings():
+    for size in (768, [768, 768], {"height": 768, "width": 768}):
+        assert owlvit_preprocess({"size": size, "rescale": True}).size == 768
+    with pytest.raises(UserError, match="do_rescale"):
+        owlvit_preprocess({"rescale": False})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"model_type": "owlv2"}, "'owlv2' model"),
+        ({}, "None model"),
+        ({"model_type": "owlvit", "projection_dim": 8}, "must be equal"),
+        ({"model_type": "owlvit", "vision_config": {"patch_size": 7}}, "no multiple"),
+        ({"model_type": "owlvit", "vision_config": {"num_channels": 1}}, "only 3"),
+        ({"model_type": "owlvit", "text_config": {"vocab_size": "x"}}, "wrong type"),
+    ],
+)
+def test_another_config_is_refused_in_one_line(values, words):
+    with pytest.raises(UserError, match=words) as error:
+        owlvit_config(values)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_that_lacks_something_is_refused(owlvit_folder, tmp_path):
+    with pytest.raises(UserError, match="there is no folder"):
+        load_owlvit(tmp_path / "none")
+    with pytest.raises(UserError, match=r"no config\.json"):
+        load_owlvit(tmp_path)
+    folder = owlvit_folder(3)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": 32}))
+    with pytest.raises(UserError, match="the image tower takes 24"):
+        load_owlvit(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="no weights"):
+        load_owlvit(folder)
+
+
+def test_random_weights_give_regions_of_the_right_size():
+    from conftest import owlvit_values
+
+    config = owlvit_config(owlvit_values(3))
+    regions = find_regions(*init_owlvit(config, 0), jnp.zeros((1, 24, 24, 3)))
+    assert regions.embeds.shape == (1, 9, 16)
+    assert bool((regions.scale > 0).all())
