@@ -20,13 +20,16 @@ from safetensors.numpy import save
 
 from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.clip.files import TORCH
+from fsclip_jax.clip.pickles import read_torch
 from fsclip_jax.errors import UserError
 from fsclip_jax.typing import Params
 
 WEIGHTS_FILE = "adapter.safetensors"
 META_FILE = "adapter.json"
 PUBLISHED_NAMES = {"q_proj.weight", "k_proj.weight", "alpha_proj.weight", "alpha_proj.bias"}
-"""A file that holds just these, and no description, is read as a Meta-Adapter."""
+"""A file that holds just these, and no description, is read as a Meta-Adapter: the published state
+dict, in safetensors or as PyTorch saves it."""
 
 _HEADER = "fsclip_jax"
 
@@ -83,7 +86,8 @@ def load_adapter(
     """Read what :func:`save_adapter` wrote, and check it.
 
     Args:
-        directory: the folder, or the safetensors file itself.
+        directory: the folder, or the file itself: safetensors, or a state dict of a published
+            Meta-Adapter as PyTorch saves it (``.pt``, ``.pth``, ``.bin``), of which nothing is run.
         dim: width of the features at hand, if they are known.
         backbone_sha256: of the weights that made those features, if they are known.
 
@@ -138,19 +142,33 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read tensors and description; every failure is a UserError of one line."""
     if not path.is_file():
         raise UserError(f"no adapter at {path}; give the folder of a finished training run")
+    if path.suffix in TORCH:
+        return _published(path, read_torch(path).tensors)
     try:
         with safe_open(path, framework="numpy") as file:
             header = (file.metadata() or {}).get(_HEADER)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         meta = json.loads(header) if header else None
-    except (SafetensorError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read ({reason}); train again") from error
-    if meta is None and set(tensors) == PUBLISHED_NAMES:
-        meta = {"method": "meta_adapter"}
-    if not isinstance(meta, dict):
-        raise UserError(f"{path} was not written by fsclip: its description is missing")
+    if meta is None:
+        return _published(path, tensors)
+    if not isinstance(meta, dict) or not isinstance(meta.get("config", {}), dict):
+        raise UserError(f"{path} was not written by fsclip: its description is no object")
     return tensors, meta
+
+
+def _published(
+    path: Path, tensors: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Take tensors without a description for a Meta-Adapter, in float32: many are saved in half."""
+    if set(tensors) != PUBLISHED_NAMES:
+        raise UserError(
+            f"{path} has no description by fsclip, and is no published Meta-Adapter: that holds "
+            f"{', '.join(sorted(PUBLISHED_NAMES))}"
+        )
+    return {name: tensors[name].astype(np.float32) for name in tensors}, {"method": "meta_adapter"}
 
 
 def _check_parameters(

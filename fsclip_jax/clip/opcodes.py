@@ -5,6 +5,7 @@ nothing and calls nothing: a name in the file is compared with the few that are 
 other name, opcode or shape of data is refused.
 """
 
+import io
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,11 +69,11 @@ class _Mark:
     """Where on the stack a list of items starts."""
 
 
-def interpret(program: bytes, scripted: bool) -> Any:
+def interpret(program: bytes | io.BytesIO, scripted: bool) -> Any:
     """Read a pickle.
 
     Args:
-        program: the pickle.
+        program: the pickle, or a file that stands before one and then stands behind it.
         scripted: it is of a TorchScript archive, which may name its own modules.
 
     Returns:
@@ -105,7 +106,7 @@ class _Reader:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, program: bytes) -> Any:
+    def run(self, program: bytes | io.BytesIO) -> Any:
         """Read opcodes up to the last and return what is left."""
         for opcode, argument, _ in pickletools.genops(program):
             name = opcode.name
@@ -195,7 +196,10 @@ class _Reader:
 
     def persistent(self) -> None:
         match self.pop():
-            case ("storage", _Name("torch", kind), str(key), str(), count) if kind in _STORAGES:
+            # The sixth entry, of files before 1.6, is for views of storages, which none has now.
+            case ("storage", _Name("torch", kind), str(key), str(), count, *more) if (
+                kind in _STORAGES and more in ([], [None])
+            ):
                 self.stack.append(Storage(key, _STORAGES[kind], _natural(count)))
             case _:
                 raise RefusedError("refers to something that is no storage")

@@ -1,25 +1,29 @@
 """Read PyTorch's ``.pt`` archives without PyTorch, and without running anything they say.
 
 ``torch.save`` and TorchScript both write a zip that holds the storages as raw bytes and, in
-``data.pkl``, a pickle that says how tensors lie in them. The pickle is read by ``opcodes``, which
-knows tensors alone; what it says of them is held against the bytes that are there.
+``data.pkl``, a pickle that says how tensors lie in them. Before version 1.6 the same pickle came
+first and the storages behind it. The pickle is read by ``opcodes``, which knows tensors alone; what
+it says of them is held against the bytes that are there.
 """
 
+import io
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fsclip_jax.clip.opcodes import Module, RefusedError, Tensor, interpret, kind_of
+from fsclip_jax.clip.opcodes import Module, RefusedError, Storage, Tensor, interpret, kind_of
 from fsclip_jax.errors import UserError
 
 _MAX_PICKLE = 64 * 2**20
 _MAX_MODULES = 100_000
 _MAX_DEPTH = 64
+_LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+"""What a file of PyTorch before 1.6 begins with: its magic number, pickled."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,23 @@ def read_torch(path: Path) -> TorchFile:
     """Read the tensors of a ``.pt``, ``.pth`` or ``.bin`` file.
 
     Args:
-        path: a zip as PyTorch has written it since version 1.6.
+        path: a zip as PyTorch has written it since version 1.6, or what it wrote before.
 
     Returns:
         Its tensors; of a training checkpoint those under ``state_dict``.
 
     Raises:
-        UserError: the file is broken, is of an older kind, or asks for anything but tensors.
+        UserError: the file is broken, or asks for anything but tensors.
     """
-    if not zipfile.is_zipfile(path):
+    zipped = zipfile.is_zipfile(path)
+    if not zipped and not _starts_as_legacy(path):
         raise UserError(
-            f"{path} is no zip archive: cut short, no weights file, or a bare pickle of PyTorch "
-            "before 1.6, which is not opened; download it again, or convert it to safetensors"
+            f"{path} is no zip archive, and no file of PyTorch before 1.6: cut short, no weights "
+            "file, or a bare pickle; download it again, or convert it to safetensors"
         )
     try:
+        if not zipped:
+            return _read_legacy(path.read_bytes())
         with zipfile.ZipFile(path) as archive:
             return _read_archive(archive, path.stat().st_size)
     except RefusedError as error:
@@ -81,22 +88,59 @@ def _read_archive(archive: zipfile.ZipFile, length: int) -> TorchFile:
     held = interpret(program, scripted)
     storages: dict[str, np.ndarray] = {}
 
-    def load(tensor: Tensor) -> np.ndarray:
-        key, dtype, size = tensor.storage
+    def read(storage: Storage) -> np.ndarray:
+        key = storage.key
         if key not in storages:
             entry = entries.get(f"{root}data/{key}")
             if entry is None:
                 raise RefusedError(f"names a storage {key[:40]!r} that is not in it")
-            if entry.file_size < size * dtype.itemsize:
+            if entry.file_size < storage.size * storage.dtype.itemsize:
                 raise RefusedError(f"has a storage {key[:40]!r} that is too short")
             storages[key] = np.frombuffer(_bytes(archive, entry, length), np.uint8)
-        return _view(storages[key][: size * dtype.itemsize].view(dtype), tensor)
+        return storages[key]
 
-    named = _walk(held) if isinstance(held, Module) else _state_dict(held)
-    tensors = {key: load(tensor) for key, tensor in named}
+    return TorchFile(_tensors(held, read), scripted)
+
+
+def _starts_as_legacy(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_LEGACY)) == _LEGACY
+
+
+def _read_legacy(data: bytes) -> TorchFile:
+    """Read a file of PyTorch before 1.6: five pickles, then each storage behind its length."""
+    file = io.BytesIO(data)
+    _, version, machine, held, keys = (interpret(file, False) for _ in range(5))
+    if version != 1001 or not isinstance(machine, dict) or not machine.get("little_endian"):
+        raise RefusedError("is of an unknown version or a big-endian machine")
+    if not isinstance(keys, list) or not all(type(key) is str for key in keys):
+        raise RefusedError("has no list of storages")
+    wanted = {tensor.storage.key: tensor.storage for _, tensor in _state_dict(held)}
+    storages: dict[str, np.ndarray] = {}
+    for key in keys:
+        count = int.from_bytes(file.read(8), "little")
+        # A storage that no tensor is in says nothing of its type, so what follows is not found.
+        if key not in wanted or count != wanted[key].size:
+            raise RefusedError(f"has a storage {key[:40]!r} that no tensor is in")
+        raw = file.read(count * wanted[key].dtype.itemsize)
+        if len(raw) < count * wanted[key].dtype.itemsize:
+            raise RefusedError(f"has a storage {key[:40]!r} that is too short")
+        storages[key] = np.frombuffer(raw, np.uint8)
+    if missing := sorted(set(wanted) - set(storages)):
+        raise RefusedError(f"names a storage {missing[0][:40]!r} that is not in it")
+    return TorchFile(_tensors(held, lambda storage: storages[storage.key]), False)
+
+
+def _tensors(held: Any, read: Callable[[Storage], np.ndarray]) -> dict[str, np.ndarray]:
+    """Lay the named tensors over the bytes of their storages."""
+    tensors = {}
+    for key, tensor in _walk(held) if isinstance(held, Module) else _state_dict(held):
+        _, dtype, size = tensor.storage
+        raw = read(tensor.storage)[: size * dtype.itemsize]
+        tensors[key] = _view(raw.view(dtype), tensor)
     if not tensors:
         raise RefusedError("holds no tensors")
-    return TorchFile(tensors, scripted)
+    return tensors
 
 
 def _bytes(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
