@@ -1,8 +1,8 @@
 """A closer look at what the methods answered: per class, by confusion, confidence and mistake."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from fsclip_jax.evaluation.details_schema import (
     Neighbour,
     Reliability,
 )
-from fsclip_jax.evaluation.thumbnails import Painter, no_pictures
+from fsclip_jax.evaluation.methods import Method
+from fsclip_jax.evaluation.predictions import Predictions
+from fsclip_jax.evaluation.thumbnails import painter_of
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.typing import Bool, Float, Int, Params
+from fsclip_jax.typing import Bool, Float, Int
 
 REFERENCE, FOCUS = "zero_shot", "meta_adapter"
 """What changes are measured from, and the method that is looked at where it takes part."""
@@ -35,7 +37,7 @@ class Answered(NamedTuple):
 
     Attributes:
         method: its name in the report.
-        predictions: id of the predicted class.
+        predictions: predicted class, a place in ``Look.names``.
         confidence: probability of the predicted class.
     """
 
@@ -45,86 +47,126 @@ class Answered(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What is looked at: one split at one number of shots. Classes are ids of the data.
+    """What is looked at: one split at one number of shots.
 
     Attributes:
         split: name of the split.
         shots: labelled images per class.
-        classes: the label space, ascending.
-        labels: true class of each image that was asked.
-        queries: row of the bank of each image that was asked.
-        support: rows of the bank of the shots of ``classes``; -1 where a class has fewer.
+        names: of the classes that are told apart.
+        classes: their ids in the data of the support.
+        labels: true class of each image that was asked, a place in ``names``.
+        queries: row of each image that was asked, in the bank it is of.
+        query_keys: what ``Details.pictures`` calls those images.
+        support: rows of the shots; -1 where a class has fewer.
         answers: of all methods.
     """
 
     split: str
     shots: int
+    names: Sequence[str]
     classes: Int[np.ndarray, " way"]
     labels: Int[np.ndarray, " query"]
     queries: Int[np.ndarray, " query"]
+    query_keys: Sequence[str]
     support: Int[np.ndarray, "draw way shot"]
     answers: Sequence[Answered]
 
 
-class Trained(NamedTuple):
-    """A Meta-Adapter of the comparison, whose attention is to be shown."""
-
-    method: str
-    adapter: MetaAdapter
-    params: Params
-
-
 def compute(
-    look: Look,
-    stored: StoredBank,
-    trained: Trained | None = None,
-    paint: Painter = no_pictures,
-    describe: Callable[[int], str] | None = None,
+    predictions: Predictions | None, banks: Sequence[StoredBank], methods: Sequence[Method]
+) -> Details | None:
+    """Look closer at an evaluation: its novel classes, or its first split, with most shots.
+
+    Args:
+        predictions: what every method answered; None where it is not kept.
+        banks: the features, in the order of ``predictions.data``.
+        methods: those that took part; a Meta-Adapter among them is looked into.
+
+    Returns:
+        The details; None where no answers were kept.
+    """
+    if predictions is None or not predictions.rows:
+        return None
+    splits = {row.split for row in predictions.rows}
+    split = "novel" if "novel" in splits else predictions.rows[0].split
+    shots = max(row.shots for row in predictions.rows if row.split == split)
+    space, asked = predictions.space(split), predictions.group(split)
+    of = int(predictions.records.data[asked.queries[0]])
+    stored, query_bank = banks[space.data], banks[of]
+    # Images of two data sets may have the same name.
+    before = "" if query_bank is stored else f"{predictions.data[of]}: "
+    rows = predictions.records.rows
+    look = Look(
+        split=split,
+        shots=shots,
+        names=space.class_names,
+        classes=space.classes,
+        labels=asked.labels,
+        queries=rows[asked.queries],
+        query_keys=[before + predictions.records.keys[place] for place in asked.queries],
+        support=np.where(space.support >= 0, rows[space.support], -1)[:, :, :shots],
+        answers=[
+            Answered(row.method, row.predicted.astype(np.int64), row.confidence)
+            for row in predictions.rows
+            if (row.split, row.shots) == (split, shots)
+        ],
+    )
+    found = look_closer(look, stored, query_bank, methods)
+    keys = _keys(found)
+    mine = {key for key in keys if before and key.startswith(before)}
+    pictures = painter_of(stored)(sorted(keys - mine))
+    if mine:
+        drawn = painter_of(query_bank)(sorted(key.removeprefix(before) for key in mine))
+        pictures |= {before + key: picture for key, picture in drawn.items()}
+    return replace(found, pictures=pictures)
+
+
+def look_closer(
+    look: Look, stored: StoredBank, query_bank: StoredBank, methods: Sequence[Method] = ()
 ) -> Details:
-    """Look closer at the answers of an evaluation.
+    """Compute all details but the pictures.
 
     Args:
         look: the answers.
-        stored: the bank; features are read for the support of the first draw and for mistakes.
-        trained: the Meta-Adapter whose attention is shown, if there is one.
-        paint: reads the small pictures.
-        describe: name of a class by its id; that of the bank if None.
+        stored: the bank of the support.
+        query_bank: the bank of the images that were asked.
+        methods: those that took part.
 
     Returns:
         The details, bounded in size but for one number per class and method.
     """
-    name = describe or (lambda label: stored.class_names[label])
     answers = {answered.method: answered for answered in look.answers}
     focus = _focus(look, answers)
     features = _mean_views(stored, look.support[0])
     details = Details(
         split=look.split,
         shots=look.shots,
-        draws=len(look.support),
+        draws=len(answers[focus].predictions),
         reference=REFERENCE,
         method=focus,
-        changes=class_changes(look, name),
-        confusions=confusions(look, answers[focus], stored.keys, name),
+        changes=class_changes(look),
+        confusions=confusions(look, answers[focus], stored.keys),
         reliability={each.method: reliability(look, each) for each in look.answers},
-        mistakes=mistakes(look, answers[focus], stored, features, name),
+        mistakes=mistakes(look, answers[focus], stored, query_bank, features),
     )
-    if trained is not None and trained.method in answers:
-        attention = attend(
-            trained.params,
-            stored.text_features[look.classes],
-            features,
-            look.support[0] >= 0,
-            heads=trained.adapter.heads,
-            text_in_keys=trained.adapter.text_in_keys,
-        )
-        after = class_accuracy(look, answers[trained.method])
-        before = class_accuracy(look, answers[REFERENCE]) if REFERENCE in answers else after
-        rows = look.support[0]
-        keys = np.array(["", *stored.keys], object)[np.where(rows >= 0, rows + 1, 0)]
-        names = [name(int(label)) for label in look.classes]
-        gates, shown = gates_and_attention(attention, names, keys, before, after)
-        details = replace(details, gates=gates, attention=shown, attention_method=trained.method)
-    return replace(details, pictures=paint(sorted(_keys(details))))
+    adapters = [each for each in methods if isinstance(each.adapter, MetaAdapter)]
+    shown = next((each for each in adapters if each.name in answers), None)
+    if shown is None or REFERENCE not in answers:
+        return details
+    adapter = cast(MetaAdapter, shown.adapter)
+    attention = attend(
+        shown.params,
+        stored.text_features[look.classes],
+        features,
+        look.support[0] >= 0,
+        heads=adapter.heads,
+        text_in_keys=adapter.text_in_keys,
+    )
+    before, after = (class_accuracy(look, answers[name]) for name in (REFERENCE, shown.name))
+    rows = look.support[0]
+    keys = np.array(["", *stored.keys], object)[np.where(rows >= 0, rows + 1, 0)]
+    gates, classes = gates_and_attention(attention, look.names, keys, before, after)
+    return replace(details, gates=gates, attention=classes, attention_method=shown.name)
 
 
 def _focus(look: Look, answers: Mapping[str, Answered]) -> str:
@@ -141,18 +183,16 @@ def _right(look: Look, answered: Answered) -> Bool[np.ndarray, "draw query"]:
 
 def class_accuracy(look: Look, answered: Answered) -> Float[np.ndarray, " way"]:
     """Percent right within each class of the label space; ``nan`` where it was not asked."""
-    place = np.searchsorted(look.classes, look.labels)
-    asked = np.bincount(place, minlength=len(look.classes))
-    right = np.bincount(place, _right(look, answered).mean(0), minlength=len(look.classes))
+    asked = np.bincount(look.labels, minlength=len(look.names))
+    right = np.bincount(look.labels, _right(look, answered).mean(0), minlength=len(look.names))
     return np.where(asked > 0, 100.0 * right / np.maximum(asked, 1), np.nan)
 
 
-def class_changes(look: Look, name: Callable[[int], str]) -> ClassChanges | None:
+def class_changes(look: Look) -> ClassChanges | None:
     """Measure how every method changes every class, over the mean of the draws.
 
     Args:
         look: the answers.
-        name: of a class, by its id.
 
     Returns:
         The changes; ``None`` where the reference was not evaluated.
@@ -163,7 +203,7 @@ def class_changes(look: Look, name: Callable[[int], str]) -> ClassChanges | None
     reference = accuracies.pop(REFERENCE)
     asked = np.isfinite(reference)
     return ClassChanges(
-        classes=tuple(name(int(label)) for label in look.classes[asked]),
+        classes=tuple(look.names[int(place)] for place in np.flatnonzero(asked)),
         reference=_rounded(reference[asked], 2),
         change={
             method: _rounded((each - reference)[asked], 2) for method, each in accuracies.items()
@@ -171,16 +211,13 @@ def class_changes(look: Look, name: Callable[[int], str]) -> ClassChanges | None
     )
 
 
-def confusions(
-    look: Look, answered: Answered, keys: Sequence[str], name: Callable[[int], str]
-) -> tuple[Confusion, ...]:
+def confusions(look: Look, answered: Answered, keys: Sequence[str]) -> tuple[Confusion, ...]:
     """Count which class is taken for which, over all draws; the most frequent pairs first.
 
     Args:
         look: the answers.
         answered: whose confusions.
-        keys: of the images of the bank.
-        name: of a class, by its id.
+        keys: of the images of the bank of the support.
 
     Returns:
         At most ``MOST_PAIRS`` pairs that occur.
@@ -195,15 +232,14 @@ def confusions(
     for place in np.argsort(-counts, kind="stable")[:MOST_PAIRS]:
         true, predicted = found[place].tolist()
         taken = (truth == true) & (answered.predictions == predicted)
-        example = look.queries[np.flatnonzero(taken.any(0))[0]]
-        shots = look.support[0, np.searchsorted(look.classes, predicted)]
+        shots = look.support[0, predicted]
         listed.append(
             Confusion(
-                true=name(true),
-                predicted=name(predicted),
+                true=look.names[true],
+                predicted=look.names[predicted],
                 count=int(counts[place]),
                 asked=int(np.sum(truth == true)),
-                picture=keys[example],
+                picture=look.query_keys[int(np.flatnonzero(taken.any(0))[0])],
                 predicted_picture=keys[shots[0]] if shots[0] >= 0 else "",
             )
         )
@@ -237,17 +273,17 @@ def mistakes(
     look: Look,
     answered: Answered,
     stored: StoredBank,
+    query_bank: StoredBank,
     features: Float[np.ndarray, "way shot dim"],
-    name: Callable[[int], str],
 ) -> tuple[Mistake, ...]:
     """Take wrong answers of the first draw, the surest first, and at most one a class.
 
     Args:
         look: the answers.
         answered: whose mistakes.
-        stored: the bank.
+        stored: the bank of the support.
+        query_bank: the bank of the images that were asked.
         features: of the support of the first draw.
-        name: of a class, by its id.
 
     Returns:
         At most ``MOST_MISTAKES``, each with the nearest shots of any class by the cosine.
@@ -259,28 +295,23 @@ def mistakes(
     if not len(chosen):
         return ()
     rows, back = np.unique(look.queries[chosen], return_inverse=True)
-    asked = stored.read(rows)[0][back]
-    flat = look.support[0].ravel()
-    cosines = asked @ features.reshape(len(flat), -1).T
+    flat, shot = look.support[0].ravel(), look.support.shape[2]
+    cosines = query_bank.read(rows)[0][back] @ features.reshape(len(flat), -1).T
     cosines[:, flat < 0] = -2.0
     listed = []
     for query, near in zip(chosen, cosines, strict=True):
-        best = np.argsort(-near, kind="stable")[:MOST_NEIGHBOURS]
+        best = [i for i in np.argsort(-near, kind="stable")[:MOST_NEIGHBOURS] if flat[i] >= 0]
+        nearest = [
+            Neighbour(stored.keys[flat[i]], look.names[i // shot], round(float(near[i]), 4))
+            for i in best
+        ]
         listed.append(
             Mistake(
-                picture=stored.keys[look.queries[query]],
-                true=name(int(look.labels[query])),
-                predicted=name(int(answered.predictions[0, query])),
+                picture=look.query_keys[query],
+                true=look.names[look.labels[query]],
+                predicted=look.names[answered.predictions[0, query]],
                 confidence=round(min(1.0, float(answered.confidence[0, query])), 4),
-                nearest=tuple(
-                    Neighbour(
-                        stored.keys[flat[shot]],
-                        name(int(stored.labels[flat[shot]])),
-                        round(float(near[shot]), 4),
-                    )
-                    for shot in best
-                    if flat[shot] >= 0
-                ),
+                nearest=tuple(nearest),
             )
         )
     return tuple(listed)

@@ -17,8 +17,10 @@ from fsclip_jax import __version__
 from fsclip_jax.adapters.base import needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.episodes.task import Words
+from fsclip_jax.evaluation import details
 from fsclip_jax.evaluation.as_published import NOTES, SUFFIX, published_methods
 from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.evaluation.engine import Engine
 from fsclip_jax.evaluation.methods import (
     Chosen,
     choose_methods,
@@ -77,6 +79,7 @@ def evaluate_fully(
     workdir: Path,
     progress: Callable[[str], None] = lambda _: None,
     command: str = "",
+    engine: Engine | None = None,
 ) -> Evaluation:
     """Compare methods on an opened bank.
 
@@ -86,6 +89,7 @@ def evaluate_fully(
         workdir: where to look for a checkpoint if the configuration names none.
         progress: told a line before every piece of work.
         command: the command line, for the report.
+        engine: keeps what was compiled, for several evaluations of one bank.
 
     Returns:
         The report and the predictions; nothing is written.
@@ -100,7 +104,7 @@ def evaluate_fully(
     spaces = label_spaces(config, len(stored.class_names))
     groups = [group.name for space in spaces for group in space.groups]
     methods = (*chosen.methods, *published_methods(config.as_published, stored.dim))
-    rows, facts, predictions = run_protocol(config, stored, methods, progress, words)
+    rows, facts, predictions = run_protocol(config, stored, methods, progress, words, engine)
     backbone, data = stored.manifest["backbone"], stored.manifest["data"]
     report = Report(
         fsclip_version=__version__,
@@ -130,6 +134,7 @@ def evaluate_fully(
             *_warnings(config, stored, None if checkpoints else workdir),
         ),
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        details=details.compute(predictions, [stored], methods),
     )
     return Evaluation(report, predictions)
 

@@ -4,60 +4,23 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import escape
+
+from fsclip_jax.evaluation.looks import FAINT, INK, PAPER, SOFT, Style, recolour, styles
 from fsclip_jax.evaluation.report import Report, Row, ordered
-from fsclip_jax.evaluation.tables import Table, tables
+from fsclip_jax.evaluation.tables import Table, leading, percent, tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-# The figure is drawn in colours that stand for a role. They become fixed colours in a file, and
-# CSS variables in the page, where they follow the reader's light or dark theme.
-INK, FAINT, PAPER = "#0a0b01", "#0a0b02", "#0a0b03"
-_SERIES = tuple(f"#0a0c{i:02x}" for i in range(8))
+LABEL = 9.0
+"""Size of the names beside the lines, in points."""
 
-LIGHT = {"ink": "#1d1d1f", "faint": "#d9d9de", "paper": "#ffffff"}
-DARK = {"ink": "#ececf0", "faint": "#3a3a42", "paper": "#141417"}
-SERIES_LIGHT = (
-    "#7a7a84", "#b7791f", "#2f855a", "#2467c9", "#c7362f", "#7b4bb7", "#0f8794", "#94457a",
-)  # fmt: skip
-SERIES_DARK = (
-    "#9a9aa5", "#e0aa4e", "#5fbf8c", "#74a7f2", "#f47a6e", "#b394e6", "#4fc0cc", "#d68cc0",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a method is drawn: number of its colour, dashes, marker, width of its line."""
-
-    colour: int
-    dashes: str = "-"
-    marker: str = "o"
-    width: float = 1.5
-
-
-KNOWN = {
-    "zero_shot": Style(0, dashes=(":"), marker="None"),
-    "prototype": Style(1, marker="s"),
-    "text_prototype": Style(2, marker="D"),
-    "tip_adapter": Style(3, marker="^"),
-    "meta_adapter": Style(4, width=2.4),
-    "meta_adapter_untrained": Style(4, dashes="--", marker="o", width=1.3),
-}
-"""Looks that stay the same from report to report. A variant shares the colour of its method."""
-
-
-def styles(methods: Sequence[str]) -> dict[str, Style]:
-    """Return how each method is drawn; methods that are not known get the colours left over."""
-    left = [i for i in range(len(_SERIES)) if i not in {KNOWN[m].colour for m in KNOWN}]
-    new = [method for method in methods if method not in KNOWN]
-    extra = {
-        method: Style(left[i % len(left)], dashes="-" if i < len(left) else "-.", marker="v")
-        for i, method in enumerate(new)
-    }
-    return {method: KNOWN.get(method) or extra[method] for method in methods}
+WIDTH, PLOT, LEFT, ABOVE, BELOW = 4.9, 2.5, 0.4, 0.3, 0.5
+"""Inches: a panel's width, its least height of axes, and the space around them."""
 
 
 def accuracy_figure(report: Report) -> str:
@@ -70,9 +33,7 @@ def accuracy_figure(report: Report) -> str:
         The text of an SVG file whose letters are shapes: it looks the same everywhere.
     """
     listed = tables(report)
-    svg = _draw(report, listed, width=4.9 * len(listed), height=3.9, titles=True, letters="path")
-    fixed = {INK: LIGHT["ink"], FAINT: LIGHT["faint"], PAPER: LIGHT["paper"]}
-    return _recolour(svg, fixed | dict(zip(_SERIES, SERIES_LIGHT, strict=True)))
+    return recolour(_draw(report, listed, titles=True, letters="path"), page=False)
 
 
 def panel(report: Report, split: str) -> str:
@@ -83,135 +44,186 @@ def panel(report: Report, split: str) -> str:
         split: name of the split.
 
     Returns:
-        An ``svg`` element without size of its own; its colours are the variables ``--ink``,
-        ``--faint``, ``--paper`` and ``--series-0`` to ``--series-7`` of the page.
+        An ``svg`` element without size of its own; its colours are CSS variables of the page.
+        The parts of the i-th method have ids that end in ``-s<i>``, and a title.
     """
-    chosen = [table for table in tables(report) if table.split == split]
-    svg = _draw(report, chosen, width=5.6, height=3.7, titles=False, letters="none")
-    roles = {INK: "var(--ink)", FAINT: "var(--faint)", PAPER: "var(--paper)"}
-    series = {colour: f"var(--series-{i})" for i, colour in enumerate(_SERIES)}
-    svg = _recolour(svg[svg.index("<svg") :], roles | series)
-    # Size, letters and style sheets are the page's business.
+    (table,) = (table for table in tables(report) if table.split == split)
+    svg = _draw(report, [table], titles=False, letters="none")
+    svg = for_page(svg, split, f"Accuracy against shots, {split}")
+    for i, method in enumerate(table.methods):
+        values = ", ".join(
+            f"{shots}-shot {percent(row.accuracy.mean, row.accuracy.ci95, 1)}"
+            for shots in table.shots
+            if (row := table.cells.get((method, shots)))
+        )
+        title = str(escape(f"{method}: {values}"))
+        svg = re.sub(
+            rf'(<g id="[^"]*-s{i}">)', lambda hit, t=title: f"{hit[1]}<title>{t}</title>", svg
+        )
+    return svg
+
+
+def for_page(svg: str, prefix: str, label: str) -> str:
+    """Make a drawing of matplotlib a part of a page.
+
+    Args:
+        svg: a whole file, in the colours of ``looks``.
+        prefix: to be put before its ids, which must be unique on a page.
+        label: what it shows, for those who cannot see it.
+
+    Returns:
+        An ``svg`` element. Size, letters and style sheets are the page's business.
+    """
+    svg = recolour(svg[svg.index("<svg") :], page=True)
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
-    # Several panels share a page, and an id must be unique on it.
-    svg = re.sub(r'\b(id="|url\(#|href="#)', rf"\g<1>{split}-", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="Accuracy against shots, {split}" ', 1)
+    svg = re.sub(r"font: (?:\w+ )?([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r" font-family: [^;\"]*;| transform=\"rotate\(-0 [^\"]*\"", "", svg)
+    svg = re.sub(r"<!--.*?-->|<defs>\s*</defs>", "", svg, flags=re.DOTALL)
+    prefix = re.sub(r"\W+", "-", prefix)
+    svg = re.sub(r'\b(id="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
+    svg = re.sub(r"\n\s*", "\n", svg)
+    svg = re.sub(r'="[^"]*"', lambda hit: re.sub(r"(\d\.\d\d)\d+", r"\1", hit[0]), svg)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1)
 
 
-def _recolour(svg: str, colours: Mapping[str, str]) -> str:
-    return re.sub("#0a0[bc]0[0-9a-f]", lambda found: colours[found[0]], svg)
-
-
-def _draw(
-    report: Report,
-    listed: Sequence[Table],
-    *,
-    width: float,
-    height: float,
-    titles: bool,
-    letters: str,
-) -> str:
-    import matplotlib
+def saved(figure: "Figure") -> str:
+    """Write a figure as the text of an SVG file, the same every time."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
 
-    look = styles(ordered([row.method for row in report.rows]))
-    settings: Any = {
+    FigureCanvasSVG(figure)
+    stream = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(stream, format="svg", metadata=nothing)
+    return stream.getvalue()
+
+
+def settings(letters: str) -> dict[str, Any]:
+    """Return the settings of matplotlib that every plot is drawn with."""
+    return {
         "svg.fonttype": letters,
         "svg.hashsalt": "fsclip",
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
-        "font.size": 10.5,
+        "font.size": 9.5,
         "axes.linewidth": 0.8,
     }
-    with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(width, height), layout="constrained", facecolor=PAPER)
-        FigureCanvasSVG(figure)
-        axes = figure.subplots(1, len(listed), squeeze=False)[0]
-        for place, table in zip(axes, listed, strict=True):
-            _panel(place, table, look)
+
+
+def _draw(report: Report, listed: Sequence[Table], *, titles: bool, letters: str) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    look = styles(ordered([row.method for row in report.rows]), leading(report))
+    longest = max(len(method) for table in listed for method in table.methods)
+    most = max(len(table.methods) for table in listed)
+    # Names are set in the page's letters, which are narrower than those measured here.
+    right = (0.60 if letters == "path" else 0.54) * LABEL * longest / 72 + 0.2
+    height = max(PLOT, 1.32 * LABEL * most / 72)
+    above = ABOVE + (0.3 if titles else 0.0)
+    whole = above + height + BELOW
+    width = WIDTH + 0.5 * max(0.0, right - 1.6)
+    with matplotlib.rc_context(settings(letters)):
+        figure = Figure(figsize=(width * len(listed), whole), facecolor=PAPER)
+        for i, table in enumerate(listed):
+            box = (i * width + LEFT, BELOW, width - LEFT - right, height)
+            axes = figure.add_axes(
+                (box[0] / width / len(listed), box[1] / whole, box[2] / width / len(listed),
+                 box[3] / whole)
+            )  # fmt: skip
+            _panel(axes, table, look, height)
             if titles:
-                place.set_title(table.title, loc="left", color=INK, fontsize=11.5, pad=10)
-        stream = io.StringIO()
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(stream, format="svg", metadata=nothing)
-    return stream.getvalue()
+                axes.set_title(table.title, loc="left", color=INK, fontsize=11, pad=24)
+        return saved(figure)
 
 
-def _panel(axes: "Axes", table: Table, look: Mapping[str, Style]) -> None:
+def _panel(axes: "Axes", table: Table, look: Mapping[str, Style], height: float) -> None:
     place = {shots: math.log2(shots) for shots in table.shots}
     series = {
         method: [table.cells[method, s] for s in table.shots if (method, s) in table.cells]
         for method in table.methods
     }
+    span = max(1.0, max(place.values()) - min(place.values()))
+    loud = [method for method in series if not look[method].quiet]
     for order, (method, rows) in enumerate(series.items()):
         style = look[method]
-        # Intervals of neighbouring methods would hide each other: each is moved a little.
-        shift = 0.018 * (order - (len(series) - 1) / 2) * max(1.0, len(place) - 1)
-        axes.errorbar(
-            [place[row.shots] + shift for row in rows],
-            [row.accuracy.mean for row in rows],
-            yerr=[row.accuracy.ci95 or math.nan for row in rows],
-            color=_SERIES[style.colour],
-            linestyle=style.dashes,
-            linewidth=style.width,
-            marker=style.marker,
-            markersize=4.5,
-            markerfacecolor=PAPER if style.dashes == "--" else _SERIES[style.colour],
-            elinewidth=1.0,
-            capsize=2,
-            zorder=3 + style.width,
-        )
-    _frame(axes, place)
-    _name_lines(axes, series, look, right=max(place.values()))
+        x = [place[row.shots] for row in rows]
+        means = [row.accuracy.mean for row in rows]
+        (line,) = axes.plot(
+            x, means, color=style.role, linestyle=style.dashes, linewidth=style.width,
+            marker="o" if len(x) == 1 or (not style.quiet and style.dashes == "-") else "None",
+            markersize=3.2, zorder=2 if style.quiet else 3 + style.width, clip_on=False,
+        )  # fmt: skip
+        line.set_gid(f"line-s{order}")
+        if method in loud:
+            # Intervals of neighbouring methods would hide each other: each is moved a little.
+            shift = 0.012 * span * (loud.index(method) - (len(loud) - 1) / 2)
+            low = [row.accuracy.mean - (row.accuracy.ci95 or math.nan) for row in rows]
+            high = [row.accuracy.mean + (row.accuracy.ci95 or math.nan) for row in rows]
+            bars = axes.vlines(
+                [each + shift for each in x], low, high, color=style.role, linewidth=1.0, alpha=0.55
+            )
+            bars.set_gid(f"bars-s{order}")
+    frame(axes, place, span)
+    _name_lines(axes, series, look, right=max(place.values()), height=height)
 
 
-def _frame(axes: "Axes", place: Mapping[int, float]) -> None:
-    axes.set_facecolor(PAPER)
+def frame(axes: "Axes", place: Mapping[int, float], span: float) -> None:
+    """Draw what is around the lines: shots below, percent at the left, thin rules."""
+    axes.set_facecolor("none")
     axes.set_xticks(list(place.values()), [str(shots) for shots in place])
-    axes.set_xlabel("labelled images per class", color=INK)
-    axes.set_ylabel("accuracy (%)", color=INK)
-    axes.tick_params(colors=INK, length=0, pad=6)
-    axes.grid(axis="y", color=FAINT, linewidth=0.7)
+    axes.set_xlabel("labelled images per class", color=SOFT, labelpad=5)
+    axes.annotate(
+        "accuracy, %", (0, 1), (-LEFT * 72 + 3, 9), xycoords="axes fraction",
+        textcoords="offset points", color=SOFT, va="bottom",
+    )  # fmt: skip
+    axes.tick_params(colors=SOFT, length=0, pad=5)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(FAINT)
     values = list(place.values())
-    axes.set_xlim(values[0] - 0.25, values[-1] + 0.25)
-    axes.margins(y=0.08)
+    few = 0.5 if len(values) == 1 else 0.0
+    axes.set_xlim(values[0] - 0.06 * span - few, values[-1] + 0.03 * span + few)
+    axes.margins(y=0.04)
 
 
 def _name_lines(
-    axes: "Axes", series: Mapping[str, Sequence[Row]], look: Mapping[str, Style], right: float
+    axes: "Axes",
+    series: Mapping[str, Sequence[Row]],
+    look: Mapping[str, Style],
+    right: float,
+    height: float,
 ) -> None:
     """Write the name of every method beside the end of its line, none upon another."""
     low, high = axes.get_ylim()
-    gap = 0.066 * (high - low)
+    axes.set_ylim(low, high)
+    gap = 1.26 * LABEL / 72 / height * (high - low)
+    order = list(series)
     ends = sorted((rows[-1].accuracy.mean, method) for method, rows in series.items() if rows)
-    heights = spread([mean for mean, _ in ends], gap)
-    top = max(high, heights[-1] + gap / 2)
-    axes.set_ylim(min(low, heights[0] - gap / 2), top)
-    for (mean, method), height in zip(ends, heights, strict=True):
-        colour = _SERIES[look[method].colour]
-        axes.annotate(
-            method,
-            xy=(right, mean),
-            xytext=(right + 0.25, height),
-            textcoords="data",
-            color=colour,
-            fontsize=9.5,
-            va="center",
-            annotation_clip=False,
-            parse_math=False,
-            fontweight="bold" if look[method].width > 2 else "normal",
-        )
+    heights = spread([mean for mean, _ in ends], gap, (low, high))
+    along = axes.get_yaxis_transform()
+    edge = axes.transAxes.inverted().transform(axes.transData.transform((right, low)))[0]
+    for (mean, method), at in zip(ends, heights, strict=True):
+        style = look[method]
+        (lead,) = axes.plot(
+            [edge, 1.03, 1.06], [mean, at, at], transform=along, color=style.role,
+            linewidth=0.6, alpha=0.7, clip_on=False, scalex=False, scaley=False,
+        )  # fmt: skip
+        name = axes.text(
+            1.075, at, method, transform=along, fontsize=LABEL, va="center_baseline",
+            color=SOFT if style.quiet else style.role, parse_math=False,
+            fontweight="bold" if style.width > 2 else "normal",
+        )  # fmt: skip
+        lead.set_gid(f"lead-s{order.index(method)}")
+        name.set_gid(f"name-s{order.index(method)}")
 
 
-def spread(values: Sequence[float], gap: float) -> list[float]:
+def spread(
+    values: Sequence[float], gap: float, within: tuple[float, float] = (-math.inf, math.inf)
+) -> list[float]:
     """Move ascending values apart as little as keeps each ``gap`` from the next.
 
     Overlapping values form a block around their mean; blocks that then touch are joined.
@@ -219,6 +231,7 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     Args:
         values: ascending.
         gap: least distance.
+        within: least and largest place, as far as there is room between them.
 
     Returns:
         The new places, ascending.
@@ -226,6 +239,8 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     Example:
         >>> spread([0.0, 10.0, 10.0], 1.0)
         [0.0, 9.5, 10.5]
+        >>> spread([0.0, 10.0, 10.0], 1.0, (0.0, 10.0))
+        [0.0, 9.0, 10.0]
     """
     blocks: list[tuple[float, int]] = []
     for value in values:
@@ -235,4 +250,10 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
             centre = (centre * count + other * size) / (count + size)
             count += size
         blocks.append((centre, count))
-    return [centre + gap * (i - (count - 1) / 2) for centre, count in blocks for i in range(count)]
+    places = [
+        centre + gap * (i - (count - 1) / 2) for centre, count in blocks for i in range(count)
+    ]
+    low, high = within
+    last = len(places) - 1
+    places = [min(place, high - gap * (last - i)) for i, place in enumerate(places)]
+    return [max(place, low + gap * i) for i, place in enumerate(places)]

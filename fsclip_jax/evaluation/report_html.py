@@ -3,6 +3,10 @@
 from typing import Any
 
 from fsclip_jax.evaluation import plots
+from fsclip_jax.evaluation.details_views import closer_look
+from fsclip_jax.evaluation.looks import Style, styles
+from fsclip_jax.evaluation.page import render
+from fsclip_jax.evaluation.plots_cost import cost_panels
 from fsclip_jax.evaluation.report import Report, ordered
 from fsclip_jax.evaluation.tables import (
     COST_HEAD,
@@ -12,11 +16,14 @@ from fsclip_jax.evaluation.tables import (
     facts,
     headline,
     interval_line,
+    leading,
+    main_table,
     percent,
     protocol_line,
     selection_lines,
     selection_note,
     tables,
+    tied,
 )
 
 
@@ -32,18 +39,14 @@ def report_to_html(report: Report) -> str:
     Returns:
         The whole page.
     """
-    import jinja2
     from markupsafe import Markup
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fsclip_jax", "evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     shown = tables(report)
     listed = differences(report)
+    methods = ordered([row.method for row in report.rows])
+    look = styles(methods, leading(report))
+    main = main_table(report)
+    shots = main.shots[-1]
     values: dict[str, Any] = {
         "title": f"Few-shot accuracy on {report.data.get('spec')}",
         "headline": headline(report),
@@ -51,23 +54,45 @@ def report_to_html(report: Report) -> str:
         "intervals": interval_line(report),
         "warnings": report.warning,
         "tables": shown,
+        "tied": {table.split: tied(table) for table in shown},
         "panels": {t.split: Markup(plots.panel(report, t.split)) for t in shown},
+        "n_methods": max(len(table.methods) for table in shown),
         "percent": percent,
-        "styles": plots.styles(ordered([row.method for row in report.rows])),
+        "styles": look,
         "differences": listed,
         "references": ordered([name for *_, versus in listed for name in versus]),
         "costs": costs(report),
+        "cost_plots": [(name, Markup(svg)) for name, svg in cost_panels(main, look)],
+        "cost_where": f"{main.title.lower()}, {shots} shot{'' if shots == 1 else 's'},",
         "cost_head": COST_HEAD,
         "cost_note": COST_NOTE,
         "selections": selection_lines(report),
         "selection_note": selection_note(report),
         "facts": facts(report),
-        "colours": _variables(plots.LIGHT, plots.SERIES_LIGHT),
-        "dark_colours": _variables(plots.DARK, plots.SERIES_DARK),
     }
-    return environment.get_template("report.html.j2").render(values)
+    return render("report.html.j2", values | _details(report, look) | {"links": _links(report)})
 
 
-def _variables(roles: dict[str, str], series: tuple[str, ...]) -> str:
-    named = {**roles, **{f"series-{i}": colour for i, colour in enumerate(series)}}
-    return " ".join(f"--{name}: {colour};" for name, colour in named.items())
+def _details(report: Report, look: dict[str, Style]) -> dict[str, Any]:
+    """Values of the closer look."""
+    css = {method: style.css for method, style in look.items()}
+    if report.details is None:
+        return {"d": None, "css": css, "look": {}}
+    return {"d": report.details, "css": css, "look": closer_look(report.details, css)}
+
+
+def _links(report: Report) -> list[tuple[str, str]]:
+    """The sections that the page has."""
+    details = report.details
+    every = (
+        ("accuracy", "Accuracy", True),
+        ("classes", "Class by class", details and details.changes and details.changes.change),
+        ("attention", "Attention", details and details.attention),
+        ("confusions", "Confusions", details and details.confusions),
+        ("mistakes", "Mistakes", details and details.mistakes),
+        ("calibration", "Calibration", details and details.reliability),
+        ("cost", "Cost", costs(report)),
+        ("settings", "Settings", selection_lines(report)),
+        ("facts", "How it was measured", True),
+    )
+    return [(place, name) for place, name, there in every if there]

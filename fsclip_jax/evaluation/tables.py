@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fsclip_jax.evaluation.intervals import paired_difference
 from fsclip_jax.evaluation.report import Report, Row, ordered
 
 SPLIT_TITLES = {
@@ -60,6 +61,49 @@ def _table(report: Report, split: str) -> Table:
     )
 
 
+def main_table(report: Report) -> Table:
+    """Return the split that a report is mostly about: the novel classes, else its first one."""
+    shown = {table.split: table for table in tables(report)}
+    return shown.get("novel") or next(iter(shown.values()))
+
+
+def leading(report: Report) -> frozenset[str]:
+    """Return the methods that are ahead at the largest number of shots of the main split."""
+    table = main_table(report)
+    shots = table.shots[-1]
+    rows = [table.cells[m, shots] for m in table.methods if (m, shots) in table.cells]
+    top = max(row.accuracy.mean for row in rows)
+    return frozenset(row.method for row in rows if row.accuracy.mean == top)
+
+
+def tied(table: Table) -> dict[int, frozenset[str]]:
+    """Find the methods that luck of the draw alone could have put behind the best of a column.
+
+    Args:
+        table: one split.
+
+    Returns:
+        For every number of shots the methods, not the best themselves, whose difference to the
+        best, paired draw by draw, has a 95 % interval that reaches 0. None where there is a
+        single draw: one cannot know.
+    """
+    found = {}
+    for shots in table.shots:
+        names = []
+        for method in table.methods:
+            row, best = table.cells.get((method, shots)), min(table.best[shots], default=None)
+            if row is None or best is None or method in table.best[shots]:
+                continue
+            mine, top = row.accuracy.per_seed, table.cells[best, shots].accuracy.per_seed
+            if len(mine) != len(top) or len(mine) < 2:
+                continue
+            difference = paired_difference(mine, top)
+            if abs(difference.mean) <= (difference.ci95 or 0.0):
+                names.append(method)
+        found[shots] = frozenset(names)
+    return found
+
+
 def percent(mean: float, ci95: float | None, digits: int = 2, sign: bool = False) -> str:
     """Write a percentage with its interval.
 
@@ -101,8 +145,7 @@ def interval_line(report: Report) -> str:
 
 def headline(report: Report) -> str:
     """Say in one sentence which method is ahead at the largest number of shots."""
-    shown = {table.split: table for table in tables(report)}
-    table = shown.get("novel") or next(iter(shown.values()))
+    table = main_table(report)
     shots = table.shots[-1]
     rows = [table.cells[m, shots] for m in table.methods if (m, shots) in table.cells]
     top = max(rows, key=lambda row: row.accuracy.mean)
