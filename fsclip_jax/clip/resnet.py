@@ -1,67 +1,18 @@
 """CLIP's modified ResNet."""
 
-from collections.abc import Callable
-from typing import TypeVar
-
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax import lax
 
 from fsclip_jax.clip.config import ResNetConfig
 from fsclip_jax.clip.convolve import Convolution, average_pool
+from fsclip_jax.clip.pieces import in_pieces, resnet_piece
 from fsclip_jax.typing import Array, Float
-
-Tree = TypeVar("Tree")
 
 EXPANSION = 4
 """Channels that a bottleneck block gives out, as a multiple of those it works in."""
 
 NORM_EPS = 1e-5
 """Added to the variance in every batch norm."""
-
-
-PIECE = 4
-"""Images that are encoded at a time on the CPU, where the maps of a whole batch outgrow every
-cache: 1.4 times as fast as 32 at a time for RN50 (two Xeon cores, docs/speed.md)."""
-
-
-_RN50_MAP = 112**2 * 64  # numbers in the first map of an image
-
-
-def in_pieces(
-    encode: Callable[[Array], Tree], pixels: Float[Array, "batch height width 3"], piece: int
-) -> Tree:
-    """Run a function on some images at a time, one lot after the other.
-
-    Args:
-        encode: from images to arrays with an axis of images.
-        pixels: all images.
-        piece: how many at a time; all together where that does not divide their number, or is 0.
-
-    Returns:
-        What the function gives for all of them.
-
-    Example:
-        >>> in_pieces(lambda x: x.sum((1, 2, 3)), jnp.ones((6, 2, 2, 3)), 3).tolist()
-        [12.0, 12.0, 12.0, 12.0, 12.0, 12.0]
-    """
-    if not piece or len(pixels) <= piece or len(pixels) % piece:
-        return encode(pixels)
-    found = lax.map(encode, pixels.reshape(-1, piece, *pixels.shape[1:]))
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
-
-
-def piece_size(config: ResNetConfig) -> int:
-    """Return how many images go together on this kind of device; 0 means all.
-
-    Of a tower whose maps are smaller than RN50's, more: a power of two, whose maps are as large.
-    """
-    if jax.default_backend() != "cpu":
-        return 0
-    first = (config.image_size // 2) ** 2 * config.width
-    lots = max(1, _RN50_MAP // first)
-    return PIECE << (lots.bit_length() - 1)
 
 
 class Bottleneck(nnx.Module):
@@ -211,7 +162,7 @@ class ModifiedResNet(nnx.Module):
         if train:  # the statistics are of the whole batch
             return self.attnpool(self._map(pixels, train))
         return in_pieces(
-            lambda x: self.attnpool(self._map(x, train=False)), pixels, piece_size(self.config)
+            lambda x: self.attnpool(self._map(x, train=False)), pixels, resnet_piece(self.config)
         )
 
     def with_patches(
@@ -227,7 +178,7 @@ class ModifiedResNet(nnx.Module):
             x = self._map(pixels, train=False)
             return self.attnpool(x), self.attnpool.every_position(x)
 
-        return in_pieces(encode, pixels, piece_size(self.config))
+        return in_pieces(encode, pixels, resnet_piece(self.config))
 
     def _map(
         self, pixels: Float[Array, "batch size size 3"], train: bool

@@ -9,6 +9,7 @@ from flax import nnx
 
 from fsclip_jax.clip.attention import Attention
 from fsclip_jax.clip.config import SiglipTextConfig, SiglipVisionConfig
+from fsclip_jax.clip.pieces import in_pieces, transformer_piece
 from fsclip_jax.clip.transformer import Block, activate, layer_norm, run_blocks
 from fsclip_jax.clip.vit import cut_patches
 from fsclip_jax.typing import Array, Float, Int
@@ -92,7 +93,7 @@ class SiglipVision(nnx.Module):
 
     def __call__(self, pixels: Float[Array, "batch size size 3"]) -> Float[Array, "batch dim"]:
         """Encode normalised images of side ``image_size``; features are not normalised."""
-        return self.head(self._patches(pixels))
+        return in_pieces(lambda x: self.head(self._patches(x)), pixels, self._piece())
 
     def with_patches(
         self, pixels: Float[Array, "batch size size 3"]
@@ -102,8 +103,15 @@ class SiglipVision(nnx.Module):
         A patch's vector is what the image feature would be if the pooling looked at that patch
         alone.
         """
-        x = self._patches(pixels)
-        return self.head(x), self.head.every_position(x)
+
+        def encode(pixels: Array) -> tuple[Array, Array]:
+            x = self._patches(pixels)
+            return self.head(x), self.head.every_position(x)
+
+        return in_pieces(encode, pixels, self._piece())
+
+    def _piece(self) -> int:
+        return transformer_piece(self.config.grid**2, self.config.mlp_width)
 
     def _patches(
         self, pixels: Float[Array, "batch size size 3"]

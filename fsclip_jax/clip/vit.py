@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fsclip_jax.clip.config import VitConfig
+from fsclip_jax.clip.pieces import in_pieces, transformer_piece
 from fsclip_jax.clip.transformer import Block, layer_norm, run_blocks
 from fsclip_jax.typing import Array, Float
 
@@ -80,9 +81,13 @@ class VisionTransformer(nnx.Module):
 
     def __call__(self, pixels: Float[Array, "batch size size 3"]) -> Float[Array, "batch dim"]:
         """Encode normalised images of side ``image_size``; features are not normalised."""
-        x = self._tokens(pixels)
-        x = run_blocks(self.blocks, x, jnp.zeros(len(x), jnp.int32))
-        return self.projection(self.post_norm(x))
+
+        def encode(pixels: Array) -> Array:
+            x = self._tokens(pixels)
+            x = run_blocks(self.blocks, x, jnp.zeros(len(x), jnp.int32))
+            return self.projection(self.post_norm(x))
+
+        return in_pieces(encode, pixels, self._piece())
 
     def with_patches(
         self, pixels: Float[Array, "batch size size 3"]
@@ -92,11 +97,18 @@ class VisionTransformer(nnx.Module):
         ``h`` is what the last block gives out; position 0 is the class token, whose vector is
         the image feature. Patches come row by row.
         """
-        x = self._tokens(pixels)
-        for block in self.blocks:
-            x = block(x)
-        x = self.projection(self.post_norm(x))
-        return x[:, 0], x[:, 1:]
+
+        def encode(pixels: Array) -> tuple[Array, Array]:
+            x = self._tokens(pixels)
+            for block in self.blocks:
+                x = block(x)
+            x = self.projection(self.post_norm(x))
+            return x[:, 0], x[:, 1:]
+
+        return in_pieces(encode, pixels, self._piece())
+
+    def _piece(self) -> int:
+        return transformer_piece(self.config.grid**2 + 1, self.config.mlp_width)
 
     def _tokens(
         self, pixels: Float[Array, "batch size size 3"]

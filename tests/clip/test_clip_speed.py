@@ -5,14 +5,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsclip_jax.clip import attention, resnet
+from fsclip_jax.clip import attention, pieces, resnet, siglip, vit
 from fsclip_jax.clip.attention import Past, attend, flash_attention
-from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
+from fsclip_jax.clip.config import (
+    ClipConfig,
+    ResNetConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+    TextConfig,
+    VitConfig,
+)
 from fsclip_jax.clip.model import cast_weights, encode_image, encode_patches, encode_text, init_clip
+from fsclip_jax.clip.pieces import resnet_piece, transformer_piece
 
 TEXT = TextConfig(64, 8, 16, 2, 2, 32, embed_dim=8)
 VIT = ClipConfig(VitConfig(32, 16, 24, 2, 3, 48, embed_dim=8), TEXT)
 RESNET = ClipConfig(ResNetConfig((1, 1, 1, 1), 4, 32, embed_dim=8, heads=2, folded=True), TEXT)
+SIGLIP = ClipConfig(
+    SiglipVisionConfig(32, 16, 24, 2, 3, 48), SiglipTextConfig(32, 4, 16, 2, 2, 32, embed_dim=24)
+)
 
 
 def numbers(*shape, seed=0):
@@ -72,19 +83,32 @@ def test_bfloat16_keeps_norms_and_softmax_in_float32(tower):
     np.testing.assert_allclose(cosine / jnp.linalg.norm(exact, axis=-1), 1, atol=2e-3)
 
 
+@pytest.mark.parametrize("kind", ["resnet", "vit", "siglip"])
 @pytest.mark.parametrize("count", [3, 4, 8, 9])
-def test_a_resnet_gives_the_same_in_pieces(count, monkeypatch):
-    graphdef, state = init_clip(RESNET, 0)
+def test_a_tower_gives_the_same_in_pieces(kind, count, monkeypatch):
+    config = {"resnet": RESNET, "vit": VIT, "siglip": SIGLIP}[kind]
+    graphdef, state = init_clip(config, 0)
+    module, name = {
+        "resnet": (resnet, "resnet_piece"),
+        "vit": (vit, "transformer_piece"),
+        "siglip": (siglip, "transformer_piece"),
+    }[kind]
     pixels = jnp.asarray(numbers(count, 32, 32, 3))
     found = {}
     for piece in (0, 4):
-        monkeypatch.setattr(resnet, "piece_size", lambda _, piece=piece: piece)
-        run = jax.jit(lambda state, x: encode_patches(graphdef, state, x))
+        monkeypatch.setattr(module, name, lambda *_, piece=piece: piece)
+        run = jax.jit(
+            lambda state, x: (
+                encode_image(graphdef, state, x),
+                *encode_patches(graphdef, state, x),
+            )
+        )
         found[piece] = run(state, pixels)
-        assert ("while" in run.lower(state, pixels).as_text()) == (piece == 4 and count == 8)
-    assert found[4][1].shape == (count, 1, 8)
-    for whole, pieces in zip(found[0], found[4], strict=True):
-        np.testing.assert_allclose(pieces, whole, rtol=1e-4, atol=1e-5)
+        loops = run.lower(state, pixels).as_text().count("stablehlo.while")
+        assert loops == (2 if piece == 4 and count == 8 else 0)
+    assert [len(x) for x in found[4]] == [count] * 3
+    for whole, some in zip(found[0], found[4], strict=True):
+        np.testing.assert_allclose(some, whole, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture
@@ -135,10 +159,13 @@ def test_without_cudnn_attention_is_computed_all_the_same(asked, monkeypatch):
     assert asked == []
 
 
-def test_small_maps_go_together(monkeypatch):
+def test_as_many_images_as_stay_near(monkeypatch):
     resnet50 = ResNetConfig((3, 4, 6, 3), 64, 224, 1024, 32)
     mini = ResNetConfig((1, 2, 2, 1), 28, 32, 192, 14)
     wide = ResNetConfig((3, 15, 36, 10), 128, 448, 1024, 64)
-    assert [resnet.piece_size(config) for config in (resnet50, mini, wide)] == [4, 256, 4]
-    monkeypatch.setattr(resnet.jax, "default_backend", lambda: "gpu")
-    assert resnet.piece_size(resnet50) == 0
+    assert [resnet_piece(config) for config in (resnet50, mini, wide)] == [4, 256, 4]
+    assert [transformer_piece(n, 3072) for n in (50, 197)] == [64, 16]
+    assert transformer_piece(10**6, 4096) == 1
+    monkeypatch.setattr(pieces.jax, "default_backend", lambda: "gpu")
+    assert resnet_piece(resnet50) == 0
+    assert transformer_piece(257, 4096) == 0

@@ -1,0 +1,87 @@
+"""Encoding some images at a time on the CPU, so that what lies between two products stays near.
+
+A whole batch fills memory with maps that outgrow every cache, and everything between the products
+then waits for memory. An accelerator takes the batch at once.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+from jax import lax
+
+from fsclip_jax.clip.config import ResNetConfig
+from fsclip_jax.typing import Array, Float
+
+Tree = TypeVar("Tree")
+
+RESNET_PIECE = 4
+"""Images of RN50 at a time: 1.4 times as fast as 32 (two Xeon cores, docs/speed.md)."""
+
+HIDDEN_BYTES = 40 * 2**20
+"""Most that the hidden vectors of a transformer's perceptron take, in float32: 64 images of
+ViT-B/32, 16 of ViT-B/16, 8 of ViT-L/14 (docs/speed.md)."""
+
+_RN50_MAP = 112**2 * 64  # numbers in the first map of an image
+
+
+def in_pieces(
+    encode: Callable[[Array], Tree], pixels: Float[Array, "batch height width 3"], piece: int
+) -> Tree:
+    """Run a function on some images at a time, one lot after the other.
+
+    Args:
+        encode: from images to arrays with an axis of images.
+        pixels: all images.
+        piece: how many at a time; all together where that does not divide their number, or is 0.
+
+    Returns:
+        What the function gives for all of them.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> in_pieces(lambda x: x.sum((1, 2, 3)), jnp.ones((6, 2, 2, 3)), 3).tolist()
+        [12.0, 12.0, 12.0, 12.0, 12.0, 12.0]
+    """
+    count = pixels.shape[0]
+    known = isinstance(count, int)  # an exported program may leave the batch open
+    if not piece or not known or count <= piece or count % piece:
+        return encode(pixels)
+    found = lax.map(encode, pixels.reshape(-1, piece, *pixels.shape[1:]))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+
+
+def resnet_piece(config: ResNetConfig) -> int:
+    """Return how many images a ResNet takes at a time on this kind of device; 0 means all.
+
+    Of a tower whose maps are smaller than RN50's, more: a power of two, whose maps are as large.
+
+    Args:
+        config: shapes of the tower.
+
+    Returns:
+        A power of two, or 0.
+    """
+    first = (config.image_size // 2) ** 2 * config.width
+    return _power_of_two(RESNET_PIECE * max(1, _RN50_MAP // first))
+
+
+def transformer_piece(length: int, mlp_width: int) -> int:
+    """Return how many images a transformer takes at a time on this kind of device; 0 means all.
+
+    Args:
+        length: tokens of an image.
+        mlp_width: hidden channels of the perceptron.
+
+    Returns:
+        A power of two, or 0.
+
+    Example:
+        >>> transformer_piece(197, 3072), transformer_piece(257, 4096)
+        (16, 8)
+    """
+    return _power_of_two(max(1, HIDDEN_BYTES // (4 * length * mlp_width)))
+
+
+def _power_of_two(most: int) -> int:
+    return 0 if jax.default_backend() != "cpu" else 1 << (most.bit_length() - 1)
