@@ -43,7 +43,7 @@ MODELS = {
     "mini": ResNetConfig((1, 2, 2, 1), 28, 32, 192, 14, folded=True),
     "vit-b32": VitConfig(224, 32, 768, heads=12, mlp_width=3072, embed_dim=512, **VIT),
     "vit-b16": VitConfig(224, 16, 768, heads=12, mlp_width=3072, embed_dim=512, **VIT),
-    "vit-l14": VitConfig(224, 14, 1024, 24, 16, 4096, 768, "quick_gelu"),
+    "vit-l14": VitConfig(224, 14, 1024, 24, 16, 4096, 768),
     "rn50": ResNetConfig((3, 4, 6, 3), 64, 224, 1024, 32, folded=True),
 }
 
