@@ -18,16 +18,23 @@ def run(config: EvalConfig, name: str) -> int:
     Raises:
         UserError: the input is wrong.
     """
-    from rich.console import Console
-
-    from fsclip_jax.evaluation.evaluate import command_line, evaluate_fully, write_evaluation
     from fsclip_jax.evaluation.spaces import check_config
-    from fsclip_jax.evaluation.terminal import print_report
-    from fsclip_jax.features.extract import bank_for
+    from fsclip_jax.features.durable import only_writer
 
     check_config(config)
     workdir = config.workdir or Path("runs") / name
     out = config.out or workdir
+    with only_writer(out, ".eval.lock", "is evaluating", "--out"):
+        return _run(config, workdir, out)
+
+
+def _run(config: EvalConfig, workdir: Path, out: Path) -> int:
+    from rich.console import Console
+
+    from fsclip_jax.evaluation.evaluate import command_line, evaluate_fully, write_evaluation
+    from fsclip_jax.evaluation.terminal import print_report
+    from fsclip_jax.features.extract import bank_for
+
     console = Console()
     stored = bank_for(
         config.data,

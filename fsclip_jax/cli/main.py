@@ -12,20 +12,22 @@ from fsclip_jax.errors import UserError, suggestion
 SUMMARY = {
     "train": "meta-train an adapter",
     "eval": "compare few-shot methods",
+    "suite": "compare methods on many data sets, into one table",
     "extract": "encode images into a feature bank",
     "bank": "import features, or show what is in a bank",
     "backbones": "list published CLIPs to choose from",
     "predict": "classify your pictures by a folder of labelled ones",
     "report": "draw the report again from report.json",
     "datasets": "list the published data sets, and how to get them",
+    "scenes": "compose an offline task for detection and segmentation",
 }
 
 
-def _default_config() -> Path:
-    """The quickstart's configuration: of the folder one is in, the checkout, or the package."""
+def _default_config(name: str = "quickstart") -> Path:
+    """A configuration that comes along: of the folder one is in, the checkout, or the package."""
     package = Path(__file__).parents[1]
     places = [Path("configs"), package.parent / "configs", package / "assets" / "configs"]
-    files = [place / "quickstart.py" for place in places]
+    files = [place / f"{name}.py" for place in places]
     return next((file for file in files if file.is_file()), files[0])
 
 
@@ -63,6 +65,23 @@ def _eval(args: Sequence[str]) -> int:
     return run(config, path.stem)
 
 
+def _suite(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.parsing import load_config, parse, split_config_file
+    from fsclip_jax.suite.config import SuiteConfig
+
+    path, flags = split_config_file(args, _default_config("emoji_suite"))
+    config = parse(
+        SuiteConfig,
+        flags,
+        prog="fsclip suite",
+        description="Compare methods on many data sets: [CONFIG.py] [--field VALUE ...]",
+        default=load_config(path, "suite", SuiteConfig),
+    )
+    from fsclip_jax.cli.suite import run
+
+    return run(config, path.stem)
+
+
 def _extract(args: Sequence[str]) -> int:
     from fsclip_jax.cli.extract import main
 
@@ -93,6 +112,12 @@ def _backbones(args: Sequence[str]) -> int:
     return main(list(args))
 
 
+def _scenes(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.scenes import main
+
+    return main(list(args))
+
+
 def _report(args: Sequence[str]) -> int:
     from fsclip_jax.cli.report import main
 
@@ -102,12 +127,14 @@ def _report(args: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": _train,
     "eval": _eval,
+    "suite": _suite,
     "extract": _extract,
     "bank": _bank,
     "backbones": _backbones,
     "predict": _predict,
     "report": _report,
     "datasets": _datasets,
+    "scenes": _scenes,
 }
 
 

@@ -30,6 +30,10 @@ class EvalConfig:
     label_space: Literal["restricted", "generalised"] = "restricted"
     """For `cross_category`: a query of one half is classified among the classes of its half, or
     among all classes."""
+    class_split: Literal["halves", "easy_hard"] = "halves"
+    """What base and novel classes are. `halves`: the first half of the classes is base.
+    `easy_hard`: the 70 % that zero-shot classifies best are base; measured on the train images,
+    so no test image has a part in it."""
     classes: Literal["all", "base", "novel"] = "all"
     """For `full_way` and `episodic`: all classes, or one half of them."""
     select: Literal["val", "shots", "none"] = "val"

@@ -86,6 +86,7 @@ def run_protocol(
     methods: Sequence[Method],
     progress: Callable[[str], None] = lambda _: None,
     words: Words | None = None,
+    engine: Engine | None = None,
 ) -> Outcome:
     """Evaluate the methods.
 
@@ -95,6 +96,7 @@ def run_protocol(
         methods: the methods.
         progress: told a line before every piece of work.
         words: of all classes of the bank, for methods that need them.
+        engine: keeps what was compiled.
 
     Returns:
         The rows of the report, facts about the draws, and the answers.
@@ -106,7 +108,7 @@ def run_protocol(
     on_val = check_splits(config, stored) and config.select == "val"
     results: dict[tuple[str, str, int], Result] = {}
     facts: dict[str, Any] = {"n_query": 0, "groups": {}}
-    engine, short = Engine(), dict.fromkeys(shots, 0)
+    engine, short = engine or Engine(), dict.fromkeys(shots, 0)
     keep, parts = config.predictions and config.protocol != "episodic", []
     patches = stored.patches > 0 and any(reads_patches(method.adapter) for method in methods)
     for space in label_spaces(config, len(stored.class_names)):

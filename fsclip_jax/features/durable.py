@@ -114,6 +114,43 @@ def exclusive(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def only_writer(folder: Path, name: str, work: str, remedy: str) -> Iterator[None]:
+    """Hold a folder for one kind of work, and make it if it is missing; a second one is refused.
+
+    The operating system lets go when the process ends, however it ends: the file that stays
+    behind holds nobody up.
+
+    Args:
+        folder: the folder.
+        name: of the file in it that is locked.
+        work: what the other process does there, for the message.
+        remedy: flag that names another folder, for the message.
+
+    Raises:
+        UserError: another process does the same there, or the folder cannot be made.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
+            raise UserError(
+                f"another run (process {owner}) {work} in {folder}; "
+                f"wait for it, or give another {remedy}"
+            ) from None
+        with storage_errors(folder):
+            os.ftruncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(handle)
+
+
 def sha256_file(path: Path) -> str:
     """Return the sha256 of a file's content, in hex."""
     with path.open("rb") as stream:

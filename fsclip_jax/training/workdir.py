@@ -2,15 +2,13 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.durable import storage_errors, write_file
+from fsclip_jax.features.durable import only_writer, write_file
 from fsclip_jax.training.config import TrainConfig
 
 CONFIG_FILE = "config.json"
@@ -31,24 +29,8 @@ def locked(workdir: Path) -> Iterator[None]:
     Raises:
         UserError: another process trains there, or the folder cannot be made.
     """
-    with storage_errors(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
-        handle = os.open(workdir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise UserError(
-                f"another run (process {owner}) is training in {workdir}; "
-                "wait for it, or give another --workdir"
-            ) from None
-        with storage_errors(workdir):
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+    with only_writer(workdir, LOCK_FILE, "is training", "--workdir"):
         yield
-    finally:
-        os.close(handle)
 
 
 def describe(config: TrainConfig) -> dict[str, Any]:

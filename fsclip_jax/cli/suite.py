@@ -1,0 +1,62 @@
+"""``fsclip suite``: many comparisons from one configuration, and one table."""
+
+from pathlib import Path
+
+from fsclip_jax.suite.config import SuiteConfig
+
+SOME_FAILED = 3
+"""Exit code where cells failed and the rest is done."""
+
+
+def run(config: SuiteConfig, name: str) -> int:
+    """Work through the cells, write the table, print the averages.
+
+    Args:
+        config: what to compare.
+        name: of the configuration; the default folder is ``runs/NAME``.
+
+    Returns:
+        0, or 3 if a cell failed and the rest went on.
+
+    Raises:
+        UserError: the input is wrong, another suite works in that folder, or the disk is full.
+    """
+    from rich.console import Console
+
+    from fsclip_jax.evaluation.evaluate import command_line, device_name
+    from fsclip_jax.evaluation.report import write_text
+    from fsclip_jax.evaluation.spaces import check_config
+    from fsclip_jax.features.durable import only_writer
+    from fsclip_jax.suite.cells import cells_of
+    from fsclip_jax.suite.run import run_cells
+    from fsclip_jax.suite.table import suite_to_json, suite_to_markdown
+
+    cells = cells_of(config)
+    for cell in cells:
+        check_config(cell.config)
+    folder = config.out or Path("runs") / name
+    console = Console()
+
+    def tell(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    done = []
+    with only_writer(folder, ".suite.lock", "works on a suite", "--out"):
+        for each in run_cells(cells, folder, tell, command_line()):
+            done.append(each)
+            if each.report is None:
+                kind = "failed" if each.failed else "left out"
+                tell(f"{kind}: {each.cell}: {each.reason}")
+        text = suite_to_markdown(config, done)
+        written = suite_to_json(config, done, command_line(), device_name())
+        write_text(folder / "suite.json", written)
+        write_text(folder / "suite.md", text)
+    tell(text)
+    failed = sum(each.failed for each in done)
+    before = sum(each.before for each in done)
+    left_out = sum(each.report is None and not each.failed for each in done)
+    tell(
+        f"{len(done)} cells: {len(done) - failed - left_out} done ({before} by an earlier run), "
+        f"{failed} failed, {left_out} left out; wrote suite.json, suite.md to {folder}"
+    )
+    return SOME_FAILED if failed else 0

@@ -1,0 +1,54 @@
+"""Short names of data sets, for columns, rows and folders."""
+
+import re
+from collections.abc import Sequence
+from pathlib import PurePath
+
+
+def data_name(spec: str) -> str:
+    """Return the name by which one speaks of a data set.
+
+    Args:
+        spec: as ``--data`` takes it.
+
+    Returns:
+        Letters, digits, ``.``, ``-`` and ``_``; never empty.
+
+    Example:
+        >>> [data_name(s) for s in ("emoji", "coop:caltech101@/data", "bank:banks/pets/")]
+        ['emoji', 'caltech101', 'pets']
+    """
+    kind, colon, rest = spec.partition(":")
+    if not colon:
+        name = kind
+    elif kind in ("folder", "bank"):
+        name = PurePath(rest).name
+    elif kind == "hf":
+        name = rest.partition("@")[0].rpartition("/")[2]
+    else:
+        name = rest.partition("@")[0].partition("/")[0]
+    # A name of dots alone would be a folder above.
+    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "data"
+
+
+def unlike_names(specs: Sequence[str]) -> tuple[str, ...]:
+    """Return short names that differ, with a number behind those that would not.
+
+    Args:
+        specs: data or backbone specs.
+
+    Returns:
+        One name each.
+
+    Example:
+        >>> unlike_names(["bank:a/pets", "bank:b/pets"])
+        ('pets', 'pets_2')
+    """
+    names: list[str] = []
+    for spec in specs:
+        name, count = data_name(spec), 1
+        taken = {used.lower() for used in names}  # folders, on systems that ignore case
+        while (name if count == 1 else f"{name}_{count}").lower() in taken:
+            count += 1
+        names.append(name if count == 1 else f"{name}_{count}")
+    return tuple(names)

@@ -1,0 +1,1 @@
+"""Many comparisons from one configuration, and one table of them."""

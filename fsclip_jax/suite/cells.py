@@ -1,0 +1,181 @@
+"""The cells of a suite: one method at one number of shots on one data set and backbone."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fsclip_jax.adapters.base import is_meta_learned, needs_of
+from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
+from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE
+from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.evaluation.methods import LEARNS_PROMPTS, UNTRAINED
+from fsclip_jax.evaluation.naming import unlike_names
+from fsclip_jax.evaluation.report import Report, read_report
+from fsclip_jax.features.durable import sha256_file
+from fsclip_jax.suite.config import SuiteConfig
+
+CELL = "cell"
+"""Setting of a report that says which cell of a suite it is."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation of a suite.
+
+    Attributes:
+        data: name of the data set, unlike those of the others.
+        backbone: name of the backbone, unlike those of the others.
+        method: as asked for; a method that was trained makes two rows.
+        shots: labelled images per class.
+        config: what to evaluate.
+        by_name: whether the method was asked for by name, and not by ``all``.
+    """
+
+    data: str
+    backbone: str
+    method: str
+    shots: int
+    config: EvalConfig
+    by_name: bool
+
+    @property
+    def place(self) -> str:
+        """Folder of the cell below that of the suite."""
+        return f"cells/{self.data}/{self.backbone}/{self.method}/{self.shots}_shots"
+
+    def __str__(self) -> str:
+        return f"{self.method}, {self.shots} shots, {self.data}, {self.backbone}"
+
+
+def cells_of(suite: SuiteConfig) -> tuple[Cell, ...]:
+    """Return the cells of a suite, those of one data set and backbone side by side.
+
+    Args:
+        suite: what to compare.
+
+    Returns:
+        The cells, in the order in which they are worked on.
+
+    Raises:
+        UserError: nothing to do, or a method that there is not.
+
+    Example:
+        >>> suite = SuiteConfig(methods=("zero_shot", "gda"), shots=(1, 2))
+        >>> [cell.place for cell in cells_of(suite)][-1]
+        'cells/emoji/mini/gda/2_shots'
+    """
+    for name in ("data", "backbones", "methods", "shots"):
+        if not getattr(suite, name):
+            raise UserError(f"a suite without {name}: give one or more")
+    methods = _methods(suite.methods)
+    data = tuple(dict.fromkeys(spec.replace("{root}", str(suite.root)) for spec in suite.data))
+    backbones = tuple(dict.fromkeys(suite.backbones))
+    pairs = itertools.product(
+        zip(data, unlike_names(data), strict=True),
+        zip(backbones, unlike_names(backbones), strict=True),
+    )
+    return tuple(
+        Cell(
+            name,
+            called,
+            method,
+            shots,
+            _config(suite, spec, backbone, method, shots, name, called),
+            by_name,
+        )
+        for (spec, name), (backbone, called) in pairs
+        for method, by_name in methods.items()
+        for shots in sorted(set(suite.shots))
+    )
+
+
+def _methods(names: Sequence[str]) -> dict[str, bool]:
+    """The methods, and whether each was asked for by name."""
+    found: dict[str, bool] = {}
+    for name in names:
+        if name == "all":
+            plain = [m for m in ADAPTERS if LEARNS_PROMPTS not in needs_of(get_adapter(m))]
+            found |= {method: found.get(method, False) for method in plain}
+        elif name.removesuffix(UNTRAINED) in ADAPTERS:
+            found[name] = True
+        else:
+            accepted = [*ADAPTERS, "all"]
+            raise UserError(
+                f"no method named {name!r}; the methods are {', '.join(accepted)}"
+                + suggestion(name, accepted)
+            )
+    return found
+
+
+def _config(
+    suite: SuiteConfig, spec: str, backbone: str, method: str, shots: int, data: str, called: str
+) -> EvalConfig:
+    learns = is_meta_learned(get_adapter(method.removesuffix(UNTRAINED)))
+    places = [
+        Path(place.replace("{data}", data).replace("{backbone}", called))
+        for place in suite.checkpoint
+        if learns
+    ]
+    return EvalConfig(
+        data=spec,
+        backbone=backbone,
+        methods=(method,),
+        shots=(shots,),
+        seeds=suite.seeds,
+        protocol=suite.protocol,
+        label_space=suite.label_space,
+        class_split=suite.class_split,
+        select=suite.select,
+        checkpoint=tuple(places),
+        views=suite.views,
+        prompts=suite.prompts,
+        templates=suite.templates,
+        predictions=suite.predictions,
+    )
+
+
+def identity(cell: Cell) -> str:
+    """Return a sum of all that decides the numbers of a cell, as far as it is written down.
+
+    Args:
+        cell: the cell.
+
+    Returns:
+        Sixteen hex digits: of the configuration, and of the files of the checkpoints.
+    """
+    config = cell.config
+    told: dict[str, Any] = {
+        name: getattr(config, name)
+        for name in (
+            "data", "backbone", "methods", "shots", "seeds", "protocol", "label_space",
+            "class_split", "select", "views", "prompts", "templates", "predictions",
+        )
+    }  # fmt: skip
+    files = [path / WEIGHTS_FILE for path in config.checkpoint]
+    told["checkpoint"] = [sha256_file(file) if file.is_file() else None for file in files]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def finished(cell: Cell, folder: Path) -> Report | None:
+    """Read the report of a cell if it is there, whole, and of the same configuration.
+
+    Args:
+        cell: the cell.
+        folder: of the suite.
+
+    Returns:
+        The report, None if the cell is to be worked on.
+    """
+    file = folder / cell.place / "report.json"
+    if not file.is_file():
+        return None
+    try:
+        report = read_report(file)
+    except UserError:
+        return None
+    return report if report.settings.get(CELL) == identity(cell) else None

@@ -1,0 +1,47 @@
+"""What a suite compares; light, so that ``--help`` answers at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SuiteConfig:
+    """Data sets x backbones x methods x shots x seeds, one cell after another."""
+
+    data: tuple[str, ...] = ("emoji",)
+    """Data sets, as `fsclip eval --data` takes them. `{root}` in them stands for `--root`."""
+    backbones: tuple[str, ...] = ("mini",)
+    """CLIPs, as `fsclip eval --backbone` takes them. Give one if all data sets are `bank:`."""
+    methods: tuple[str, ...] = ("all",)
+    """Methods by name; `all` as in `fsclip eval`. What `all` names and does not apply to a data
+    set is left out there."""
+    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Labelled images per class."""
+    seeds: int = 3
+    """Support draws of every cell."""
+    root: Path = Path("data")
+    """Folder of the data sets that `{root}` stands for."""
+    protocol: Literal["full_way", "cross_category"] = "full_way"
+    """As in `fsclip eval`."""
+    label_space: Literal["restricted", "generalised"] = "restricted"
+    """As in `fsclip eval`."""
+    class_split: Literal["halves", "easy_hard"] = "halves"
+    """As in `fsclip eval`."""
+    select: Literal["val", "shots", "none"] = "val"
+    """As in `fsclip eval`."""
+    checkpoint: tuple[str, ...] = ()
+    """Workdirs of `fsclip train`, one per method that learns across tasks. `{data}` and
+    `{backbone}` in them stand for the names of the columns and backbones, for adapters that were
+    trained on each data set by itself."""
+    views: int = 4
+    """As in `fsclip eval`."""
+    prompts: bool = False
+    """As in `fsclip eval`."""
+    templates: Literal["single", "ensemble"] = "single"
+    """As in `fsclip eval`."""
+    predictions: bool = True
+    """As in `fsclip eval`: keep the answers of every cell."""
+    out: Path | None = None
+    """Folder of the suite; `runs/CONFIG_NAME` if not given. A suite that was stopped continues
+    there: what is done is not done again."""

@@ -1,0 +1,160 @@
+"""Working through the cells of a suite."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+
+from fsclip_jax.adapters.base import needs_of
+from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.errors import UserError
+from fsclip_jax.evaluation.engine import Engine
+from fsclip_jax.evaluation.evaluate import (
+    Evaluation,
+    evaluate_fully,
+    find_inputs,
+    keep_predictions,
+)
+from fsclip_jax.evaluation.methods import UNTRAINED
+from fsclip_jax.evaluation.report import Report, report_to_json, write_text
+from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.features.extract import bank_for
+from fsclip_jax.suite.cells import CELL, Cell, finished, identity
+
+
+@dataclass(frozen=True)
+class Done:
+    """A cell and what became of it.
+
+    Attributes:
+        cell: the cell.
+        report: its report, None if there is none.
+        reason: why there is none, in one line.
+        failed: whether there should be one.
+        before: whether an earlier run made it.
+    """
+
+    cell: Cell
+    report: Report | None = None
+    reason: str = ""
+    failed: bool = False
+    before: bool = False
+
+
+def run_cells(
+    cells: tuple[Cell, ...],
+    folder: Path,
+    progress: Callable[[str], None] = lambda _: None,
+    command: str = "",
+) -> Iterator[Done]:
+    """Work through the cells; what an earlier run finished is read.
+
+    A cell that fails is told and the rest goes on. A disk that is full or a folder that cannot
+    be written to ends the run: every other cell would fail too.
+
+    Args:
+        cells: those of one data set and backbone side by side.
+        folder: of the suite.
+        progress: told a line before every piece of work.
+        command: the command line, for the reports.
+
+    Yields:
+        Every cell when it is done.
+
+    Raises:
+        UserError: a report cannot be written.
+    """
+    for _, group in itertools.groupby(cells, key=lambda cell: (cell.data, cell.backbone)):
+        yield from _run_group(tuple(group), folder, progress, command)
+
+
+def _run_group(
+    cells: tuple[Cell, ...], folder: Path, progress: Callable[[str], None], command: str
+) -> Iterator[Done]:
+    """The cells of one data set and backbone, which share the bank and what is compiled."""
+    engine, stored, broken = Engine(), None, ""
+    for cell in cells:
+        report = finished(cell, folder)
+        if report is not None:
+            yield Done(cell, report, before=True)
+            continue
+        progress(str(cell))
+        if stored is None and not broken:
+            stored, broken = _open(cell)
+        if stored is None:
+            yield Done(cell, reason=broken, failed=True)
+            continue
+        inapplicable = "" if cell.by_name else _inapplicable(cell, stored)
+        if inapplicable:
+            yield Done(cell, reason=inapplicable)
+            continue
+        found, reason = _evaluate(cell, stored, engine, folder, command)
+        if found is None:
+            yield Done(cell, reason=reason, failed=True)
+        else:
+            yield Done(cell, write_cell(cell, found, folder))
+    # Each compiled program holds memory maps, of which a process has few.
+    jax.clear_caches()
+
+
+def _open(cell: Cell) -> tuple[StoredBank | None, str]:
+    config = cell.config
+    try:
+        return bank_for(
+            config.data,
+            config.backbone,
+            views=config.views,
+            prompts=config.prompts,
+            templates=config.templates,
+        ), ""
+    except Exception as error:  # whatever it is, the other data sets go on
+        return None, _told(error)
+
+
+def _inapplicable(cell: Cell, stored: StoredBank) -> str:
+    """Why a method that nobody named does not apply to the data; empty if it does."""
+    _, missing = find_inputs(cell.config, stored)
+    needs = needs_of(get_adapter(cell.method.removesuffix(UNTRAINED)))
+    return next((missing[name] for name in sorted(needs) if name in missing), "")
+
+
+def _evaluate(
+    cell: Cell, stored: StoredBank, engine: Engine, folder: Path, command: str
+) -> tuple[Evaluation | None, str]:
+    try:
+        where = folder / cell.place  # nothing is trained there: checkpoints are named
+        return evaluate_fully(cell.config, stored, where, command=command, engine=engine), ""
+    except Exception as error:  # whatever it is, the other cells go on
+        return None, _told(error)
+
+
+def _told(error: Exception) -> str:
+    """What went wrong, in one line; what is no mistake of the user is named by its type."""
+    line = " ".join(str(error).split())[:500]
+    return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
+
+
+def write_cell(cell: Cell, found: Evaluation, folder: Path) -> Report:
+    """Write the report of a cell; it is whole, with its predictions, or it is not there.
+
+    Args:
+        cell: the cell.
+        found: its evaluation.
+        folder: of the suite.
+
+    Returns:
+        The report as it was written.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to.
+    """
+    place = folder / cell.place
+    report = keep_predictions(found, place)
+    report = dataclasses.replace(report, settings={**report.settings, CELL: identity(cell)})
+    write_text(place / "report.json", report_to_json(report))
+    written = finished(cell, folder)
+    assert written is not None, "what was just written is not read back"
+    return written
