@@ -1,0 +1,215 @@
+"""Build the scenes task: pictures, boxes, masks and support, in COCO's format.
+
+Splits differ in who drew what is in them (see ``roster``):
+
+=========  ==================  ===============  ================================
+split      classes             artists          use
+=========  ==================  ===============  ================================
+train      base                train families   to train on
+val        base                val family       to choose settings on
+test       base and novel      test families    to measure, once
+support    base and novel      train families   a few labelled objects a class
+=========  ==================  ===============  ================================
+"""
+
+import itertools
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.durable import publish_folder, storage_errors
+from fsclip_jax.scenes.coco import Record, annotation, write_json, write_png
+from fsclip_jax.scenes.compose import SIZE, Scene, compose
+from fsclip_jax.scenes.roster import Drawing, Thing, choose_things
+
+SPLITS = ("train", "val", "test", "support")
+"""Splits, in the order of their random streams."""
+
+OBJECTS = (3, 7)
+"""Least and largest number of objects in a scene."""
+
+PER_DRAWING = 2
+"""How often the support shows each drawing of a class: twice four artists, eight objects."""
+
+_SUPPORT_OBJECTS = 4
+
+
+@dataclass(frozen=True)
+class Item:
+    """An object to be placed: a drawing, and the id of its class."""
+
+    category: int
+    drawing: Drawing
+
+
+def categories(things: Sequence[Thing]) -> list[Record]:
+    """Return COCO's categories: ids from 1, in the order of the classes."""
+    return [
+        {"id": number, "name": thing.name, "novel": thing.novel, "supercategory": "emoji"}
+        for number, thing in enumerate(things, 1)
+    ]
+
+
+def deal(rng: np.random.Generator, things: Sequence[Thing], split: str) -> Iterator[Item]:
+    """Deal objects without end: every class in turn, in a new order each round.
+
+    A drawing is chosen by its artist first, so that an artist with many renderings of one drawing
+    counts once.
+
+    Args:
+        rng: random numbers.
+        things: the classes. Novel ones are left out unless the split is ``test``.
+        split: ``train``, ``val`` or ``test``.
+
+    Yields:
+        Objects.
+    """
+    usable = [n for n, thing in enumerate(things) if split == "test" or not thing.novel]
+    while True:
+        for number in rng.permutation(usable).tolist():
+            drawings = things[number].drawings[split]
+            families = sorted({one.family for one in drawings})
+            family = families[int(rng.integers(len(families)))]
+            of_family = [one for one in drawings if one.family == family]
+            yield Item(number + 1, of_family[int(rng.integers(len(of_family)))])
+
+
+def draw_split(
+    things: Sequence[Thing], split: str, images: int, seed: int
+) -> Iterator[tuple[Scene, list[Item]]]:
+    """Draw the scenes of a split.
+
+    Args:
+        things: the classes.
+        split: a name of ``SPLITS``.
+        images: number of scenes. The support has as many as its objects need.
+        seed: of all random numbers.
+
+    Yields:
+        Scenes, and for each object of the scene what it shows.
+    """
+    which = SPLITS.index(split)
+    dealing = np.random.default_rng((seed, which))
+    if split == "support":
+        waiting = [
+            Item(number, drawing)
+            for number, thing in enumerate(things, 1)
+            for drawing in thing.drawings["train"]
+            for _ in range(PER_DRAWING)
+        ]
+        queue = [waiting[n] for n in dealing.permutation(len(waiting)).tolist()]
+        for count in itertools.count():
+            if not queue:
+                return
+            items, queue = queue[:_SUPPORT_OBJECTS], queue[_SUPPORT_OBJECTS:]
+            scene, shown = _draw(items, (seed, which, count))
+            placed = {one.item for one in scene.objects}
+            queue += [item for n, item in enumerate(items) if n not in placed]
+            yield scene, shown
+    dealt = deal(dealing, things, split)
+    for count in range(images):
+        size = int(dealing.integers(OBJECTS[0], OBJECTS[1] + 1))
+        yield _draw(list(itertools.islice(dealt, size)), (seed, which, count))
+
+
+def _draw(items: Sequence[Item], seed: tuple[int, ...]) -> tuple[Scene, list[Item]]:
+    scene = compose(np.random.default_rng(seed), [item.drawing.art for item in items])
+    return scene, [items[one.item] for one in scene.objects]
+
+
+def write_split(
+    folder: Path, things: Sequence[Thing], split: str, images: int, seed: int
+) -> Record:
+    """Draw a split and write it.
+
+    Args:
+        folder: where ``SPLIT/images``, ``masks/SPLIT`` and ``SPLIT.json`` go.
+        things: the classes.
+        split: a name of ``SPLITS``.
+        images: number of scenes.
+        seed: of all random numbers.
+
+    Returns:
+        What ``SPLIT.json`` holds.
+    """
+    pictures, masks = folder / split / "images", folder / "masks" / split
+    pictures.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    records: list[Record] = []
+    objects: list[Record] = []
+    palette = np.random.default_rng(0).integers(64, 256, (256, 3))
+    palette[0] = 0
+    for number, (scene, shown) in enumerate(draw_split(things, split, images, seed), 1):
+        name = f"{number:06d}.png"
+        write_png(pictures / name, scene.pixels)
+        labels = np.zeros(scene.pixels.shape[:2], np.uint8)
+        for one, item in zip(scene.objects, shown, strict=True):
+            labels[one.mask] = item.category
+            more = {"family": item.drawing.family, "key": item.drawing.key}
+            record = annotation(len(objects) + 1, number, item.category, one.mask, **more)
+            objects.append({**record, "visible": round(float(one.mask.sum()) / one.whole, 4)})
+        write_png(masks / name, labels, palette.ravel().tolist())
+        records.append({"id": number, "file_name": name, "width": SIZE, "height": SIZE})
+    whole = {
+        "info": {"description": f"fsclip scenes, {split}", "seed": seed, "version": "1"},
+        "images": records,
+        "annotations": objects,
+        "categories": categories(things),
+    }
+    write_json(folder / f"{split}.json", whole)
+    return whole
+
+
+def build_scenes(out: Path, *, seed: int = 0, images: int = 160) -> dict[str, Any]:
+    """Build the task in a folder, which appears when it is finished.
+
+    Args:
+        out: the folder to make; it must not exist, or be empty.
+        seed: of all random numbers: the same seed gives the same files, bit for bit.
+        images: scenes of ``test``; ``train`` and ``val`` have half as many.
+
+    Returns:
+        For every split its number of ``images``, ``objects`` and ``proposals``, and the ``recall``
+        of these.
+
+    Raises:
+        UserError: the folder holds something, or cannot be written.
+    """
+    if images < 2:
+        raise UserError(f"--images is {images}; give 2 or more")
+    if seed < 0:
+        raise UserError(f"--seed is {seed}; give 0 or more")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} holds something already; give --out a new folder")
+    partial = out.with_name(out.name + ".partial")
+    with storage_errors(out):
+        if partial.exists():
+            raise UserError(
+                f"{partial} is in the way: another run writes it, or one was interrupted; "
+                "remove it if nothing runs"
+            )
+        partial.mkdir(parents=True)
+    try:
+        summary = _fill(partial, seed, images)
+        publish_folder(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return summary
+
+
+def _fill(folder: Path, seed: int, images: int) -> dict[str, Any]:
+    """Write every split, and say what is in it."""
+    things = choose_things()
+    summary: dict[str, Any] = {}
+    for split in SPLITS:
+        count = images if split == "test" else (images + 1) // 2
+        with storage_errors(folder):
+            whole = write_split(folder, things, split, count, seed)
+        summary[split] = {"images": len(whole["images"]), "objects": len(whole["annotations"])}
+    return summary
