@@ -127,7 +127,7 @@ def reliability_note(bins: Reliability) -> str:
 
     Example:
         >>> reliability_note(Reliability((0.9,), (0.8,), (10,)))
-        'surer than right by 10.0 points'
+        'overconfident by 10.0 points'
     """
     total = sum(bins.count)
     gap = sum(
@@ -135,8 +135,8 @@ def reliability_note(bins: Reliability) -> str:
     )
     points = 100 * gap / total if total else 0.0
     if abs(points) < 0.05:
-        return "as sure as right"
-    return f"{'surer' if points > 0 else 'less sure'} than right by {abs(points):.1f} points"
+        return "neither over- nor underconfident"
+    return f"{'over' if points > 0 else 'under'}confident by {abs(points):.1f} points"
 
 
 def gate_dial(gate: float) -> Markup:

@@ -22,6 +22,9 @@ LABEL = 9.0
 WIDTH, PLOT, LEFT, ABOVE, BELOW = 4.9, 2.5, 0.4, 0.3, 0.5
 """Inches: a panel's width, its least height of axes, and the space around them."""
 
+SMALL = (2.5, 0.1, 1.25, 0.1, 0.26)
+"""Inches of a panel without names: width, space at the right, height, space above and below."""
+
 
 def accuracy_figure(report: Report) -> str:
     """Draw one panel per split side by side, as an SVG file in the light colours.
@@ -33,7 +36,8 @@ def accuracy_figure(report: Report) -> str:
         The text of an SVG file whose letters are shapes: it looks the same everywhere.
     """
     listed = tables(report)
-    return recolour(_draw(report, listed, titles=True, letters="path"), page=False)
+    look = styles(ordered([row.method for row in report.rows]), leading(report))
+    return recolour(_draw(listed, look, titles=True, letters="path"), page=False)
 
 
 def panel(report: Report, split: str) -> str:
@@ -48,8 +52,26 @@ def panel(report: Report, split: str) -> str:
         The parts of the i-th method have ids that end in ``-s<i>``, and a title.
     """
     (table,) = (table for table in tables(report) if table.split == split)
-    svg = _draw(report, [table], titles=False, letters="none")
-    svg = for_page(svg, split, f"Accuracy against shots, {split}")
+    look = styles(ordered([row.method for row in report.rows]), leading(report))
+    return table_panel(table, look, f"Accuracy against shots, {split}", split)
+
+
+def table_panel(
+    table: Table, look: Mapping[str, Style], label: str, prefix: str, *, names: bool = True
+) -> str:
+    """Draw one table as lines, as SVG to be placed in a page.
+
+    Args:
+        table: methods by shots.
+        look: of the methods.
+        label: what it shows, for those who cannot see it.
+        prefix: of the ids.
+        names: whether to name the lines; without names the panel is small.
+
+    Returns:
+        See :func:`panel`.
+    """
+    svg = for_page(_draw([table], look, titles=False, letters="none", names=names), prefix, label)
     for i, method in enumerate(table.methods):
         values = ", ".join(
             f"{shots}-shot {percent(row.accuracy.mean, row.accuracy.ci95, 1)}"
@@ -111,39 +133,53 @@ def settings(letters: str) -> dict[str, Any]:
     }
 
 
-def _draw(report: Report, listed: Sequence[Table], *, titles: bool, letters: str) -> str:
+def _draw(
+    listed: Sequence[Table],
+    look: Mapping[str, Style],
+    *,
+    titles: bool,
+    letters: str,
+    names: bool = True,
+) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    look = styles(ordered([row.method for row in report.rows]), leading(report))
     longest = max(len(method) for table in listed for method in table.methods)
     most = max(len(table.methods) for table in listed)
     # Names are set in the page's letters, which are narrower than those measured here.
     right = (0.60 if letters == "path" else 0.54) * LABEL * longest / 72 + 0.2
     height = max(PLOT, 1.32 * LABEL * most / 72)
     above = ABOVE + (0.3 if titles else 0.0)
-    whole = above + height + BELOW
-    width = WIDTH + 0.5 * max(0.0, right - 1.6)
+    below, width = BELOW, WIDTH + 0.5 * max(0.0, right - 1.6)
+    if not names:
+        width, right, height, above, below = SMALL
+    whole = above + height + below
     with matplotlib.rc_context(settings(letters)):
         figure = Figure(figsize=(width * len(listed), whole), facecolor=PAPER)
         for i, table in enumerate(listed):
-            box = (i * width + LEFT, BELOW, width - LEFT - right, height)
+            box = (i * width + LEFT, below, width - LEFT - right, height)
             axes = figure.add_axes(
                 (box[0] / width / len(listed), box[1] / whole, box[2] / width / len(listed),
                  box[3] / whole)
             )  # fmt: skip
-            _panel(axes, table, look, height)
+            _panel(axes, table, look, names=names)
+            if names:
+                _name_lines(axes, table, look, height)
             if titles:
                 axes.set_title(table.title, loc="left", color=INK, fontsize=11, pad=24)
         return saved(figure)
 
 
-def _panel(axes: "Axes", table: Table, look: Mapping[str, Style], height: float) -> None:
-    place = {shots: math.log2(shots) for shots in table.shots}
-    series = {
+def _series(table: Table) -> dict[str, list[Row]]:
+    return {
         method: [table.cells[method, s] for s in table.shots if (method, s) in table.cells]
         for method in table.methods
     }
+
+
+def _panel(axes: "Axes", table: Table, look: Mapping[str, Style], *, names: bool) -> None:
+    place = {shots: math.log2(shots) for shots in table.shots}
+    series = _series(table)
     span = max(1.0, max(place.values()) - min(place.values()))
     loud = [method for method in series if not look[method].quiet]
     for order, (method, rows) in enumerate(series.items()):
@@ -152,11 +188,12 @@ def _panel(axes: "Axes", table: Table, look: Mapping[str, Style], height: float)
         means = [row.accuracy.mean for row in rows]
         (line,) = axes.plot(
             x, means, color=style.role, linestyle=style.dashes, linewidth=style.width,
-            marker="o" if len(x) == 1 or (not style.quiet and style.dashes == "-") else "None",
+            marker="o" if len(x) == 1 or (names and not style.quiet and style.dashes == "-")
+            else "None",
             markersize=3.2, zorder=2 if style.quiet else 3 + style.width, clip_on=False,
         )  # fmt: skip
         line.set_gid(f"line-s{order}")
-        if method in loud:
+        if method in loud and names:
             # Intervals of neighbouring methods would hide each other: each is moved a little.
             shift = 0.012 * span * (loud.index(method) - (len(loud) - 1) / 2)
             low = [row.accuracy.mean - (row.accuracy.ci95 or math.nan) for row in rows]
@@ -165,19 +202,23 @@ def _panel(axes: "Axes", table: Table, look: Mapping[str, Style], height: float)
                 [each + shift for each in x], low, high, color=style.role, linewidth=1.0, alpha=0.55
             )
             bars.set_gid(f"bars-s{order}")
-    frame(axes, place, span)
-    _name_lines(axes, series, look, right=max(place.values()), height=height)
+    _frame(axes, place, span, titled=names)
 
 
-def frame(axes: "Axes", place: Mapping[int, float], span: float) -> None:
+def _frame(axes: "Axes", place: Mapping[int, float], span: float, *, titled: bool) -> None:
     """Draw what is around the lines: shots below, percent at the left, thin rules."""
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_facecolor("none")
     axes.set_xticks(list(place.values()), [str(shots) for shots in place])
-    axes.set_xlabel("labelled images per class", color=SOFT, labelpad=5)
-    axes.annotate(
-        "accuracy, %", (0, 1), (-LEFT * 72 + 3, 9), xycoords="axes fraction",
-        textcoords="offset points", color=SOFT, va="bottom",
-    )  # fmt: skip
+    if titled:
+        axes.set_xlabel("labelled images per class", color=SOFT, labelpad=5)
+        axes.annotate(
+            "accuracy, %", (0, 1), (-LEFT * 72 + 3, 9), xycoords="axes fraction",
+            textcoords="offset points", color=SOFT, va="bottom",
+        )  # fmt: skip
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.tick_params(colors=SOFT, length=0, pad=5)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -190,14 +231,9 @@ def frame(axes: "Axes", place: Mapping[int, float], span: float) -> None:
     axes.margins(y=0.04)
 
 
-def _name_lines(
-    axes: "Axes",
-    series: Mapping[str, Sequence[Row]],
-    look: Mapping[str, Style],
-    right: float,
-    height: float,
-) -> None:
+def _name_lines(axes: "Axes", table: Table, look: Mapping[str, Style], height: float) -> None:
     """Write the name of every method beside the end of its line, none upon another."""
+    series, right = _series(table), math.log2(max(table.shots))
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     gap = 1.26 * LABEL / 72 / height * (high - low)

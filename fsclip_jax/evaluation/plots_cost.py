@@ -82,8 +82,8 @@ def _scatter(points: Sequence[tuple[float, Row]], unit: str, look: Mapping[str, 
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(settings("none")):
-        figure = Figure(figsize=(4.3, 3.1), facecolor=PAPER)
-        axes = figure.add_axes((0.085, 0.165, 0.885, 0.73))
+        figure = Figure(figsize=(3.8, 3.0), facecolor=PAPER)
+        axes = figure.add_axes((0.09, 0.17, 0.88, 0.72))
         axes.set_xscale("log")
         front = undominated([(cost, row.accuracy.mean) for cost, row in points])
         steps = sorted((points[i][0], points[i][1].accuracy.mean) for i in front)
@@ -108,8 +108,10 @@ def _frame(axes: "Axes", costs: Sequence[float], unit: str) -> None:
     span = max(0.5, math.log10(max(costs) / min(costs)))
     axes.set_xlim(min(costs) / 10 ** (0.08 * span), max(costs) * 10 ** (0.22 * span))
     first, last = (math.log10(edge) for edge in axes.get_xlim())
-    ticks = [power for power in range(low, high + 1) if first <= power <= last]
-    axes.set_xticks([10.0**power for power in ticks], [f"{10.0**power:,g}" for power in ticks])
+    steps = (1, 2, 5) if last - first < 2 else (1,)
+    ticks = [step * 10.0**power for power in range(low - 1, high + 1) for step in steps]
+    ticks = [tick for tick in ticks if first <= math.log10(tick) <= last]
+    axes.set_xticks(ticks, [f"{tick:,.6g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel(f"{unit}, logarithmic", color=SOFT, labelpad=4)
     axes.annotate(
@@ -136,10 +138,10 @@ def _names(
     at = [tuple(scale * c for c in axes.transData.transform((x, row.accuracy.mean)))
           for x, row in points]  # fmt: skip
     named = [i for i, (_, row) in enumerate(points) if i in front or not look[row.method].quiet]
-    sizes = [(0.56 * SIZE * len(points[i][1].method), 1.1 * SIZE) for i in named]
-    boxes = [Box(x - 3, y - 3, 6, 6) for x, y in at]
-    corner = [scale * c for c in axes.transAxes.transform((1, 1))]
-    places = place_names([at[i] for i in named], sizes, boxes, (0.0, 0.0, corner[0], corner[1]))
+    sizes = [(0.52 * SIZE * len(points[i][1].method), 1.1 * SIZE) for i in named]
+    boxes = [Box(x - 3.5, y - 3.5, 7, 7) for x, y in at]
+    (left, low), (right, top) = scale * axes.transAxes.transform([(0, 0), (1, 1)])
+    places = place_names([at[i] for i in named], sizes, boxes, (left, low, right, top + 6))
     for i, place in zip(named, places, strict=True):
         if place is None:
             continue
@@ -178,12 +180,16 @@ def place_names(
     found: list[Box | None] = []
     left, low, right, top = within
     for (x, y), (width, height) in zip(points, sizes, strict=True):
-        sides = (
-            (x + distance, y - height / 2), (x - distance - width, y - height / 2),
-            (x - width / 2, y + distance - 2), (x - width / 2, y - distance - height + 2),
-            (x + 4, y + 3), (x + 4, y - height - 3),
-            (x - width - 4, y + 3), (x - width - 4, y - height - 3),
-        )  # fmt: skip
+        sides = [
+            side
+            for d in (distance, 2 * distance, 3 * distance)
+            for side in (
+                (x + d, y - height / 2), (x - d - width, y - height / 2),
+                (x - width / 2, y + d - 2), (x - width / 2, y - d - height + 2),
+                (x + d - 2, y + d - 3), (x + d - 2, y - height - d + 3),
+                (x - width - d + 2, y + d - 3), (x - width - d + 2, y - height - d + 3),
+            )
+        ]  # fmt: skip
         boxes = (Box(a, b, width, height) for a, b in sides)
         free = (
             box

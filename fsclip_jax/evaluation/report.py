@@ -171,7 +171,7 @@ def report_from_json(text: str, where: str = "report.json") -> Report:
 
 
 def _report(tree: Mapping[str, Any]) -> Report:
-    rows = tuple(_row(row) for row in _typed(tree, "rows", list))
+    rows = tuple(row_from_tree(row) for row in _typed(tree, "rows", list))
     if not rows:
         raise ValueError("it has no rows")
     data = dict(_typed(tree, "data", dict))
@@ -198,7 +198,18 @@ def _report(tree: Mapping[str, Any]) -> Report:
     )
 
 
-def _row(row: Any) -> Row:
+def row_from_tree(row: Any) -> Row:
+    """Read one row from parsed JSON.
+
+    Args:
+        row: an entry of ``rows``.
+
+    Returns:
+        The row.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: something is missing or of another kind.
+    """
     if not isinstance(row, dict):
         raise TypeError("a row is no object")
     accuracy = _typed(row, "accuracy", dict)

@@ -1,11 +1,11 @@
 """What every table of a report shares: methods by shots, the best of a column, the wording."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fsclip_jax.evaluation.intervals import paired_difference
-from fsclip_jax.evaluation.report import Report, Row, ordered
+from fsclip_jax.evaluation.report import Accuracy, Report, Row, ordered
 
 SPLIT_TITLES = {
     "test": "All classes",
@@ -38,11 +38,26 @@ class Table:
 
 def tables(report: Report) -> list[Table]:
     """Return one table per split, in the order of the report."""
-    return [_table(report, split) for split in ordered([row.split for row in report.rows])]
+    splits = ordered([row.split for row in report.rows])
+    return [
+        table_of(
+            split, SPLIT_TITLES.get(split, split), [r for r in report.rows if r.split == split]
+        )
+        for split in splits
+    ]
 
 
-def _table(report: Report, split: str) -> Table:
-    rows = [row for row in report.rows if row.split == split]
+def table_of(split: str, title: str, rows: Sequence[Row]) -> Table:
+    """Lay rows of one split out as methods by shots.
+
+    Args:
+        split: name of the split.
+        title: how the table is called on a page.
+        rows: one for every method and number of shots.
+
+    Returns:
+        The table.
+    """
     shots = tuple(sorted({row.shots for row in rows}))
     best = {}
     for shot in shots:
@@ -53,7 +68,7 @@ def _table(report: Report, split: str) -> Table:
         best[shot] = frozenset(names)
     return Table(
         split=split,
-        title=SPLIT_TITLES.get(split, split),
+        title=title,
         methods=tuple(ordered([row.method for row in rows])),
         shots=shots,
         cells={(row.method, row.shots): row for row in rows},
@@ -89,19 +104,38 @@ def tied(table: Table) -> dict[int, frozenset[str]]:
     """
     found = {}
     for shots in table.shots:
-        names = []
-        for method in table.methods:
-            row, best = table.cells.get((method, shots)), min(table.best[shots], default=None)
-            if row is None or best is None or method in table.best[shots]:
-                continue
-            mine, top = row.accuracy.per_seed, table.cells[best, shots].accuracy.per_seed
-            if len(mine) != len(top) or len(mine) < 2:
-                continue
-            difference = paired_difference(mine, top)
-            if abs(difference.mean) <= (difference.ci95 or 0.0):
-                names.append(method)
-        found[shots] = frozenset(names)
+        column = {m: row.accuracy for m in table.methods if (row := table.cells.get((m, shots)))}
+        found[shots] = near_best(column, table.best[shots])
     return found
+
+
+def near_best(column: Mapping[str, Accuracy], best: frozenset[str]) -> frozenset[str]:
+    """Find the methods of one column that :func:`tied` speaks of.
+
+    Args:
+        column: accuracy of each method, of the same draws.
+        best: the methods that are ahead.
+
+    Returns:
+        The others whose paired difference to the best has an interval that reaches 0.
+
+    Example:
+        >>> column = {"a": Accuracy(2.0, 2.5, (1.0, 2.0, 3.0))}
+        >>> column["b"] = Accuracy(1.9, 0.9, (1.5, 2.0, 2.2))
+        >>> sorted(near_best(column, frozenset({"a"})))
+        ['b']
+    """
+    names = []
+    for method, accuracy in column.items():
+        if not best or method in best:
+            continue
+        mine, top = accuracy.per_seed, column[min(best)].per_seed
+        if len(mine) != len(top) or len(mine) < 2:
+            continue
+        difference = paired_difference(mine, top)
+        if abs(difference.mean) <= (difference.ci95 or 0.0):
+            names.append(method)
+    return frozenset(names)
 
 
 def percent(mean: float, ci95: float | None, digits: int = 2, sign: bool = False) -> str:
