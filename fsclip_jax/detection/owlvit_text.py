@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fsclip_jax.clip.config import TextConfig
 from fsclip_jax.clip.text import TextTower, cut_to_longest
 from fsclip_jax.detection.owlvit_load import Detector
 from fsclip_jax.features.buckets import bucket_size, padded
@@ -31,6 +32,8 @@ def encode_queries(
         Unit vectors, float32.
     """
     config = detector.config.text
+    if not isinstance(config, TextConfig):
+        raise ValueError("an OWL-ViT has the text tower of CLIP")
     tower: TextTower = nnx.merge(detector.graphdef, detector.state).clip.text
     graphdef, state = nnx.split(tower)
 

@@ -1,0 +1,223 @@
+"""Average precision by pycocotools, with the rules of LVIS where a data set has them."""
+
+import contextlib
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fsclip_jax.detection.coco import Boxes
+from fsclip_jax.typing import Float
+
+IOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+"""Overlaps that AP is the mean over."""
+MOST_COCO, MOST_LVIS = 100, 300
+"""Detections of an image that count."""
+
+
+class Detections(NamedTuple):
+    """Detections over many images, in any order.
+
+    Attributes:
+        image: number of the image.
+        category: number of the category.
+        bbox: left, top, width, height, in pixels.
+        score: the higher, the surer.
+    """
+
+    image: np.ndarray
+    category: np.ndarray
+    bbox: Float[np.ndarray, "n 4"]
+    score: Float[np.ndarray, " n"]
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return them in the layout of COCO's results, boxes to the hundredth of a pixel."""
+        columns = (self.image, self.category, self.bbox, self.score)
+        return [
+            {
+                "image_id": int(image),
+                "category_id": int(category),
+                "bbox": [round(float(v), 2) for v in bbox],
+                "score": round(float(score), 6),
+            }
+            for image, category, bbox, score in zip(*columns, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Average precision, in percent.
+
+    Attributes:
+        per_category: mean over the overlaps, by the number of the category; NaN where the data
+            set has no object of it.
+        at: the same at single overlaps, by the overlap.
+    """
+
+    per_category: Mapping[int, float]
+    at: Mapping[float, Mapping[int, float]]
+
+    def mean(self, categories: Sequence[int] | None = None, overlap: float | None = None) -> float:
+        """Return the mean over categories that have objects; NaN if none has.
+
+        Args:
+            categories: numbers of those to look at; all, unless given.
+            overlap: a single one, instead of the mean over all.
+        """
+        values = self.per_category if overlap is None else self.at[overlap]
+        chosen = [values[number] for number in (values if categories is None else categories)]
+        known = [value for value in chosen if not np.isnan(value)]
+        return float(np.mean(known)) if known else float("nan")
+
+
+def most_detections(data: Boxes) -> int:
+    """Return how many detections of an image count: 100 of COCO's, 300 of LVIS's."""
+    return MOST_LVIS if data.federated else MOST_COCO
+
+
+def average_precision(
+    data: Boxes, found: Detections, overlaps: Sequence[float] = IOUS
+) -> Precision:
+    """Average precision of detections.
+
+    Of each image the best 100 detections count, over all categories together (300 for LVIS).
+    LVIS is federated: an image says nothing of a category that was not looked for in it, so
+    detections of such are left out; and where the objects of a category are not all annotated,
+    a detection that meets none of them is no mistake.
+
+    Args:
+        data: the annotations.
+        found: the detections, of their images.
+        overlaps: intersections over union from which on a detection is right.
+
+    Returns:
+        The precision of every category.
+
+    Source: Lin et al., Microsoft COCO, ECCV 2014, and its evaluation code; Gupta et al., LVIS: A
+    Dataset for Large Vocabulary Instance Segmentation, CVPR 2019, section 2.
+    """
+    from pycocotools.cocoeval import COCOeval
+
+    kept = _judged(data, _best_of_image(found, most_detections(data)))
+    with contextlib.redirect_stdout(io.StringIO()):  # it reports its progress
+        judge = COCOeval(_index(data, _truth(data)), _index(data, _found(kept)), "bbox")
+        judge.params.iouThrs = np.asarray(overlaps)
+        judge.params.maxDets = [most_detections(data)]
+        judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
+        judge.evaluate()
+        if data.federated:
+            _forgive(data, judge.evalImgs)
+        judge.accumulate()
+    precision = judge.eval["precision"][:, :, :, 0, 0]  # overlap, recall, category
+    numbers = [int(number) for number in judge.params.catIds]
+    # The precision of a category without objects is -1 throughout.
+    percent = np.where((precision >= 0).all(1), 100 * precision.mean(1), np.nan)
+    return Precision(
+        dict(zip(numbers, percent.mean(0).tolist(), strict=True)),
+        {
+            overlap: dict(zip(numbers, row.tolist(), strict=True))
+            for overlap, row in zip(overlaps, percent, strict=True)
+        },
+    )
+
+
+def _best_of_image(found: Detections, most: int) -> Detections:
+    order = np.lexsort((-found.score, found.image))
+    image = found.image[order]
+    first = np.searchsorted(image, image)  # where the detections of its image begin
+    return Detections(*(part[order[np.arange(len(order)) - first < most]] for part in found))
+
+
+def _judged(data: Boxes, found: Detections) -> Detections:
+    """Leave out detections of categories that an image of LVIS says nothing of."""
+    if not data.federated:
+        return found
+    told: dict[int, set[int]] = {p.id: set(p.absent) for p in data.pictures}
+    for box in data.boxes:
+        told[box.image].add(box.category)
+    pairs = zip(found.image.tolist(), found.category.tolist(), strict=True)
+    rows = np.array([category in told[image] for image, category in pairs], bool)
+    return Detections(*(part[rows] for part in found))
+
+
+def _forgive(data: Boxes, judged: Sequence[dict[str, Any] | None]) -> None:
+    """Ignore unmatched detections where the objects of the category are not all annotated."""
+    partly = {picture.id: picture.partly for picture in data.pictures}
+    for each in judged:
+        if each is not None and each["category_id"] in partly[each["image_id"]]:
+            each["dtIgnore"] = np.logical_or(each["dtIgnore"], each["dtMatches"] == 0)
+
+
+def _truth(data: Boxes) -> list[dict[str, Any]]:
+    # Numbered from 1: pycocotools takes a match with number 0 for none.
+    return [
+        {
+            "id": i + 1,
+            "image_id": box.image,
+            "category_id": box.category,
+            "bbox": list(box.bbox),
+            "area": box.area,
+            "iscrowd": int(box.crowd),
+        }
+        for i, box in enumerate(data.boxes)
+    ]
+
+
+def _found(found: Detections) -> list[dict[str, Any]]:
+    columns = (part.tolist() for part in found)
+    return [
+        {
+            "id": i + 1,
+            "image_id": image,
+            "category_id": category,
+            "bbox": bbox,
+            "area": bbox[2] * bbox[3],
+            "iscrowd": 0,
+            "score": score,
+        }
+        for i, (image, category, bbox, score) in enumerate(zip(*columns, strict=True))
+    ]
+
+
+def _index(data: Boxes, annotations: list[dict[str, Any]]) -> Any:
+    """What pycocotools looks annotations up in, without a file."""
+    from pycocotools.coco import COCO
+
+    index = COCO()
+    index.dataset = {
+        "images": [{"id": picture.id} for picture in data.pictures],
+        "categories": [{"id": category.id} for category in data.categories],
+        "annotations": annotations,
+    }
+    index.createIndex()
+    return index
+
+
+def empty_detections() -> Detections:
+    """Return no detections at all."""
+    return Detections(
+        np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, np.float64)
+    )
+
+
+def group_numbers(data: Boxes) -> dict[str, list[int]]:
+    """Return the numbers of the categories that are told of apart.
+
+    Args:
+        data: the annotations.
+
+    Returns:
+        ``novel`` and ``base`` where the file says which are new; ``rare``, ``common`` and
+        ``frequent`` where it says how frequent they are.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    names = {"r": "rare", "c": "common", "f": "frequent"}
+    for category in data.categories:
+        if category.novel is not None:
+            groups["novel" if category.novel else "base"].append(category.id)
+        if category.frequency is not None:
+            groups[names[category.frequency]].append(category.id)
+    return dict(groups)
