@@ -103,6 +103,7 @@ def evaluate_fully(
     chosen = choose_methods(config.methods, checkpoints, stored.dim, missing)
     spaces = label_spaces(config, len(stored.class_names))
     groups = [group.name for space in spaces for group in space.groups]
+    base = "easy" if config.class_split == "easy_hard" else "base"
     methods = (*chosen.methods, *published_methods(config.as_published, stored.dim))
     rows, facts, predictions = run_protocol(config, stored, methods, progress, words, engine)
     backbone, data = stored.manifest["backbone"], stored.manifest["data"]
@@ -129,7 +130,7 @@ def evaluate_fully(
             *(
                 line
                 for checkpoint in checkpoints
-                for line in training_warnings(checkpoint, stored, groups, config.query_split)
+                for line in training_warnings(checkpoint, stored, groups, config.query_split, base)
             ),
             *_warnings(config, stored, None if checkpoints else workdir),
         ),
@@ -215,6 +216,8 @@ def _settings(config: EvalConfig, stored: StoredBank, chosen: Chosen) -> dict[st
         "shots": sorted(set(config.shots)),
         "views": stored.views,
     }
+    if config.class_split != "halves":
+        settings["class_split"] = config.class_split
     if chosen.left_out:
         settings["left_out"] = list(chosen.left_out.values())
     if config.protocol == "episodic":

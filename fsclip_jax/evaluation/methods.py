@@ -244,7 +244,11 @@ def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def training_warnings(
-    checkpoint: Checkpoint, stored: StoredBank, groups: Sequence[str], query_split: str
+    checkpoint: Checkpoint,
+    stored: StoredBank,
+    groups: Sequence[str],
+    query_split: str,
+    base: str = "base",
 ) -> list[str]:
     """Say where a trained adapter has seen classes or images that it is evaluated on.
 
@@ -253,6 +257,7 @@ def training_warnings(
         stored: the bank that is evaluated.
         groups: names of the groups of the report.
         query_split: split of the query images.
+        base: what a training calls the base classes of the report, ``base`` or ``easy``.
 
     Returns:
         One line a matter; empty where the evaluation is clean.
@@ -264,14 +269,20 @@ def training_warnings(
     if all(data.get(part) != here.get(part) for part in ("spec", "version")):
         return []
     lines = []
-    everything = classes != "base"
-    if everything and any(group in ("novel", "test") for group in groups):
+    everything, part = classes != base, classes in ("base", "easy")
+    if everything and part and "novel" in groups:
+        lines.append(
+            f"{name} was meta-trained on the {classes} classes of this data, which are not the "
+            f"base classes here: train with --classes {base}"
+        )
+    elif everything and not part and any(group in ("novel", "test") for group in groups):
         lines.append(
             f"{name} was meta-trained on all classes of this data: no class here is new to it"
         )
     elif "test" in groups:
         lines.append(
-            f"{name} was meta-trained on the base half of these classes: see cross_category for "
+            f"{name} was meta-trained on the {'base half' if classes == 'base' else 'easy part'} "
+            "of these classes: see cross_category for "
             "classes that are new to it"
         )
     if query_split == "val" and (everything or any(g in ("base", "test") for g in groups)):

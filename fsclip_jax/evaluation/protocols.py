@@ -35,7 +35,7 @@ from fsclip_jax.evaluation.predictions import Part, Predictions, assemble
 from fsclip_jax.evaluation.report import Row
 from fsclip_jax.evaluation.results import Result, harmonic_results, kept_answers, rows_of
 from fsclip_jax.evaluation.selection import Choice, fixed, select_held_out, select_on
-from fsclip_jax.evaluation.spaces import LabelSpace, check_splits, label_spaces
+from fsclip_jax.evaluation.spaces import LabelSpace, check_splits, class_halves, label_spaces
 from fsclip_jax.evaluation.words import words_of
 from fsclip_jax.features.bank import Bank, StoredBank, select_bank
 
@@ -111,7 +111,8 @@ def run_protocol(
     engine, short = engine or Engine(), dict.fromkeys(shots, 0)
     keep, parts = config.predictions and config.protocol != "episodic", []
     patches = stored.patches > 0 and any(reads_patches(method.adapter) for method in methods)
-    for space in label_spaces(config, len(stored.class_names)):
+    halves = class_halves(config, stored)
+    for space in label_spaces(config, len(stored.class_names), halves):
         progress(f"drawing shots of {len(space.classes)} classes")
         setting = prepare(config, stored, space, max(shots), on_val, words, patches=patches)
         if config.protocol != "episodic":

@@ -1,6 +1,7 @@
 """Which classes a query is classified among, and whose images are asked: the protocols."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from fsclip_jax.data.splits import base_novel
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.features.bank import SPLITS, StoredBank
+from fsclip_jax.features.ease import easy_hard, zero_shot_by_class
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,28 @@ class LabelSpace:
     groups: tuple[Group, ...]
 
 
-def label_spaces(config: EvalConfig, n_classes: int) -> tuple[LabelSpace, ...]:
+Halves: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""Ids of the base and of the novel classes, ascending."""
+
+
+def class_halves(config: EvalConfig, stored: StoredBank) -> Halves:
+    """Return the base and novel classes that the configuration means.
+
+    Args:
+        config: what to evaluate.
+        stored: the opened bank; of ``easy_hard`` its train images are classified zero-shot.
+
+    Returns:
+        Ids of the base and of the novel classes.
+    """
+    if config.class_split == "easy_hard":
+        return easy_hard(zero_shot_by_class(stored))
+    return base_novel(len(stored.class_names))
+
+
+def label_spaces(
+    config: EvalConfig, n_classes: int, halves: Halves | None = None
+) -> tuple[LabelSpace, ...]:
     """Return the label spaces of a protocol.
 
     ``full_way`` and ``episodic`` have one, of the classes that ``config.classes`` names.
@@ -46,6 +69,7 @@ def label_spaces(config: EvalConfig, n_classes: int) -> tuple[LabelSpace, ...]:
     Args:
         config: what to evaluate.
         n_classes: classes of the data.
+        halves: from :func:`class_halves`; the first and second half if not given.
 
     Returns:
         The label spaces, in the order of the report.
@@ -58,7 +82,7 @@ def label_spaces(config: EvalConfig, n_classes: int) -> tuple[LabelSpace, ...]:
         >>> [space.classes.tolist() for space in label_spaces(config, 5)]
         [[0, 1, 2], [3, 4]]
     """
-    base, novel = base_novel(n_classes)
+    base, novel = halves or base_novel(n_classes)
     whole = np.arange(n_classes, dtype=np.int32)
     if config.protocol != "cross_category":
         if config.label_space == "generalised":
@@ -105,6 +129,11 @@ def check_config(config: EvalConfig) -> None:
         raise UserError(f"shots are {list(config.shots)}; give one number or more, each at least 1")
     if config.protocol == "episodic" and config.way < 2:
         raise UserError(f"way is {config.way}; an episode needs two classes or more")
+    if config.class_split != "halves" and "meta_adapter" in config.as_published:
+        raise UserError(
+            "--as-published meta_adapter tests the second half of the classes: leave "
+            "--class-split out"
+        )
     if config.as_published and config.protocol == "episodic":
         raise UserError("the published code has no episodes: leave --as-published out of episodic")
     if "meta_adapter" in config.as_published and config.protocol != "cross_category":

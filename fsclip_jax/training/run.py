@@ -14,6 +14,7 @@ from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.durable import storage_errors
+from fsclip_jax.features.ease import easy_hard, zero_shot_by_class
 from fsclip_jax.training.checkpoint import Checkpoints, Saved, first_best, to_host
 from fsclip_jax.training.config import TrainConfig, check_config
 from fsclip_jax.training.loop import Episodes, mesh_for, run_loop
@@ -227,7 +228,8 @@ def _facts(stored: StoredBank, adapter: Adapter) -> dict[str, Any]:
 
 def _episodes(stored: StoredBank, config: TrainConfig, adapter: Adapter) -> Episodes:
     patches = stored.patches > 0 and reads_patches(adapter)
-    train_ids, val_ids = choose_classes(len(stored.class_names), config.classes)
+    easy = easy_hard(zero_shot_by_class(stored))[0] if config.classes == "easy" else None
+    train_ids, val_ids = choose_classes(len(stored.class_names), config.classes, easy)
     source, plan = training_episodes(stored, config, train_ids, patches=patches)
     validation = validation_episodes(stored, config, val_ids, patches=patches)
     return Episodes(source, plan, validation)

@@ -74,12 +74,15 @@ class Validation(NamedTuple):
     episodes: Episode
 
 
-def choose_classes(n_classes: int, classes: str) -> tuple[np.ndarray, np.ndarray]:
+def choose_classes(
+    n_classes: int, classes: str, easy: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Choose the classes to train on and those held out for the validation.
 
     Args:
         n_classes: of the data set.
-        classes: ``base`` or ``all``.
+        classes: ``base``, ``easy`` or ``all``.
+        easy: ids of the easy classes, for ``easy``.
 
     Returns:
         Two arrays of class ids without a class in common; the second may be empty.
@@ -89,6 +92,9 @@ def choose_classes(n_classes: int, classes: str) -> tuple[np.ndarray, np.ndarray
         >>> train.tolist(), val.tolist()
         ([0, 1, 2, 3, 4, 5, 6, 7], [8, 9])
     """
+    if classes == "easy":
+        assert easy is not None
+        return meta_val(easy)
     base, _ = base_novel(n_classes)
     return meta_val(base if classes == "base" else np.arange(n_classes, dtype=np.int32))
 
