@@ -1,4 +1,4 @@
-"""``fsclip report``: draw the pages of a report again from its ``report.json``."""
+"""``fsclip report``: draw the pages of a report, or of a suite, again from its JSON."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ from fsclip_jax.cli.parsing import parse
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Draw report.md, report.html and accuracy.svg from report.json alone."""
+    """Draw the pages of a report from report.json alone, or suite.html from suite.json."""
 
     report: Annotated[Path, tyro.conf.Positional]
-    """The report.json that `fsclip eval` wrote, or the folder that holds it."""
+    """The report.json that `fsclip eval` wrote, the suite.json that `fsclip suite` wrote, or the
+    folder that holds it."""
     out: Path | None = None
-    """Folder of the pages; beside report.json if not given."""
+    """Folder of the pages; beside the JSON if not given."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -32,7 +33,10 @@ def main(args: Sequence[str]) -> int:
     Raises:
         UserError: there is no report, or it cannot be read.
     """
-    description = "Draw report.md, report.html and accuracy.svg again from a report.json."
+    description = (
+        "Draw report.md, report.html and accuracy.svg again from a report.json, or suite.html "
+        "from a suite.json."
+    )
     return run(parse(ReportConfig, args, prog="fsclip report", description=description))
 
 
@@ -53,13 +57,23 @@ def run(config: ReportConfig) -> int:
     from fsclip_jax.evaluation.report import draw_report, read_report
     from fsclip_jax.evaluation.terminal import print_report
 
-    report = read_report(config.report)
-    beside = config.report if config.report.is_dir() else config.report.parent
-    folder = config.out or beside
-    console = Console()
-    files = draw_report(report, folder)
-    print_report(report, console)
+    path, console = config.report, Console()
+    folder = config.out or (path if path.is_dir() else path.parent)
+    if path.name == "suite.json" or _only_suite(path):
+        from fsclip_jax.suite.stored import read_suite
+        from fsclip_jax.suite.suite_html import draw_suite
+
+        files = [draw_suite(read_suite(path), folder)]
+    else:
+        report = read_report(path)
+        files = draw_report(report, folder)
+        print_report(report, console)
     console.print(
         f"wrote {', '.join(file.name for file in files)} to {folder}", markup=False, highlight=False
     )
     return 0
+
+
+def _only_suite(folder: Path) -> bool:
+    """Whether a folder holds the results of a suite and not those of an evaluation."""
+    return (folder / "suite.json").is_file() and not (folder / "report.json").is_file()

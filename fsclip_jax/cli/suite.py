@@ -29,6 +29,8 @@ def run(config: SuiteConfig, name: str) -> int:
     from fsclip_jax.features.durable import only_writer
     from fsclip_jax.suite.cells import cells_of
     from fsclip_jax.suite.run import run_cells
+    from fsclip_jax.suite.stored import suite_from_json
+    from fsclip_jax.suite.suite_html import draw_suite
     from fsclip_jax.suite.table import suite_to_json, suite_to_markdown
 
     cells = cells_of(config)
@@ -51,12 +53,14 @@ def run(config: SuiteConfig, name: str) -> int:
         written = suite_to_json(config, done, command_line(), device_name())
         write_text(folder / "suite.json", written)
         write_text(folder / "suite.md", text)
+        if any(each.report for each in done):
+            draw_suite(suite_from_json(written), folder)
     tell(text)
     failed = sum(each.failed for each in done)
     before = sum(each.before for each in done)
     left_out = sum(each.report is None and not each.failed for each in done)
     tell(
         f"{len(done)} cells: {len(done) - failed - left_out} done ({before} by an earlier run), "
-        f"{failed} failed, {left_out} left out; wrote suite.json, suite.md to {folder}"
+        f"{failed} failed, {left_out} left out; wrote suite.json, suite.md, suite.html to {folder}"
     )
     return SOME_FAILED if failed else 0

@@ -83,9 +83,12 @@ def compute(
         methods: those that took part; a Meta-Adapter among them is looked into.
 
     Returns:
-        The details; None where no answers were kept.
+        The details; None where no answers were kept, or without the reference: then there is
+        nothing to compare with, as in the cells of a suite, which have one method each.
     """
-    if predictions is None or not predictions.rows:
+    if predictions is None or REFERENCE not in {row.method for row in predictions.rows}:
+        return None
+    if len({row.method for row in predictions.rows}) < 2:
         return None
     splits = {row.split for row in predictions.rows}
     split = "novel" if "novel" in splits else predictions.rows[0].split

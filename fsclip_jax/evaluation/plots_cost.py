@@ -145,7 +145,16 @@ def _names(
     for i, place in zip(named, places, strict=True):
         if place is None:
             continue
-        row = points[i][1]
+        row, (x, y) = points[i][1], at[i]
+        middle = place.low + place.height / 2
+        beside = max(place.left - x, x - place.left - place.width)
+        if max(beside, abs(y - middle) - place.height / 2) > 7:
+            near = min(max(x, place.left + 6), place.left + place.width - 6)
+            axes.annotate(
+                "", (x, y), (near, place.low if middle > y else middle), xycoords="figure points",
+                textcoords="figure points",
+                arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.6, "shrinkA": 0},
+            )  # fmt: skip
         axes.annotate(
             row.method, at[i], (place.left, place.low), xycoords="figure points",
             textcoords="figure points", fontsize=SIZE, va="bottom", parse_math=False,
