@@ -183,7 +183,7 @@ class MetaPrior:
         ridge = _positive(RIDGE, params["ridge"])
         momentum = _positive(MOMENTUM, params["momentum"])
         decay = _positive(DECAY, params["decay"])
-        factor = jnp.linalg.cholesky(kernel + ridge * jnp.eye(len(kernel)))
+        factor = jnp.linalg.cholesky(kernel + ridge * jnp.eye(kernel.shape[0]))
 
         def through(x: Array) -> tuple[Array, Array]:
             """Return P x and G P x."""

@@ -71,7 +71,8 @@ def _score_in_lanes(probe: Array, shots: Array) -> Array:
 
 def _mix_unrolled(weights: Array, shots: Array) -> Array:
     shot = shots.shape[1]
-    if not 0 < shot <= _MOST_UNROLLED:
+    # In a program that is exported for any number of shots, the number is no integer.
+    if not isinstance(shot, int) or not 0 < shot <= _MOST_UNROLLED:
         return jnp.einsum("ws,wsd->wd", weights, shots)
     total = weights[:, 0, None] * shots[:, 0]
     for index in range(1, shot):

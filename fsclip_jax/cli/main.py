@@ -17,6 +17,7 @@ SUMMARY = {
     "bank": "import features, or show what is in a bank",
     "backbones": "list published CLIPs to choose from",
     "predict": "classify your pictures by a folder of labelled ones",
+    "export": "write an adapter or a classifier for use elsewhere",
     "report": "draw the report again from report.json",
     "datasets": "list the published data sets, and how to get them",
     "scenes": "compose an offline task for detection and segmentation",
@@ -106,6 +107,12 @@ def _predict(args: Sequence[str]) -> int:
     return main(list(args))
 
 
+def _export(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.export import main
+
+    return main(list(args))
+
+
 def _backbones(args: Sequence[str]) -> int:
     from fsclip_jax.cli.backbones import main
 
@@ -132,6 +139,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "bank": _bank,
     "backbones": _backbones,
     "predict": _predict,
+    "export": _export,
     "report": _report,
     "datasets": _datasets,
     "scenes": _scenes,

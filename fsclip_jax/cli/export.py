@@ -1,0 +1,122 @@
+"""``fsclip export``: a trained adapter, or a fitted classifier, for use without this package."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fsclip_jax.cli.parsing import parse
+from fsclip_jax.errors import UserError
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What ``fsclip export`` takes."""
+
+    out: Path
+    """Folder to make. It must not be there."""
+    format: Literal["safetensors", "torch-names", "stablehlo"] = "safetensors"
+    """`safetensors`: parameters under the published names. `torch-names`: the same as a state dict
+    for `torch.load`. `stablehlo`: a program for CPU, CUDA and TPU that needs jax alone: the adapter
+    by itself, or, with `--support`, pictures to probabilities."""
+    checkpoint: Path | None = None
+    """Workdir of `fsclip train`, or a published state dict (.pt, .pth, .safetensors)."""
+    method: str | None = None
+    """For `stablehlo` without a checkpoint: the method. With `--support`, linear_probe by
+    default."""
+    backbone: str | None = None
+    """For `stablehlo`: the CLIP. That of the checkpoint, or mini, unless given."""
+    support: Path | None = None
+    """For `stablehlo`: folder of labelled pictures, one sub-folder per class, to fit to; the
+    artifact then holds the image tower and the fitted classifier."""
+    shots: int | None = None
+    """Labelled pictures of each class to use at most; all of them unless given."""
+    templates: Literal["single", "ensemble"] = "single"
+    """Prompts: one template, or seven averaged."""
+    prompt_file: Path | None = None
+    """JSON of class -> sentences that describe it, in place of the templates."""
+    calibrate: bool = True
+    """Fit a temperature to labelled pictures that are held out in turn."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``fsclip export`` and return its exit code.
+
+    Args:
+        argv: the words after ``fsclip export``.
+    """
+    text = "Write a trained adapter or a fitted classifier for use elsewhere: --out DIR"
+    config = parse(ExportConfig, argv, prog="fsclip export", description=text)
+    return run(config, shlex.join(["fsclip", "export", *argv]))
+
+
+def run(config: ExportConfig, command: str) -> int:
+    """Export and say what was written.
+
+    Args:
+        config: the flags.
+        command: the command line, for the model card.
+
+    Returns:
+        0, the exit code.
+
+    Raises:
+        UserError: the input is wrong, or the folder is there or cannot be written.
+    """
+    if os.path.lexists(config.out):  # before anything that takes time
+        raise UserError(f"{config.out} exists already: choose another --out, or remove it")
+    if config.format != "stablehlo":
+        files = _weights(config, command)
+    elif config.support is not None:
+        files = _classifier(config, command)
+    else:
+        files = _program(config, command)
+    print(f"wrote {', '.join(files)} to {config.out}")
+    return 0
+
+
+def _weights(config: ExportConfig, command: str) -> list[str]:
+    for flag, value in (("support", config.support), ("method", config.method)):
+        if value is not None:
+            raise UserError(f"--{flag} goes with --format stablehlo; leave it out")
+    if config.checkpoint is None:
+        raise UserError(f"--format {config.format} needs --checkpoint DIR, a trained adapter")
+    from fsclip_jax.export.run import export_weights
+
+    torch = config.format == "torch-names"
+    return export_weights(config.checkpoint, config.out, command, torch=torch)
+
+
+def _program(config: ExportConfig, command: str) -> list[str]:
+    if config.checkpoint is None and config.method is None:
+        raise UserError("give --checkpoint DIR, --method NAME or --support DIR to say what")
+    from fsclip_jax.export.run import export_program
+
+    return export_program(
+        config.out,
+        command,
+        checkpoint=config.checkpoint,
+        method=config.method,
+        backbone=config.backbone,
+    )
+
+
+def _classifier(config: ExportConfig, command: str) -> list[str]:
+    from fsclip_jax.export.run import export_ready
+    from fsclip_jax.prediction.run import fit_folder
+
+    assert config.support is not None
+    ready = fit_folder(
+        config.support,
+        backbone=config.backbone,
+        method=config.method,
+        checkpoint=config.checkpoint,
+        shots=config.shots,
+        templates=config.templates,
+        prompt_file=config.prompt_file,
+        calibrate=config.calibrate,
+    )
+    print(ready.describe())
+    return export_ready(ready, config.out, command, config.checkpoint)

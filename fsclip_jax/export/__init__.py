@@ -1,0 +1,1 @@
+"""From a trained adapter, or a fitted classifier, to files that work without this package."""

@@ -1,0 +1,148 @@
+"""The model card that lies beside everything that is exported."""
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fsclip_jax.clip.known import KNOWN
+from fsclip_jax.data.catalog import find_builder, find_known
+from fsclip_jax.errors import UserError
+
+CARD = "README.md"
+"""What the card is called: what a person, and the Hugging Face hub, looks for first."""
+
+
+class Card(NamedTuple):
+    """What a card says.
+
+    Attributes:
+        title: its heading.
+        purpose: what the files are, in a sentence or two.
+        facts: how they were made, name and value.
+        use: how they are used, Markdown.
+        backbone: the CLIP, as it was asked for; None if unknown.
+        data: specs of all data that went into it.
+        accuracy: from ``accuracy_of``.
+    """
+
+    title: str
+    purpose: str
+    facts: Sequence[tuple[str, Any]]
+    use: str
+    backbone: str | None
+    data: Sequence[str]
+    accuracy: Mapping[str, Any] | None = None
+
+
+def write_card(card: Card, sums: Mapping[str, str]) -> bytes:
+    """Fill the template.
+
+    Args:
+        card: what to say.
+        sums: sha256 of every other file by its name.
+
+    Returns:
+        The Markdown page.
+    """
+    import jinja2
+
+    # Markdown and not HTML: what could break a table is taken out of a value by `cell`.
+    pages = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
+    pages.filters["cell"] = _cell
+    text = (resources.files("fsclip_jax") / "export" / "card.md.j2").read_text("utf-8")
+    facts = [(name, value) for name, value in card.facts if value not in (None, "", {})]
+    page = pages.from_string(text).render(
+        **{**card._asdict(), "facts": facts},
+        licences=[licence_of_backbone(card.backbone), *map(licence_of_data, card.data)],
+        sums=sums,
+    )
+    return (page.rstrip() + "\n").encode("utf-8", "replace")
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def licence_of_backbone(spec: str | None) -> str:
+    """Say under which licence the weights of a CLIP are.
+
+    Args:
+        spec: what it was loaded by.
+
+    Returns:
+        A sentence.
+
+    Example:
+        >>> licence_of_backbone("openai/clip-vit-base-patch32")
+        'Backbone openai/clip-vit-base-patch32: MIT, as its repository states it.'
+    """
+    if spec == "mini":
+        return (
+            "Backbone mini: Apache-2.0 like fsclip_jax, which trained it on open icon sets and "
+            "emoji art; `fsclip_jax/assets/mini/SOURCES.csv` lists these and their licences."
+        )
+    for model in KNOWN:
+        if spec is not None and spec.split("@")[0] == model.id:
+            return f"Backbone {spec}: {model.licence}, as its repository states it."
+    return f"Backbone {spec or 'unknown'}: see where its weights are from."
+
+
+def licence_of_data(spec: str) -> str:
+    """Say whose data it is, and where its terms are.
+
+    Args:
+        spec: what follows ``--data``, or ``folder:DIR``.
+
+    Returns:
+        A sentence.
+
+    Example:
+        >>> licence_of_data("folder:photos")
+        'Data folder:photos: your own; who may use it you know best.'
+    """
+    kind, _, rest = spec.partition(":")
+    name = rest.partition("@")[0]
+    known = {"coop": find_known, "hf": find_known, "tfds": find_builder}.get(kind, lambda _: None)
+    if kind == "emoji":
+        return (
+            "Data emoji: art of eleven emoji sets under Apache-2.0, CC-BY-4.0 and MIT; NOTICE of "
+            "fsclip_jax names the authors."
+        )
+    if found := known(name):
+        return f"Data {spec}: {found.title} ({found.citation}); its terms are at {found.url}."
+    if kind == "folder":
+        return f"Data {spec}: your own; who may use it you know best."
+    return f"Data {spec}: see where it is from."
+
+
+def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
+    """Read what ``fsclip eval`` measured of a method, if it left a report there.
+
+    Args:
+        place: workdir of the training.
+        method: its name in the report.
+
+    Returns:
+        ``command``, ``rows`` and ``warnings``; None where there is no report of the method.
+    """
+    from fsclip_jax.evaluation.report import read_report
+
+    if place is None or not (place / "report.json").is_file():
+        return None
+    try:
+        report = read_report(place)
+    except UserError:  # a report of another version is no reason not to export
+        return None
+    rows = [
+        {"shots": row.shots, "split": row.split, "told": _told(row.accuracy)}
+        for row in report.rows
+        if row.method == method
+    ]
+    warnings = [line for line in report.warning if method in line]
+    return {"command": report.command, "rows": rows, "warnings": warnings} if rows else None
+
+
+def _told(accuracy: Any) -> str:
+    interval = "" if accuracy.ci95 is None else f" ±{accuracy.ci95:.1f}"
+    return f"{accuracy.mean:.1f}{interval}"

@@ -1,0 +1,285 @@
+"""The three things that are exported, each into a new folder."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from fsclip_jax import __version__
+from fsclip_jax.adapters.base import Adapter, is_meta_learned
+from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE, restore_adapter, save_adapter
+from fsclip_jax.clip.load import load_clip
+from fsclip_jax.errors import UserError
+from fsclip_jax.export.card import CARD, Card, accuracy_of, write_card
+from fsclip_jax.export.folder import new_folder, sums, write_files
+from fsclip_jax.export.stablehlo import PLATFORMS, export_adapter, export_classifier
+from fsclip_jax.export.torch_zip import torch_archive
+from fsclip_jax.prediction.run import Ready
+from fsclip_jax.typing import Params
+
+ADAPTER = "adapter.stablehlo"
+CLASSIFIER = "classifier.stablehlo"
+TORCH = "adapter.pt"
+
+_INPUTS = [
+    "text [way dim]",
+    "support [way shot dim]",
+    "mask [way shot]",
+    "query [query dim]",
+    "logit_scale []",
+]
+_IN_TORCH = """```python
+import torch
+
+tensors = torch.load("adapter.pt", weights_only=True)
+```"""
+_IN_SAFETENSORS = f"""Here: `fsclip eval --checkpoint DIR`, `fsclip predict --checkpoint DIR` with
+this folder as DIR. In PyTorch:
+
+```python
+from safetensors.torch import load_file
+
+tensors = load_file("{WEIGHTS_FILE}")
+```"""
+_AS_PROGRAM = f"""```python
+from pathlib import Path
+
+import jax.export
+
+program = jax.export.deserialize(bytearray(Path("{ADAPTER}").read_bytes()))
+logits = program.call(text, support, mask, query, logit_scale)
+```
+
+`text` [way dim], `support` [way shot dim] and `query` [query dim] are unit features, float32;
+`mask` [way shot] is false where there is no shot; `logit_scale` is a float32 scalar, 100 for
+OpenAI's models. Any way from 2, any shot and query from 1; each new shape is compiled once."""
+_AS_PREDICTOR = """`python predictor.py PICTURE [...]` prints each picture's path, class and
+probability. It needs Python with `jax`, `numpy` and `pillow`. The program itself takes pixels,
+uint8 [batch size size 3], any batch, and gives probabilities [batch way] in the order of
+`class_names` in `classifier.json`."""
+
+
+def export_weights(checkpoint: Path, out: Path, command: str, *, torch: bool = False) -> list[str]:
+    """Write the parameters of a trained adapter under the published names.
+
+    Args:
+        checkpoint: workdir of ``fsclip train``, or a file of weights.
+        out: the new folder.
+        command: the command line, for the card.
+        torch: as ``torch.save`` writes a state dict, in place of safetensors.
+
+    Returns:
+        Names of the files.
+
+    Raises:
+        UserError: there is no checkpoint, it has no parameters, or the folder cannot be made.
+    """
+    adapter, params, meta = restore_adapter(checkpoint)
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise UserError(f"{adapter.name} has no parameters to export; give another --checkpoint")
+    with new_folder(out) as folder:
+        if torch:
+            tensors = {
+                ".".join(str(step.key) for step in path): np.asarray(leaf, np.float32)
+                for path, leaf in leaves
+            }
+            write_files(folder, {TORCH: torch_archive(tensors)})
+        else:
+            kept = {k: v for k, v in meta.items() if k not in ("sha256", "method", "config")}
+            save_adapter(folder, adapter.name, params, kept, adapter=adapter)
+        card = Card(
+            title=f"{adapter.name} for {meta.get('backbone', 'a CLIP')}",
+            purpose="Trained parameters of a few-shot adapter, under the names of its published "
+            "PyTorch code where there is one.",
+            facts=_facts(adapter, params, meta, command),
+            use=_IN_TORCH if torch else _IN_SAFETENSORS,
+            backbone=meta.get("backbone"),
+            data=_data(meta),
+            accuracy=accuracy_of(_workdir(checkpoint), adapter.name),
+        )
+        return _finish(folder, card)
+
+
+def export_program(
+    out: Path,
+    command: str,
+    *,
+    checkpoint: Path | None = None,
+    method: str | None = None,
+    backbone: str | None = None,
+) -> list[str]:
+    """Write the adapter alone as a StableHLO program for any number of classes and shots.
+
+    Args:
+        out: the new folder.
+        command: the command line, for the card.
+        checkpoint: a trained adapter.
+        method: the method, if there is no checkpoint; it learns nothing across tasks.
+        backbone: the CLIP whose features the method is for, if there is no checkpoint.
+
+    Returns:
+        Names of the files.
+
+    Raises:
+        UserError: see ``stablehlo.refuse_fixed_shapes``; there is no such checkpoint or method.
+    """
+    meta: Mapping[str, Any]
+    if checkpoint is not None:
+        adapter, params, meta = restore_adapter(checkpoint)
+        if method not in (None, adapter.name):
+            raise UserError(f"the checkpoint {checkpoint} is of {adapter.name}, not of {method}")
+        dim = _dim(params, meta, checkpoint)
+    else:
+        adapter = get_adapter(method or "zero_shot")
+        if is_meta_learned(adapter):
+            raise UserError(f"{adapter.name} is meta-trained before it is used: give --checkpoint")
+        clip = load_clip(backbone or "mini")
+        dim, meta = clip.embed_dim, {"backbone": clip.id, "backbone_sha256": clip.sha256}
+        params = adapter.init(jax.random.key(0), dim)
+    artifact = export_adapter(adapter, params, dim)
+    about = {
+        "method": adapter.name,
+        "dim": dim,
+        "inputs": _INPUTS,
+        "output": "logits [query way]",
+        **_made_by(),
+    }
+    with new_folder(out) as folder:
+        write_files(folder, {ADAPTER: artifact, "adapter.json": _json(about)})
+        card = Card(
+            title=f"{adapter.name} for {meta.get('backbone', 'a CLIP')}, as StableHLO",
+            purpose="A few-shot method as one program: features of labelled pictures and class "
+            f"names in, logits of queries out. It runs on {', '.join(PLATFORMS)}.",
+            facts=_facts(adapter, params, meta, command),
+            use=_AS_PROGRAM,
+            backbone=meta.get("backbone"),
+            data=_data(meta),
+            accuracy=accuracy_of(_workdir(checkpoint), adapter.name),
+        )
+        return _finish(folder, card)
+
+
+def export_ready(
+    ready: Ready, out: Path, command: str, checkpoint: Path | None = None
+) -> list[str]:
+    """Write image tower and fitted classifier as one StableHLO program, with a predictor.
+
+    Args:
+        ready: the classifier, as ``prediction.run.fit_folder`` makes it.
+        out: the new folder.
+        command: the command line, for the card.
+        checkpoint: where its parameters came from.
+
+    Returns:
+        Names of the files.
+
+    Raises:
+        UserError: the folder cannot be made.
+    """
+    fitted, clip = ready.fitted, ready.backbone
+    meta = {**fitted.record, "backbone": clip.id, "backbone_sha256": clip.sha256}
+    preprocess = dataclasses.asdict(clip.preprocess)
+    about = {
+        "class_names": list(fitted.class_names),
+        "image_size": clip.image_size,
+        **{name: preprocess[name] for name in ("fit", "resample", "odd_margin")},
+        "input": "pixels uint8 [batch image_size image_size 3]",
+        "output": "probabilities float32 [batch way]",
+        "method": fitted.adapter.name,
+        "backbone": clip.id,
+        "temperature": fitted.temperature.value,
+        **_made_by(),
+    }
+    script = (resources.files("fsclip_jax") / "export" / "predictor.py").read_bytes()
+    files = {
+        CLASSIFIER: export_classifier(clip, fitted),
+        "classifier.json": _json(about),
+        "predictor.py": script,
+    }
+    support = str(ready.bank.manifest["data"].get("spec"))
+    facts = [
+        ("support", f"{support}: {ready.describe()}"),
+        ("classes", ", ".join(fitted.class_names)),
+        *_facts(fitted.adapter, {}, meta, command),
+    ]
+    with new_folder(out) as folder:
+        write_files(folder, files)
+        card = Card(
+            title=f"Classifier of {len(fitted.class_names)} classes on {clip.id}",
+            purpose="Pictures in, class probabilities out: the image tower of a CLIP and a "
+            f"few-shot classifier as one StableHLO program. It runs on {', '.join(PLATFORMS)}.",
+            facts=facts,
+            use=_AS_PREDICTOR,
+            backbone=clip.id,
+            data=[support, *_data(meta)],
+            accuracy=accuracy_of(_workdir(checkpoint), fitted.adapter.name),
+        )
+        return _finish(folder, card)
+
+
+def _finish(folder: Path, card: Card) -> list[str]:
+    write_files(folder, {CARD: write_card(card, sums(folder))})
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _facts(
+    adapter: Adapter, params: Params, meta: Mapping[str, Any], command: str
+) -> list[tuple[str, Any]]:
+    """How an adapter was made, for the card."""
+    data, train = meta.get("data") or {}, meta.get("train") or {}
+    scalars = {
+        ".".join(str(step.key) for step in path): float(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        if not is_meta_learned(adapter) and np.ndim(leaf) == 0
+    }
+    return [
+        ("method", adapter.name),
+        ("settings", dataclasses.asdict(adapter)),  # type: ignore[call-overload]
+        ("scalars", scalars),
+        ("backbone", meta.get("backbone")),
+        ("sha256 of the backbone", meta.get("backbone_sha256")),
+        ("trained on", data.get("spec")),
+        ("classes of the training", train.get("classes")),
+        ("step", meta.get("step")),
+        ("accuracy on held-out classes, percent", meta.get("val_accuracy")),
+        ("sha256 of the parameters", meta.get("sha256")),
+        ("made by", f"fsclip_jax {__version__}, jax {jax.__version__}"),
+        ("command", f"`{command}`"),
+    ]
+
+
+def _data(meta: Mapping[str, Any]) -> Sequence[str]:
+    data = meta.get("data")
+    spec = data.get("spec") if isinstance(data, Mapping) else None
+    return [str(spec)] if spec else []
+
+
+def _dim(params: Params, meta: Mapping[str, Any], checkpoint: Path) -> int:
+    if isinstance(meta.get("dim"), int):
+        return int(meta["dim"])
+    if "q_proj" in params:
+        return int(params["q_proj"]["weight"].shape[-1])
+    raise UserError(f"{checkpoint} does not say the width of its features; train it again")
+
+
+def _workdir(checkpoint: Path | None) -> Path | None:
+    return checkpoint if checkpoint is None or checkpoint.is_dir() else checkpoint.parent
+
+
+def _made_by() -> dict[str, Any]:
+    return {
+        "platforms": list(PLATFORMS),
+        "fsclip_version": __version__,
+        "jax_version": jax.__version__,
+    }
+
+
+def _json(tree: Mapping[str, Any]) -> bytes:
+    return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")

@@ -1,0 +1,160 @@
+"""Adapters and classifiers as StableHLO programs that no code of this package is needed to run."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from fsclip_jax.adapters.base import Adapter, needs_of
+from fsclip_jax.clip.load import Backbone
+from fsclip_jax.clip.model import encode_image
+from fsclip_jax.episodes.task import Task
+from fsclip_jax.errors import UserError
+from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.prediction.fitting import Fitted
+from fsclip_jax.typing import Array, Float, Params, UInt8
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+"""What an artifact runs on. The choice is made when it is called."""
+
+ANY_SHAPE = (
+    "zero_shot",
+    "prototype",
+    "text_prototype",
+    "ridge",
+    "tip_adapter",
+    "gda",
+    "proker",
+    "meta_adapter",
+    "attn_adapter",
+    "meta_prior",
+)
+"""Methods whose ``fit`` is one program for any number of classes and shots. The others choose
+steps, pieces or pairs by these numbers, or need more than features and text."""
+
+_KEY = 0  # of `fit`; the methods above draw nothing
+
+
+def refuse_fixed_shapes(adapter: Adapter) -> None:
+    """Refuse a method that is no one program for any number of classes and shots.
+
+    Args:
+        adapter: the method.
+
+    Raises:
+        UserError: it is none.
+    """
+    if adapter.name in ANY_SHAPE:
+        return
+    missing = " and ".join(sorted(needs_of(adapter)))
+    why = f"needs {missing}" if missing else "fits by steps that depend on how many shots there are"
+    raise UserError(
+        f"{adapter.name} {why}, so it is no one program for every task; give --support DIR to "
+        f"export it fitted, where it applies, or one of {', '.join(ANY_SHAPE)}"
+    )
+
+
+def export_adapter(adapter: Adapter, params: Params, dim: int) -> bytes:
+    """Export a method: the fit to a task, and the logits of queries, in one program.
+
+    ``(text, support, mask, query, logit_scale) -> logits`` with the shapes ``[way dim]``,
+    ``[way shot dim]``, ``[way shot]`` (bool), ``[query dim]`` and ``[]``, any way, shot and query.
+    Features are unit vectors, float32. A slot without a shot is false in the mask.
+
+    Args:
+        adapter: the method.
+        params: its parameters; they become constants of the program.
+        dim: width of the features.
+
+    Returns:
+        The artifact, for ``jax.export.deserialize``.
+
+    Raises:
+        UserError: the method is no one program for any number of classes and shots.
+
+    Example:
+        >>> from fsclip_jax.adapters.catalog import example_task, get_adapter
+        >>> task, query = example_task(way=3)
+        >>> program = export.deserialize(bytearray(export_adapter(get_adapter("ridge"),
+        ...     get_adapter("ridge").init(jax.random.key(0), 8), 8)))
+        >>> program.call(task.text, task.support, task.support_mask, query.features,
+        ...              task.logit_scale).shape
+        (6, 3)
+    """
+    refuse_fixed_shapes(adapter)
+
+    def classify(text: Array, support: Array, mask: Array, query: Array, scale: Array) -> Array:
+        state = adapter.fit(params, Task(support, mask, text, scale), jax.random.key(_KEY))
+        return adapter.logits(state, query).astype(jnp.float32)
+
+    # One call: sizes of separate calls have nothing to do with each other.
+    way, shot, query = export.symbolic_shape(
+        "way, shot, query", constraints=["way >= 2", "shot >= 1", "query >= 1"]
+    )
+    return _serialized(
+        classify,
+        _shape(way, dim),
+        _shape(way, shot, dim),
+        _shape(way, shot, dtype=jnp.bool_),
+        _shape(query, dim),
+        _shape(),
+    )
+
+
+def export_classifier(backbone: Backbone, fitted: Fitted) -> bytes:
+    """Export the image tower and a fitted classifier as one program.
+
+    ``pixels -> probabilities``: uint8 ``[batch size size 3]``, as ``Preprocess.crop`` gives them,
+    to float32 ``[batch way]``, any batch. What was fitted, such as refined class embeddings, and
+    the temperature are constants of the program, and so are the weights of the image tower.
+
+    Args:
+        backbone: the CLIP. Only its image tower is in the artifact.
+        fitted: the classifier.
+
+    Returns:
+        The artifact, for ``jax.export.deserialize``.
+    """
+    state: Mapping[str, Any] = jax.tree.map(jnp.asarray, fitted.state)
+
+    def classify(pixels: UInt8[Array, "batch size size 3"]) -> Float[Array, "batch way"]:
+        normal = backbone.preprocess.normalize(pixels)
+        features = l2_normalize(encode_image(backbone.graphdef, backbone.state, normal))
+        logits = fitted.adapter.logits(state, as_stored(features)).astype(jnp.float32)
+        return jax.nn.softmax(logits / fitted.temperature.value, axis=-1)
+
+    (batch,) = export.symbolic_shape("batch", constraints=["batch >= 1"])
+    size = backbone.image_size
+    return _serialized(classify, _shape(batch, size, size, 3, dtype=jnp.uint8))
+
+
+def as_stored(features: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+    """Round unit features as a bank does, which stores float16, and make them unit again.
+
+    XLA may drop a cast to float16 and back, but not what is written here.
+
+    Args:
+        features: unit vectors, float32.
+
+    Returns:
+        Unit vectors, float32.
+
+    Example:
+        >>> as_stored(jnp.array([[0.6, 0.8]])).tolist()
+        [[0.5999413728713989, 0.800043523311615]]
+    """
+    normal = jax.lax.reduce_precision(features, exponent_bits=5, mantissa_bits=10)
+    small = jnp.round(features * 2.0**24) * 2.0**-24  # float16 has even steps below 2^-14
+    rounded = jnp.where(jnp.abs(features) < 2.0**-14, small, normal)
+    norms = jnp.linalg.norm(rounded, axis=-1, keepdims=True)
+    return rounded / jnp.maximum(norms, 1e-12)
+
+
+def _shape(*sizes: Any, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(sizes, dtype)
+
+
+def _serialized(function: Callable[..., Array], *shapes: jax.ShapeDtypeStruct) -> bytes:
+    return bytes(export.export(jax.jit(function), platforms=PLATFORMS)(*shapes).serialize())

@@ -1,0 +1,141 @@
+"""Pictures to probabilities in one artifact, with the answers of ``fsclip predict``."""
+
+import csv
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from emoji_folders import write_emoji
+from jax import export
+from PIL import Image
+
+from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.adapters.checkpoint import save_adapter
+from fsclip_jax.cli.main import main
+from fsclip_jax.clip.load import load_clip
+from fsclip_jax.clip.preprocess import Preprocess
+from fsclip_jax.data.pictures import read_image
+from fsclip_jax.export import predictor
+from fsclip_jax.prediction.images import list_pictures
+
+CLASSES = 6
+# Runs a script with everything but jax, numpy and pillow out of its reach.
+ALONE = (
+    "import runpy, sys\n"
+    "for name in ('fsclip_jax', 'flax', 'optax', 'safetensors', 'transformers', 'scipy.optimize',\n"
+    "             'orbax', 'sklearn', 'grain', 'tyro', 'rich', 'jinja2', 'jaxtyping'):\n"
+    "    sys.modules[name] = None\n"
+    "sys.argv = sys.argv[1:]\n"
+    "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_emoji(tmp_path_factory.mktemp("emoji"), CLASSES)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """An adapter of the bundled CLIP that was not trained: enough to be refined by."""
+    adapter, clip = get_adapter("meta_adapter"), load_clip("mini")
+    meta = {"backbone": "mini", "backbone_sha256": clip.sha256, "dim": clip.embed_dim}
+    params = adapter.init(jax.random.key(0), clip.embed_dim)
+    place = tmp_path_factory.mktemp("run")
+    save_adapter(place, "meta_adapter", params, meta, adapter=adapter)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("FSCLIP_CACHE", str(tmp_path_factory.getbasetemp() / "export-cache"))
+
+
+def answers(folder, paths, *flags):
+    run = subprocess.run(
+        [sys.executable, "-c", ALONE, str(folder / "predictor.py"), *flags, *paths],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+        cwd=folder,
+        timeout=120,
+    )
+    return run, [line.split("\t") for line in run.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("method", ["meta_adapter", "linear_probe"])
+def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, method):
+    support = ["--support", str(pictures / "train")]
+    support += ["--checkpoint", str(workdir)] if method == "meta_adapter" else []
+    table, out = tmp_path / "table.csv", tmp_path / "out"
+    asked = str(pictures / "test")
+    assert main(["predict", *support, "--images", asked, "--out", str(table), "--top", "2"]) == 0
+    assert main(["export", *support, "--format", "stablehlo", "--out", str(out)]) == 0
+    with table.open(newline="") as file:
+        expected = list(csv.DictReader(file))
+    assert len(expected) > 10
+    # Moved elsewhere it works all the same.
+    moved = tmp_path / "moved"
+    shutil.move(out, moved)
+    run, rows = answers(moved, list_pictures([pictures / "test"]), "--top", "2")
+    assert run.returncode == 0, run.stderr
+    for row, line in zip(rows, expected, strict=True):
+        assert row[0] == line["image"]
+        assert float(row[2]) == pytest.approx(float(line["probability_1"]), abs=2e-4)
+        assert float(row[4]) == pytest.approx(float(line["probability_2"]), abs=2e-4)
+        if float(row[2]) - float(row[4]) > 1e-3:
+            assert row[1] == line["label"]
+    card = (moved / "README.md").read_text()
+    assert method in card
+    assert "fsclip export --support" in card
+    program = export.deserialize(bytearray((moved / "classifier.stablehlo").read_bytes()))
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    (pixels,) = program.in_avals
+    assert (pixels.dtype, pixels.shape[1:]) == (
+        np.uint8,
+        (load_clip("mini").image_size,) * 2 + (3,),
+    )
+    one = program.call(np.zeros((1, *pixels.shape[1:]), np.uint8))
+    np.testing.assert_allclose(one.sum(-1), 1, rtol=1e-5)
+
+    bad = moved / "bad.png"
+    bad.write_bytes(b"nothing")
+    run, rows = answers(moved, [str(bad), expected[0]["image"]])
+    assert run.returncode == 1
+    assert "bad.png cannot be read" in run.stderr
+    assert [row[:2] for row in rows] == [[expected[0]["image"], expected[0]["class_1"]]]
+
+
+def odd_pictures(folder):
+    """Pictures of every kind that is read in a way of its own."""
+    rng = np.random.default_rng(0)
+    colour = Image.fromarray(rng.integers(0, 256, (37, 61, 3), np.uint8))
+    see_through = Image.fromarray(rng.integers(0, 256, (50, 33, 4), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    colour.save(folder / "turned.jpg", exif=exif)
+    colour.save(folder / "plain.png")
+    colour.convert("L").save(folder / "grey.png")
+    colour.convert("CMYK").save(folder / "print.jpg")
+    colour.convert("P").save(folder / "palette.gif")
+    colour.convert("1").save(folder / "bits.png")
+    see_through.save(folder / "clear.png")
+    see_through.save(folder / "clear.webp")
+    Image.fromarray(rng.integers(0, 2**16, (40, 40), np.uint16)).save(folder / "deep.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+@pytest.mark.parametrize("margin", ["floor", "round"])
+@pytest.mark.parametrize("resample", ["bicubic", "bilinear"])
+def test_the_predictor_cuts_pictures_as_the_package_does(tmp_path, fit, margin, resample):
+    ours = Preprocess(16, fit=fit, odd_margin=margin, resample=resample)
+    about = {"image_size": 16, "fit": fit, "odd_margin": margin, "resample": resample}
+    for path in odd_pictures(tmp_path):
+        expected = ours.crop(read_image(path, path.name, "upright"))
+        cut = predictor.cut(predictor.read_picture(str(path)), about)
+        np.testing.assert_array_equal(cut, expected, err_msg=path.name)
