@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fsclip_jax.cli.parsing import parse
 
@@ -17,6 +18,8 @@ class ScenesConfig:
     """Seed of all that is random: the same seed gives the same files."""
     images: int = 160
     """Scenes of the test split; train and val have half as many."""
+    proposals_for: tuple[Path, ...] = ()
+    """Compose nothing, but propose boxes for these pictures or folders of pictures."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,10 +30,18 @@ def main(argv: Sequence[str]) -> int:
     """
     text = "Compose scenes of the bundled art with boxes and masks: --out DIR"
     config = parse(ScenesConfig, argv, prog="fsclip scenes", description=text)
+    if config.proposals_for:
+        from fsclip_jax.scenes.proposals import propose_for
+
+        count = propose_for(config.proposals_for, config.out)
+        print(f"{config.out / 'proposals.json'}: {count} boxes")
+        return 0
     from fsclip_jax.scenes.build import build_scenes
 
-    summary = build_scenes(config.out, seed=config.seed, images=config.images)
-    for split, counts in summary.items():
-        print(f"{split:<8}" + ", ".join(f"{value} {name}" for name, value in counts.items()))
+    def say(split: str, counts: dict[str, Any]) -> None:
+        parts = ", ".join(f"{value} {name}" for name, value in counts.items())
+        print(f"{split:<8}{parts}", flush=True)
+
+    build_scenes(config.out, seed=config.seed, images=config.images, say=say)
     print(config.out)
     return 0

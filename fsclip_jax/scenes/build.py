@@ -14,10 +14,9 @@ support    base and novel      train families   a few labelled objects a class
 
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features.durable import publish_folder, storage_errors
 from fsclip_jax.scenes.coco import Record, annotation, write_json, write_png
 from fsclip_jax.scenes.compose import SIZE, Scene, compose
+from fsclip_jax.scenes.proposals import found_by, propose_files
 from fsclip_jax.scenes.roster import Drawing, Thing, choose_things
 
 SPLITS = ("train", "val", "test", "support")
@@ -165,13 +165,38 @@ def write_split(
     return whole
 
 
-def build_scenes(out: Path, *, seed: int = 0, images: int = 160) -> dict[str, Any]:
+def write_proposals(folder: Path, split: str, whole: Record) -> Record:
+    """Propose boxes for a split from its pictures, and write ``proposals_SPLIT.json``.
+
+    Args:
+        folder: of the task.
+        split: a name of ``SPLITS``.
+        whole: what ``SPLIT.json`` holds; the objects serve to measure the recall only.
+
+    Returns:
+        Number of ``proposals``, and the part of the objects that one overlaps by a half or more.
+    """
+    pictures = folder / split / "images"
+    records = propose_files([(one["id"], pictures / one["file_name"]) for one in whole["images"]])
+    write_json(folder / f"proposals_{split}.json", records)
+    recall = float(found_by(whole["annotations"], records).mean())
+    return {"proposals": len(records), "recall": round(recall, 4)}
+
+
+def build_scenes(
+    out: Path,
+    *,
+    seed: int = 0,
+    images: int = 160,
+    say: Callable[[str, Record], None] = lambda split, counts: None,
+) -> Record:
     """Build the task in a folder, which appears when it is finished.
 
     Args:
         out: the folder to make; it must not exist, or be empty.
         seed: of all random numbers: the same seed gives the same files, bit for bit.
         images: scenes of ``test``; ``train`` and ``val`` have half as many.
+        say: is told the name of a split and what is in it as soon as it is written.
 
     Returns:
         For every split its number of ``images``, ``objects`` and ``proposals``, and the ``recall``
@@ -195,7 +220,7 @@ def build_scenes(out: Path, *, seed: int = 0, images: int = 160) -> dict[str, An
             )
         partial.mkdir(parents=True)
     try:
-        summary = _fill(partial, seed, images)
+        summary = _fill(partial, seed, images, say)
         publish_folder(partial, out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -203,13 +228,16 @@ def build_scenes(out: Path, *, seed: int = 0, images: int = 160) -> dict[str, An
     return summary
 
 
-def _fill(folder: Path, seed: int, images: int) -> dict[str, Any]:
+def _fill(folder: Path, seed: int, images: int, say: Callable[[str, Record], None]) -> Record:
     """Write every split, and say what is in it."""
     things = choose_things()
-    summary: dict[str, Any] = {}
+    summary: Record = {}
     for split in SPLITS:
         count = images if split == "test" else (images + 1) // 2
         with storage_errors(folder):
             whole = write_split(folder, things, split, count, seed)
         summary[split] = {"images": len(whole["images"]), "objects": len(whole["annotations"])}
+        if split != "support":
+            summary[split] |= write_proposals(folder, split, whole)
+        say(split, summary[split])
     return summary

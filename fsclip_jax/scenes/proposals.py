@@ -1,0 +1,182 @@
+"""Boxes that may hold a thing, for any picture, from the picture alone.
+
+Selective search: over-segment, group the regions bottom up, keep the box of every region that ever
+was; and do so in several ways, for no single way suits all pictures.
+
+Source: Uijlings et al., Selective Search for Object Recognition, IJCV 2013.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from fsclip_jax.errors import UserError
+from fsclip_jax.features.durable import storage_errors
+from fsclip_jax.prediction.images import list_pictures
+from fsclip_jax.scenes.coco import Record, write_json
+from fsclip_jax.scenes.hierarchy import group
+
+WAYS: tuple[tuple[str, float, bool], ...] = (
+    ("lab", 100.0, True),
+    ("lab", 300.0, False),
+    ("hsv", 100.0, True),
+    ("hsv", 300.0, False),
+)
+"""Colour space, scale of the first regions (the ``k`` of Felzenszwalb and Huttenlocher) and
+whether textures are compared."""
+
+MIN_REGION = 40
+"""Pixels of the smallest first region."""
+
+MIN_SIDE = 12
+"""A box whose shorter side is less than this is dropped."""
+
+MOST = 150
+"""Boxes kept of a picture."""
+
+
+def propose(
+    pixels: UInt8[np.ndarray, "height width 3"], most: int = MOST
+) -> tuple[Float[np.ndarray, "boxes 4"], Float[np.ndarray, "boxes"]]:
+    """Propose boxes, the most promising first.
+
+    A box's rank is its place in its hierarchy, counted from the last, times a random number, as
+    in section 4.4 of the paper: else large boxes would come first. The number comes from the
+    pixels: the same picture always gives the same boxes.
+
+    Args:
+        pixels: the picture.
+        most: boxes to return at most.
+
+    Returns:
+        Boxes ``x, y, width, height``, and falling scores in (0, 1], which order them only.
+
+    Example:
+        >>> page = np.full((80, 80, 3), 255, np.uint8)
+        >>> page[20:60, 10:50] = (200, 30, 30)
+        >>> boxes, _ = propose(page)
+        >>> [10.0, 20.0, 40.0, 40.0] in boxes.tolist()
+        True
+    """
+    from skimage.color import rgb2hsv, rgb2lab
+    from skimage.segmentation import felzenszwalb
+
+    rng = np.random.default_rng(list(hashlib.sha256(pixels.tobytes()).digest()[:8]))
+    spaces = {"lab": rgb2lab(pixels) / 100, "hsv": rgb2hsv(pixels)}
+    ranks: dict[tuple[int, ...], float] = {}
+    for space, scale, texture in WAYS:
+        image = spaces[space]
+        labels = felzenszwalb(image, scale=scale, sigma=0.8, min_size=MIN_REGION)
+        boxes = group(image, labels, texture=texture)[::-1]
+        luck = rng.random(len(boxes)) * np.arange(1, len(boxes) + 1)
+        for box, rank in zip(map(tuple, boxes.tolist()), luck.tolist(), strict=True):
+            ranks[box] = min(rank, ranks.get(box, np.inf))
+    kept = [
+        box
+        for box in sorted(ranks, key=lambda box: (ranks[box], box))
+        if min(box[2] - box[0], box[3] - box[1]) >= MIN_SIDE
+    ][:most]
+    corners = np.array(kept, np.float64).reshape(-1, 4)
+    scores = 1 - np.arange(len(kept)) / max(len(kept), 1)
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), scores
+
+
+def propose_files(images: Sequence[tuple[int, Path]], most: int = MOST) -> list[Record]:
+    """Propose boxes for pictures, in COCO's layout of results.
+
+    Args:
+        images: id and file of every picture.
+        most: boxes of a picture at most.
+
+    Returns:
+        Records of ``image_id``, ``bbox`` and ``score``.
+    """
+    records: list[Record] = []
+    for number, path in images:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        boxes, scores = propose(pixels, most)
+        records += [
+            {"image_id": number, "bbox": box, "score": round(score, 6)}
+            for box, score in zip(boxes.tolist(), scores.tolist(), strict=True)
+        ]
+    return records
+
+
+def propose_for(pictures: Sequence[Path], out: Path) -> int:
+    """Propose boxes for any pictures.
+
+    Args:
+        pictures: files, and folders that are searched with their sub-folders.
+        out: folder to make; gets ``images.json``, the pictures with their ids from 1, and
+            ``proposals.json``, in COCO's layout of results.
+
+    Returns:
+        Number of boxes.
+
+    Raises:
+        UserError: there is no picture, or one cannot be read.
+    """
+    images: list[Record] = []
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(list_pictures(pictures), 1):
+        try:
+            with Image.open(name) as image:
+                width, height = image.size
+                image.load()
+        except (OSError, Image.DecompressionBombError) as error:
+            raise UserError(f"cannot read the picture {name}: {error}") from error
+        images.append({"id": number, "file_name": str(name), "width": width, "height": height})
+    records = propose_files([(one["id"], Path(one["file_name"])) for one in images])
+    write_json(out / "images.json", {"images": images})
+    write_json(out / "proposals.json", records)
+    return len(records)
+
+
+def overlaps(
+    boxes: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "m 4"]
+) -> Float[np.ndarray, "n m"]:
+    """Intersection over union of every two boxes ``x, y, width, height``.
+
+    Example:
+        >>> overlaps(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 2, 2]])).round(3).tolist()
+        [[0.333]]
+    """
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(
+        boxes[:, None, :2] + boxes[:, None, 2:], others[None, :, :2] + others[None, :, 2:]
+    )
+    shared = np.clip(high - low, 0, None).prod(-1)
+    areas = boxes[:, 2:].prod(1)[:, None] + others[:, 2:].prod(1)[None]
+    return shared / np.maximum(areas - shared, 1e-9)
+
+
+def found_by(
+    annotations: Sequence[Mapping[str, Any]],
+    proposals: Sequence[Mapping[str, Any]],
+    iou: float = 0.5,
+) -> Bool[np.ndarray, "objects"]:
+    """Say of every annotated object whether a proposal overlaps it enough.
+
+    Args:
+        annotations: COCO annotations.
+        proposals: COCO results.
+        iou: least intersection over union.
+
+    Returns:
+        True where an object is found; its mean is the recall.
+    """
+    by_image: dict[int, list[list[float]]] = {}
+    for record in proposals:
+        by_image.setdefault(record["image_id"], []).append(record["bbox"])
+    found = np.zeros(len(annotations), bool)
+    for row, one in enumerate(annotations):
+        boxes = np.array(by_image.get(one["image_id"], []), np.float64).reshape(-1, 4)
+        found[row] = overlaps(np.array([one["bbox"]]), boxes).max(initial=0.0) >= iou
+    return found
