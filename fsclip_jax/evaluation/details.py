@@ -95,6 +95,8 @@ def compute(
     shots = max(row.shots for row in predictions.rows if row.split == split)
     space, asked = predictions.space(split), predictions.group(split)
     of = int(predictions.records.data[asked.queries[0]])
+    if max(of, space.data) >= len(banks):
+        return None
     stored, query_bank = banks[space.data], banks[of]
     # Images of two data sets may have the same name.
     before = "" if query_bank is stored else f"{predictions.data[of]}: "

@@ -1,5 +1,6 @@
 """``details`` of a report: what a reader may want to look into, beyond the table."""
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -226,6 +227,8 @@ def _reliability(tree: Mapping[str, Any]) -> Reliability:
     )
     if not len(bins.confidence) == len(bins.accuracy) == len(bins.count):
         raise ValueError("the bins of a reliability diagram differ in number")
+    if not all(0 < count < 2**53 for count in bins.count):
+        raise ValueError("a bin of a reliability diagram holds no answer")
     return bins
 
 
@@ -236,8 +239,8 @@ def _attention(tree: Mapping[str, Any]) -> Attention:
         gate=_share(tree["gate"]),
         text_weight=_share(tree["text_weight"]),
         shots=_each(tree, "shots", lambda s: Shot(str(s["picture"]), _share(s["weight"]))),
-        before=float(tree["before"]),
-        after=float(tree["after"]),
+        before=finite(tree["before"]),
+        after=finite(tree["after"]),
     )
 
 
@@ -252,7 +255,7 @@ def _mistake(tree: Mapping[str, Any]) -> Mistake:
 
 
 def _neighbour(tree: Mapping[str, Any]) -> Neighbour:
-    return Neighbour(str(tree["picture"]), str(tree["name"]), float(tree["similarity"]))
+    return Neighbour(str(tree["picture"]), str(tree["name"]), finite(tree["similarity"]))
 
 
 def _each(tree: Mapping[str, Any], name: str, read: Callable[[Any], Item]) -> tuple[Item, ...]:
@@ -273,7 +276,23 @@ def _mapping(tree: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _floats(values: Any) -> tuple[float, ...]:
-    return tuple(map(float, _list(values)))
+    return tuple(map(finite, _list(values)))
+
+
+def finite(value: Any) -> float:
+    """Return a number that is neither infinite nor ``nan``.
+
+    Raises:
+        TypeError, ValueError: it is no such number.
+
+    Example:
+        >>> finite(3)
+        3.0
+    """
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} where a number belongs")
+    return number
 
 
 def _share(value: Any) -> float:

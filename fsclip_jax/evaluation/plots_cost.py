@@ -59,7 +59,9 @@ def cost_panels(table: Table, look: Mapping[str, Style]) -> list[tuple[str, str]
     rows = [table.cells[m, shots] for m in table.methods if (m, shots) in table.cells]
     drawn = []
     for number, (title, unit, value) in enumerate(COSTS):
-        points = [(cost, row) for row in rows if (cost := value(row)) is not None and cost > 0]
+        points = [
+            (cost, row) for row in rows if (cost := value(row)) is not None and 0 < cost < 1e12
+        ]
         if len(points) > 1:
             label = f"Accuracy against cost: {title.lower()}"
             svg = for_page(_scatter(points, unit, look), f"cost{number}", label)

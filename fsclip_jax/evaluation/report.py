@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.details_schema import Details, details_from_tree
+from fsclip_jax.evaluation.details_schema import Details, details_from_tree, finite
 from fsclip_jax.features.durable import storage_errors, write_file
 
 SCHEMA = 1
@@ -153,7 +153,7 @@ def report_from_json(text: str, where: str = "report.json") -> Report:
     """
     try:
         tree = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where} is not valid JSON ({error}): run `fsclip eval` again") from None
     if not isinstance(tree, dict) or "rows" not in tree:
         raise UserError(f"{where} is not a report of `fsclip eval`: it has no rows")
@@ -163,7 +163,7 @@ def report_from_json(text: str, where: str = "report.json") -> Report:
         )
     try:
         return _report(tree)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"{where} is damaged ({reason}): run `fsclip eval` again to make it anew"
@@ -216,12 +216,12 @@ def row_from_tree(row: Any) -> Row:
     versus = _typed(row, "versus", dict, missing={})
     return Row(
         method=str(row["method"]),
-        shots=int(row["shots"]),
+        shots=_shots(row["shots"]),
         split=str(row["split"]),
         accuracy=Accuracy(
-            mean=float(accuracy["mean"]),
+            mean=_percent(accuracy["mean"]),
             ci95=_number(accuracy["ci95"]),
-            per_seed=tuple(map(float, _typed(accuracy, "per_seed", list))),
+            per_seed=tuple(map(finite, _typed(accuracy, "per_seed", list))),
         ),
         selection=_typed(row, "selection", dict, missing={}),
         fit_seconds=_number(row.get("fit_seconds")),
@@ -231,7 +231,7 @@ def row_from_tree(row: Any) -> Row:
         calibration_error=_number(row.get("calibration_error")),
         negative_log_likelihood=_number(row.get("negative_log_likelihood")),
         versus={
-            name: Difference(float(versus[name]["mean"]), _number(versus[name]["ci95"]))
+            name: Difference(finite(versus[name]["mean"]), _number(versus[name]["ci95"]))
             for name in versus
         },
     )
@@ -251,7 +251,21 @@ def _typed(tree: Mapping[str, Any], name: str, kind: type, missing: Any = _REQUI
 
 
 def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None else finite(value)
+
+
+def _percent(value: Any) -> float:
+    percent = finite(value)
+    if not -1e-3 <= percent <= 100 + 1e-3:
+        raise ValueError(f"an accuracy of {percent} %")
+    return percent
+
+
+def _shots(value: Any) -> int:
+    shots = int(value)
+    if not 1 <= shots < 2**31:
+        raise ValueError(f"{shots} shots")
+    return shots
 
 
 def read_report(path: Path) -> Report:

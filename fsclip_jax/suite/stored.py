@@ -89,7 +89,14 @@ def suite_from_json(text: str, where: str = "suite.json") -> StoredSuite:
         if tree.get("schema") != SCHEMA:
             raise ValueError(f"its schema is {tree.get('schema')!r}, this version reads {SCHEMA}")
         return _suite(tree)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
             f"{where} cannot be read ({reason}): run `fsclip suite` again to make it anew"

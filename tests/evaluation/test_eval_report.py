@@ -99,6 +99,8 @@ def test_what_is_not_finite_becomes_null():
         ('{"schema": 1, "rows": [{"method": "a"}]}', "damaged"),
         ('{"schema": 1, "rows": {"a": 1}}', "damaged"),
         ('{"schema": 1, "rows": [3]}', "damaged"),
+        ("9" * 5000, "not valid JSON"),
+        ('{"schema": 1, "rows": [{"method": "a", "split": "test", "shots": 1e999}]}', "damaged"),
     ],
 )
 def test_a_damaged_report_is_told_in_one_line(tmp_path, text, says):

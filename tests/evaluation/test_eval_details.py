@@ -1,0 +1,264 @@
+"""The closer look, recomputed by other means; its reader against damage."""
+
+import copy
+import dataclasses
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from example_details import example_details
+from example_report import example_report
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from synthetic_bank import synthetic_bank
+
+from fsclip_jax.adapters.meta_adapter import init_params, refine
+from fsclip_jax.data.emoji import open_emoji
+from fsclip_jax.errors import UserError
+from fsclip_jax.evaluation import details
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.evaluation.details_attention import attend
+from fsclip_jax.evaluation.details_schema import PICTURE, details_from_tree
+from fsclip_jax.evaluation.details_views import closer_look
+from fsclip_jax.evaluation.evaluate import evaluate_fully
+from fsclip_jax.evaluation.metrics import calibration_error
+from fsclip_jax.evaluation.page import render
+from fsclip_jax.evaluation.report import report_from_json, report_to_json
+from fsclip_jax.evaluation.thumbnails import EDGE, data_uri, no_pictures, painter_of
+from fsclip_jax.numerics import l2_normalize
+
+METHODS = ("zero_shot", "prototype", "meta_adapter")
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    bank = synthetic_bank(tmp_path_factory.mktemp("details") / "bank")
+    config = EvalConfig(
+        data="bank:there", methods=METHODS, shots=(1, 3), protocol="cross_category", seeds=3
+    )
+    report, kept = evaluate_fully(config, bank, tmp_path_factory.mktemp("none"))
+    return report, kept, bank
+
+
+@pytest.mark.parametrize("text_in_keys", [True, False])
+def test_attention_and_gate_give_what_the_adapter_gives(text_in_keys, key):
+    params = jax.tree.map(lambda leaf: 3 * leaf, init_params(key, 16))
+    text = l2_normalize(jax.random.normal(key, (5, 16)))
+    support = l2_normalize(jax.random.normal(jax.random.key(1), (5, 4, 16)))
+    mask = jnp.asarray(np.arange(4)[None] < np.array([4, 3, 2, 1, 0])[:, None])
+    found = attend(params, *map(np.asarray, (text, support, mask)), text_in_keys=text_in_keys)
+    mixed = np.einsum("ws,wsd->wd", found.weights, support) + found.text[:, None] * text
+    mine = np.asarray(text) + found.gate[:, None] * mixed
+    mine /= np.linalg.norm(mine, axis=-1, keepdims=True)
+    theirs = refine(params, text, support, mask, text_in_keys=text_in_keys)
+    np.testing.assert_allclose(mine, theirs, atol=2e-6)
+    assert not found.weights[~np.asarray(mask)].any()
+    whole = found.weights.sum(1) + found.text
+    np.testing.assert_allclose(whole[: 5 if text_in_keys else 4], 1.0)
+
+
+def test_attention_of_several_heads_is_their_mean(key):
+    params = init_params(key, 8)
+    text, support = (
+        np.asarray(l2_normalize(jax.random.normal(key, s))) for s in ((2, 8), (2, 3, 8))
+    )
+    found = attend(params, text, support, np.ones((2, 3), bool), heads=2)
+    q, k = (np.asarray(params[name]["weight"]) for name in ("q_proj", "k_proj"))
+    for c in range(2):
+        keys = np.stack([*support[c], text[c]])
+        heads = [
+            (q @ text[c])[part] @ (keys @ k.T)[:, part].T / 2.0 for part in (slice(4), slice(4, 8))
+        ]
+        shares = np.mean([np.exp(h) / np.exp(h).sum() for h in heads], axis=0)
+        np.testing.assert_allclose([*found.weights[c], found.text[c]], shares, atol=1e-6)
+
+
+def test_details_agree_with_the_rows_of_the_report(evaluated):
+    report, kept, _ = evaluated
+    look = report.details
+    assert (look.split, look.shots, look.draws) == ("novel", 3, 3)
+    rows = {r.method: r for r in report.rows if (r.split, r.shots) == ("novel", 3)}
+    changes, group = look.changes, kept.group("novel")
+    assert list(changes.classes) == [f"thing {i}" for i in range(4, 7)]
+    for method, change in changes.change.items():
+        mean = np.mean(np.add(changes.reference, change))
+        assert mean == pytest.approx(rows[method].class_mean_accuracy, abs=0.01)
+    for method, bins in look.reliability.items():
+        answered = kept.find(method, 3, "novel")
+        right = answered.predicted == group.labels[None]
+        n = right.size
+        assert sum(bins.count) == n
+        gaps = np.abs(np.subtract(bins.accuracy, bins.confidence))
+        pooled = calibration_error(answered.confidence.ravel(), right.ravel(), np.ones(n, bool))
+        assert 100 * np.sum(gaps * bins.count) / n == pytest.approx(float(pooled), abs=0.02)
+
+
+def test_confusions_are_counted_over_all_draws(evaluated):
+    report, kept, _ = evaluated
+    look, space, group = report.details, kept.space("novel"), kept.group("novel")
+    answered = kept.find(look.method, 3, "novel").predicted
+    counts = {}
+    for draw in answered:
+        for true, predicted in zip(group.labels, draw, strict=True):
+            if true != predicted:
+                pair = space.class_names[true], space.class_names[predicted]
+                counts[pair] = counts.get(pair, 0) + 1
+    told = {(c.true, c.predicted): c.count for c in look.confusions}
+    assert told == counts
+    assert [c.count for c in look.confusions] == sorted(counts.values(), reverse=True)
+    assert {c.asked for c in look.confusions} == {15}
+
+
+def test_mistakes_name_the_nearest_shots(evaluated):
+    report, kept, bank = evaluated
+    look, space = report.details, kept.space("novel")
+    rows = kept.records.rows[space.support[0, :, :3]]
+    mean = bank.features.mean(0)
+    mean /= np.linalg.norm(mean, axis=-1, keepdims=True)
+    assert look.mistakes
+    confidences = [mistake.confidence for mistake in look.mistakes]
+    assert confidences == sorted(confidences, reverse=True)
+    for mistake in look.mistakes:
+        assert mistake.true != mistake.predicted
+        query = bank.features[0, bank.keys.index(mistake.picture)]
+        best = sorted(rows.ravel(), key=lambda row: -(mean[row] @ query))[:4]
+        assert [near.picture for near in mistake.nearest] == [bank.keys[row] for row in best]
+        for near, row in zip(mistake.nearest, best, strict=True):
+            assert near.name == bank.class_names[bank.labels[row]]
+            assert near.similarity == pytest.approx(float(mean[row] @ query), abs=1e-3)
+
+
+def test_attention_is_told_of_shots_of_the_class_alone(evaluated):
+    report, _, bank = evaluated
+    assert report.details.attention_method == "meta_adapter_untrained"
+    assert len(report.details.gates) == 3
+    for each in report.details.attention:
+        weights = [shot.weight for shot in each.shots]
+        assert weights == sorted(weights, reverse=True)
+        assert sum(weights) + each.text_weight == pytest.approx(1.0, abs=1e-3)
+        for shot in each.shots:
+            label = bank.labels[bank.keys.index(shot.picture)]
+            assert bank.class_names[label] == each.name
+
+
+def test_nothing_is_told_without_answers_or_reference(evaluated):
+    report, kept, bank = evaluated
+    assert details.compute(None, [bank], ()) is None
+    only = dataclasses.replace(kept, rows=tuple(r for r in kept.rows if r.method != "zero_shot"))
+    assert details.compute(only, [bank], ()) is None
+    assert report.details.pictures == {}
+
+
+def test_details_come_back_from_json(evaluated):
+    report, *_ = evaluated
+    text = report_to_json(report)
+    assert report_to_json(report_from_json(text)) == text
+    assert len(text) < 60_000
+    assert "details" not in json.loads(report_to_json(example_report()))
+
+
+def test_a_name_that_looks_like_a_list_stays_as_it_is():
+    names = ("[ 1,  2 ]", "dog", "owl")
+    report = dataclasses.replace(example_report(), details=example_details(METHODS, names))
+    tree = json.loads(report_to_json(report))
+    assert tree["details"]["changes"]["classes"][0] == names[0]
+
+
+def _tree():
+    report = dataclasses.replace(example_report(shots=(4,)), details=example_details(METHODS))
+    return json.loads(report_to_json(report))
+
+
+def _paths(value, path=()):
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, item in items if isinstance(value, (dict, list)) else ():
+        if isinstance(item, (dict, list)):
+            yield from _paths(item, (*path, name))
+        else:
+            yield (*path, name)
+
+
+@given(st.data())
+def test_damaged_details_are_told_in_one_line(data):
+    tree = copy.deepcopy(TREE)
+    path = data.draw(st.sampled_from(PATHS))
+    bad = data.draw(st.sampled_from([None, -1, 0, 1e300, "x", [], {}, [None], {"a": 1}, True]))
+    place = tree
+    for name in ("details", *path[:-1]):
+        place = place[name]
+    place[path[-1]] = bad
+    text = json.dumps(tree)
+    try:
+        look = report_from_json(text).details
+    except UserError:
+        with pytest.raises(UserError, match=r"^[^\n]*$"):
+            report_from_json(text)
+        return
+    if look is not None:
+        page = render("closer_look.html.j2", {"d": look, "css": {}, "look": closer_look(look, {})})
+        assert "</section>" in page
+
+
+TREE = _tree()
+PATHS = [path for path in _paths(TREE["details"]) if path]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://example.org/a.png", "javascript:alert(1)", "data:text/html;base64,AAAA",
+        "data:image/svg+xml;base64,AAAA", 'data:image/png;base64,AA"onerror="x', 7, None,
+    ],
+)  # fmt: skip
+def test_only_inlined_pictures_are_taken_from_a_report(uri):
+    tree = TREE["details"] | {"pictures": {"a": uri, "b": "data:image/png;base64,AAAA"}}
+    assert list(details_from_tree(tree).pictures) == ["b"]
+
+
+def test_pictures_are_small_and_of_either_form():
+    flat = data_uri(Image.new("RGB", (640, 480), "red"))
+    noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    photo = data_uri(Image.fromarray(noise))
+    assert flat.startswith("data:image/png")
+    assert photo.startswith("data:image/jpeg")
+    for uri in (flat, photo):
+        assert PICTURE.fullmatch(uri)
+        assert len(uri) < 6_000
+    assert EDGE == 48
+
+
+def test_pictures_come_from_the_very_data_of_the_bank(tmp_path):
+    emoji = open_emoji()
+    bank = synthetic_bank(tmp_path / "bank", spec="emoji")
+    assert painter_of(bank) is no_pictures  # another version of the data
+    bank.manifest["data"]["version"] = emoji.version
+    found = painter_of(bank)([emoji.keys[5], "no such picture"])
+    assert list(found) == [emoji.keys[5]]
+    bank.manifest["data"]["spec"] = "folder:/no/such/folder"
+    assert painter_of(bank)([emoji.keys[5]]) == {}
+    bank.manifest["data"]["spec"] = "hf:somewhere/else"
+    assert painter_of(bank) is no_pictures
+
+
+def test_pictures_of_queries_and_shots_of_two_data_sets_are_not_mixed(tmp_path, evaluated):
+    _, kept, bank = evaluated
+    other = synthetic_bank(tmp_path / "other", seed=1)
+    records = dataclasses.replace(
+        kept.records,
+        data=np.where(np.isin(np.arange(len(kept.records.rows)), _asked(kept)), 1, 0),
+    )
+    moved = dataclasses.replace(kept, data=("bank:a", "bank:b"), records=records)
+    look = details.compute(moved, [bank, other], ())
+    assert all(mistake.picture.startswith("bank:b: ") for mistake in look.mistakes)
+    assert not any(
+        re.match("bank:", near.picture) for each in look.mistakes for near in each.nearest
+    )
+
+
+def _asked(kept):
+    return np.concatenate([group.queries for group in kept.groups])
