@@ -188,7 +188,7 @@ def build_scenes(
     *,
     seed: int = 0,
     images: int = 160,
-    say: Callable[[str, Record], None] = lambda split, counts: None,
+    say: Callable[[str, Record], None] | None = None,
 ) -> Record:
     """Build the task in a folder, which appears when it is finished.
 
@@ -239,5 +239,6 @@ def _fill(folder: Path, seed: int, images: int, say: Callable[[str, Record], Non
         summary[split] = {"images": len(whole["images"]), "objects": len(whole["annotations"])}
         if split != "support":
             summary[split] |= write_proposals(folder, split, whole)
-        say(split, summary[split])
+        if say is not None:
+            say(split, summary[split])
     return summary
