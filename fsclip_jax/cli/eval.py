@@ -36,17 +36,22 @@ def _run(config: EvalConfig, workdir: Path, out: Path) -> int:
     from fsclip_jax.features.extract import bank_for
 
     console = Console()
-    stored = bank_for(
-        config.data,
-        config.backbone,
-        views=config.views,
-        prompts=config.prompts,
-        templates=config.templates,
-        prompt_file=config.prompt_file,
+    stored, *targets = (
+        bank_for(
+            spec,
+            config.backbone,
+            views=config.views,
+            prompts=config.prompts,
+            templates=config.templates,
+            prompt_file=config.prompt_file,
+        )
+        for spec in (config.data, *config.targets)
     )
     with console.status("evaluating") as status:
         told = status.update if console.is_terminal else console.print
-        found = evaluate_fully(config, stored, workdir, progress=told, command=command_line())
+        found = evaluate_fully(
+            config, stored, workdir, progress=told, command=command_line(), targets=targets
+        )
     # First the table: if the disk is full, the numbers are still seen.
     print_report(found.report, console)
     files = write_evaluation(found, out)

@@ -18,6 +18,7 @@ from PIL import Image
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.splits import EMOJI_FAMILY_SPLITS, SPLITS
 from fsclip_jax.data.templates import BARE
+from fsclip_jax.errors import UserError, suggestion
 
 _LOCK = threading.Lock()
 """Many threads may read at once; one decodes a sheet, the others wait for it."""
@@ -51,24 +52,47 @@ class _Cells:
         return picture.crop((left, top, left + self.cell, top + self.cell))
 
 
-def open_emoji() -> ImageSource:
+TOPICS = {
+    "activities": "Activities",
+    "animals": "Animals & Nature",
+    "food": "Food & Drink",
+    "objects": "Objects",
+    "travel": "Travel & Places",
+}
+"""Topics of the emoji, each a data set of its own with other classes: ``emoji:animals``."""
+
+
+def open_emoji(topic: str | None = None) -> ImageSource:
     """Open the bundled emoji art.
 
     An image's domain is its artist family, and its split is its family's. Keys read
     ``SET/CODE_POINT``. A sheet is decoded when its first picture is asked for, and kept as long
     as the process is.
 
+    Args:
+        topic: one of ``TOPICS`` for the classes of that topic alone.
+
     Returns:
-        6,363 images of 627 classes by 7 artist families, 64 x 64 RGB on white.
+        6,363 images of 627 classes by 7 artist families, 64 x 64 RGB on white; fewer of a topic.
+
+    Raises:
+        UserError: there is no such topic.
 
     Example:
         >>> emoji = open_emoji()
         >>> len(emoji), len(emoji.class_names), emoji.load(0).size
         (6363, 627, (64, 64))
     """
+    if topic is not None and topic not in TOPICS:
+        raise UserError(
+            f"the emoji have no topic {topic!r}; they have {', '.join(TOPICS)}"
+            + suggestion(topic, TOPICS)
+        )
     text = _assets().joinpath("emoji.json").read_text("utf-8")
     index = json.loads(text)
     sets, classes = index["sets"], index["classes"]
+    if topic is not None:
+        classes = [entry for entry in classes if entry["group"] == TOPICS[topic]]
     cell, columns = index["cell"], index["columns"]
     # One record per picture: class, set, cell within the sheet of the set.
     records = [
@@ -84,8 +108,8 @@ def open_emoji() -> ImageSource:
 
     files = tuple(entry["file"] for entry in sets)
     return ImageSource(
-        spec="emoji",
-        version=hashlib.sha256(text.encode()).hexdigest()[:16],
+        spec="emoji" if topic is None else f"emoji:{topic}",
+        version=hashlib.sha256((text + (topic or "")).encode()).hexdigest()[:16],
         class_names=tuple(entry["name"] for entry in classes),
         labels=np.array([label for label, _, _ in records], np.int32),
         keys=tuple(

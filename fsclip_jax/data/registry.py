@@ -18,8 +18,9 @@ def open_source(spec: str) -> ImageSource:
     """Open the images that a data spec names.
 
     Args:
-        spec: ``emoji``, ``folder:DIR``, ``coop:NAME@ROOT``, ``tfds:NAME[/CONFIG]``, which
-            ``@FILE`` may follow (CoOp's split), or ``hf:NAME``, which ``@CONFIG`` may follow.
+        spec: ``emoji``, ``emoji:TOPIC``, ``folder:DIR``, ``coop:NAME@ROOT``,
+            ``tfds:NAME[/CONFIG]``, which ``@FILE`` may follow (CoOp's split), or ``hf:NAME``,
+            which ``@CONFIG`` may follow.
 
     Returns:
         The labelled images.
@@ -37,6 +38,8 @@ def open_source(spec: str) -> ImageSource:
     match kind, bool(colon), bool(rest):
         case "emoji", False, _:
             return open_emoji()
+        case "emoji", True, True:
+            return open_emoji(rest)
         case "folder", True, True:
             return open_folder(rest)
         case "coop", True, True if name and place:

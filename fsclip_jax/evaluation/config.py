@@ -10,7 +10,8 @@ class EvalConfig:
     """Compare few-shot methods on the same features, the same shots and the same queries."""
 
     data: str = "emoji"
-    """Images or a feature bank: `emoji` (bundled), `folder:DIR` (one folder per class),
+    """Images or a feature bank: `emoji` (bundled), `emoji:food` and other topics of it,
+    `folder:DIR` (one folder per class),
     `coop:NAME@ROOT`, `tfds:NAME[/CONFIG]`, `hf:NAME` or `bank:DIR`. `fsclip datasets` lists the
     published data sets."""
     backbone: str = "mini"
@@ -24,9 +25,16 @@ class EvalConfig:
     seeds: int = 3
     """Support draws, of which the mean and the interval are reported; every method sees the same
     draws. Not used by `episodic`, whose interval is over its episodes."""
-    protocol: Literal["full_way", "cross_category", "episodic"] = "full_way"
-    """`full_way`: all classes at once. `cross_category`: base and novel halves of the classes,
-    and their harmonic mean. `episodic`: many small tasks of `way` classes."""
+    protocol: Literal["full_way", "cross_category", "cross_dataset", "domain_shift", "episodic"] = (
+        "full_way"
+    )
+    """`full_way`: all classes at once. `cross_category`: base and novel classes, and their
+    harmonic mean. `cross_dataset`: on `targets`, with the adapters and settings of `data`.
+    `domain_shift`: images of `targets` by shots of `data`. `episodic`: many small tasks of `way`
+    classes."""
+    targets: tuple[str, ...] = ()
+    """For `cross_dataset` and `domain_shift`: data sets to evaluate on, as for `data`, which is
+    the source then. `domain_shift` without any: the artist families of the test images."""
     label_space: Literal["restricted", "generalised"] = "restricted"
     """For `cross_category`: a query of one half is classified among the classes of its half, or
     among all classes."""

@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from fsclip_jax.evaluation.as_published import NOTES, SUFFIX, published_methods
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.engine import Engine
 from fsclip_jax.evaluation.methods import (
+    Checkpoint,
     Chosen,
     choose_methods,
     describe_checkpoint,
@@ -33,12 +34,17 @@ from fsclip_jax.evaluation.predictions import (
     Predictions,
     write_predictions,
 )
-from fsclip_jax.evaluation.protocols import largest_train_class, run_protocol
+from fsclip_jax.evaluation.prepare import largest_train_class
+from fsclip_jax.evaluation.protocols import run_protocol
 from fsclip_jax.evaluation.report import Report, write_report
 from fsclip_jax.evaluation.spaces import check_config, label_spaces
+from fsclip_jax.evaluation.transfer import Target, left_out, run_transfer, targets_of
 from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.durable import storage_errors
+
+TRANSFERS = ("cross_dataset", "domain_shift")
+"""Protocols with a source and targets."""
 
 LIBRARIES = ("jax", "flax", "numpy")
 """Libraries whose version the report states."""
@@ -80,6 +86,7 @@ def evaluate_fully(
     progress: Callable[[str], None] = lambda _: None,
     command: str = "",
     engine: Engine | None = None,
+    targets: Sequence[StoredBank] = (),
 ) -> Evaluation:
     """Compare methods on an opened bank.
 
@@ -90,6 +97,7 @@ def evaluate_fully(
         progress: told a line before every piece of work.
         command: the command line, for the report.
         engine: keeps what was compiled, for several evaluations of one bank.
+        targets: banks of ``config.targets``.
 
     Returns:
         The report and the predictions; nothing is written.
@@ -99,13 +107,15 @@ def evaluate_fully(
     """
     check_config(config)
     checkpoints = find_checkpoints(config.checkpoint, workdir, stored)
-    words, missing = find_inputs(config, stored)
+    words, missing = find_inputs(config, stored, targets)
     chosen = choose_methods(config.methods, checkpoints, stored.dim, missing)
-    spaces = label_spaces(config, len(stored.class_names))
-    groups = [group.name for space in spaces for group in space.groups]
-    base = "easy" if config.class_split == "easy_hard" else "base"
     methods = (*chosen.methods, *published_methods(config.as_published, stored.dim))
-    rows, facts, predictions = run_protocol(config, stored, methods, progress, words, engine)
+    named = targets_of(config, stored, targets) if config.protocol in TRANSFERS else ()
+    if named:
+        outcome = run_transfer(config, stored, named, methods, progress, engine)
+    else:
+        outcome = run_protocol(config, stored, methods, progress, words, engine)
+    rows, facts, predictions = outcome
     backbone, data = stored.manifest["backbone"], stored.manifest["data"]
     report = Report(
         fsclip_version=__version__,
@@ -127,15 +137,16 @@ def evaluate_fully(
         versions=_versions(),
         warning=(
             *(f"{name}{SUFFIX}: {NOTES[name]}" for name in config.as_published),
+            *_training_warnings(config, checkpoints, stored, named),
             *(
-                line
-                for checkpoint in checkpoints
-                for line in training_warnings(checkpoint, stored, groups, config.query_split, base)
+                f"{name}: {count} of its classes are not among those of {config.data} and are "
+                "left out"
+                for name, count in left_out(config, stored, named).items()
             ),
             *_warnings(config, stored, None if checkpoints else workdir),
         ),
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        details=details.compute(predictions, [stored], methods),
+        details=details.compute(predictions, [stored, *targets], methods),
     )
     return Evaluation(report, predictions)
 
@@ -183,7 +194,33 @@ def keep_predictions(evaluation: Evaluation, folder: Path) -> Report:
     return dataclasses.replace(report, settings=settings)
 
 
-def find_inputs(config: EvalConfig, stored: StoredBank) -> tuple[Words | None, dict[str, str]]:
+def _training_warnings(
+    config: EvalConfig,
+    checkpoints: Sequence[Checkpoint],
+    stored: StoredBank,
+    targets: Sequence[Target],
+) -> list[str]:
+    """Say where trained adapters have seen what they are evaluated on."""
+    if config.protocol in TRANSFERS:
+        return [
+            f"{target.name}: {line}"
+            for checkpoint in checkpoints
+            for target in (targets if config.targets else ())
+            for line in training_warnings(checkpoint, target.stored, ["test"], config.query_split)
+        ]
+    spaces = label_spaces(config, len(stored.class_names))
+    groups = [group.name for space in spaces for group in space.groups]
+    base = "easy" if config.class_split == "easy_hard" else "base"
+    return [
+        line
+        for checkpoint in checkpoints
+        for line in training_warnings(checkpoint, stored, groups, config.query_split, base)
+    ]
+
+
+def find_inputs(
+    config: EvalConfig, stored: StoredBank, targets: Sequence[StoredBank] = ()
+) -> tuple[Words | None, dict[str, str]]:
     """Find what some methods need beyond features and text.
 
     The text tower is loaded only if a method that needs it was asked for by name.
@@ -191,19 +228,23 @@ def find_inputs(config: EvalConfig, stored: StoredBank) -> tuple[Words | None, d
     Args:
         config: what to evaluate.
         stored: the opened bank.
+        targets: banks of ``config.targets``.
 
     Returns:
         Words of all classes, if a method needs them and they are at hand; and for every input
         that is not at hand the reason.
     """
     missing = {}
-    if stored.prompt_features is None:
+    if any(bank.prompt_features is None for bank in (stored, *targets)):
         missing["prompts"] = "the bank does not hold every prompt's own vector (extract --prompts)"
     named = [name for name in config.methods if name in ADAPTERS]
     if not any("words" in needs_of(get_adapter(name)) for name in named):
         return None, missing
     if config.protocol == "episodic":
         missing["words"] = "learned prompts belong to one set of classes, and episodes differ"
+        return None, missing
+    if config.protocol in TRANSFERS:
+        missing["words"] = "learned prompts belong to one set of classes, and targets have others"
         return None, missing
     words, why = find_words(config, stored)
     return words, missing | ({"words": why} if why else {})

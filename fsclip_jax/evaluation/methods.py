@@ -266,7 +266,10 @@ def training_warnings(
     data, classes = _trained_on(checkpoint.meta)
     if data is None:
         return [f"{name}: the checkpoint does not say what data it was trained on"]
-    if all(data.get(part) != here.get(part) for part in ("spec", "version")):
+    same = any(data.get(part) == here.get(part) for part in ("spec", "version"))
+    specs = {str(data.get("spec")), str(here.get("spec"))}
+    topics = "emoji" in specs and any(spec.startswith("emoji:") for spec in specs)
+    if not same and not topics:
         return []
     lines = []
     everything, part = classes != base, classes in ("base", "easy")

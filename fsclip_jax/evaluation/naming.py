@@ -15,8 +15,8 @@ def data_name(spec: str) -> str:
         Letters, digits, ``.``, ``-`` and ``_``; never empty.
 
     Example:
-        >>> [data_name(s) for s in ("emoji", "coop:caltech101@/data", "bank:banks/pets/")]
-        ['emoji', 'caltech101', 'pets']
+        >>> [data_name(s) for s in ("emoji:food", "coop:caltech101@/data", "bank:banks/pets/")]
+        ['food', 'caltech101', 'pets']
     """
     kind, colon, rest = spec.partition(":")
     if not colon:

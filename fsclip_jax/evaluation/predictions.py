@@ -180,7 +180,7 @@ class Part(NamedTuple):
     class_names: Sequence[str]
     classes: np.ndarray
     support: np.ndarray
-    groups: Mapping[str, tuple[int, np.ndarray, np.ndarray]]
+    groups: dict[str, tuple[int, np.ndarray, np.ndarray]]
 
 
 def assemble(

@@ -52,6 +52,29 @@ def harmonic_results(
     return made
 
 
+def mean_results(
+    results: Mapping[tuple[str, str, int], Result], name: str, groups: Sequence[str]
+) -> dict[tuple[str, str, int], Result]:
+    """Average groups, draw by draw.
+
+    Args:
+        results: numbers by group, method and shots.
+        name: of the group that is made.
+        groups: the groups to average. One that has a single draw, of all its images, has the
+            same number for every draw.
+
+    Returns:
+        Numbers of the group ``name``.
+    """
+    made = {}
+    for method, shot in dict.fromkeys(place[1:] for place in results):
+        each = [results[group, method, shot].per_draw for group in groups]
+        draws = max(map(len, each))
+        mean = np.mean([np.broadcast_to(values, draws) for values in each], axis=0)
+        made[name, method, shot] = Result(mean, {})
+    return made
+
+
 def rows_of(results: Mapping[tuple[str, str, int], Result]) -> tuple[Row, ...]:
     """Turn numbers into rows, with intervals and paired differences.
 

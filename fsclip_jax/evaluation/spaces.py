@@ -129,6 +129,7 @@ def check_config(config: EvalConfig) -> None:
         raise UserError(f"shots are {list(config.shots)}; give one number or more, each at least 1")
     if config.protocol == "episodic" and config.way < 2:
         raise UserError(f"way is {config.way}; an episode needs two classes or more")
+    _check_targets(config)
     if config.class_split != "halves" and "meta_adapter" in config.as_published:
         raise UserError(
             "--as-published meta_adapter tests the second half of the classes: leave "
@@ -155,6 +156,27 @@ def check_config(config: EvalConfig) -> None:
             "select val would choose settings on the val images that the accuracy is measured on; "
             "give --select shots or none with --query-split val"
         )
+
+
+def _check_targets(config: EvalConfig) -> None:
+    """Refuse targets that do not go with the protocol."""
+    transfer = config.protocol in ("cross_dataset", "domain_shift")
+    if config.targets and not transfer:
+        raise UserError(
+            f"targets go with cross_dataset and domain_shift, not with {config.protocol}: give "
+            "--protocol cross_dataset or leave --targets out"
+        )
+    if config.protocol == "cross_dataset" and not config.targets:
+        raise UserError("cross_dataset wants data sets to evaluate on: give --targets")
+    if config.protocol == "cross_dataset" and config.classes != "all":
+        raise UserError(
+            f"classes {config.classes} goes with full_way, episodic and domain_shift: leave "
+            "--classes out"
+        )
+    if len({config.data, *config.targets}) != 1 + len(config.targets):
+        raise UserError("a target is given twice, or is the source: give each once")
+    if transfer and config.as_published:
+        raise UserError(f"--as-published does not go with {config.protocol}: leave it out")
 
 
 def check_splits(config: EvalConfig, stored: StoredBank) -> bool:

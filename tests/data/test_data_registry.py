@@ -20,7 +20,7 @@ def test_folder(tmp_path):
     ("spec", "expected"),
     [
         ("emojis", "did you mean emoji"),
-        ("emoji:x", "accepted are emoji, folder:DIR, coop:NAME@ROOT"),
+        ("emoji:x", "they have activities, animals"),
         ("folder", "accepted are"),
         ("folder:", "accepted are"),
         ("fodler:pictures", "did you mean folder"),

@@ -14,7 +14,7 @@ from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.adapters.prototype import Prototype
 from fsclip_jax.adapters.text_prototype import GATES
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation import protocols
+from fsclip_jax.evaluation import measure, prepare
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.draws import draw_supports
 from fsclip_jax.evaluation.engine import Engine, answer
@@ -81,7 +81,7 @@ def test_every_row_equals_a_plain_loop_over_the_same_draws(bank, tmp_path, label
         if row.split == "harmonic":
             continue
         space = space_of[row.split]
-        draws = draw_supports(jax.random.key(protocols.SUPPORT_SEED), train, space, 3, 2)
+        draws = draw_supports(jax.random.key(prepare.SUPPORT_SEED), train, space, 3, 2)
         ids = next(group.classes for group in space.groups if group.name == row.split)
         chosen = np.flatnonzero((bank.splits == 2) & np.isin(bank.labels, ids))
         labels = [list(space.classes).index(bank.labels[i]) for i in chosen]
@@ -121,7 +121,7 @@ def test_support_is_the_mean_over_views_of_train_images_and_nested_in_shots(bank
 
 def test_a_class_has_the_same_shots_in_every_label_space(bank):
     train = select_bank(bank, ["train"])
-    key = jax.random.key(protocols.SUPPORT_SEED)
+    key = jax.random.key(prepare.SUPPORT_SEED)
     novel = np.arange(4, CLASSES)
     whole = draw_supports(key, train, LabelSpace(np.arange(CLASSES), ()), 2, 2)
     half = draw_supports(key, train, LabelSpace(novel, ()), 2, 2)
@@ -142,7 +142,7 @@ def test_every_method_gets_the_same_support_and_queries(bank, tmp_path, monkeypa
         seen.setdefault(task.support.shape[2], []).append((adapter.name, content))
         return answer(engine, adapter, params, task, queries, **rest)
 
-    monkeypatch.setattr(protocols, "answer", spy)
+    monkeypatch.setattr(measure, "answer", spy)
     run(bank, tmp_path, shots=(1, 2), seeds=2)
     assert set(seen) == {1, 2}
     for calls in seen.values():
@@ -170,7 +170,7 @@ def relabelled(bank, split, seed=0):
 def test_the_test_labels_have_no_part_in_the_selection(
     bank, tmp_path, protocol, method, monkeypatch
 ):
-    monkeypatch.setattr(protocols, "VAL_EPISODES", 20)
+    monkeypatch.setattr(prepare, "VAL_EPISODES", 20)
     fields = {"protocol": protocol, "methods": (method,), "seeds": 2, "shots": (2,)}
     fields |= {"way": 3, "query": 3, "episodes": 20}
     honest = run(bank, tmp_path, **fields)
@@ -186,7 +186,7 @@ def test_the_setting_that_val_likes_best_is_chosen(bank):
     train = select_bank(bank, ["train"])
     whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
     draws = draw_supports(jax.random.key(1), train, whole, 2, 2)
-    val = protocols.queries_of(bank, "val", whole, whole.groups[0])
+    val = prepare.queries_of(bank, "val", whole, whole.groups[0])
     adapter = get_adapter("text_prototype")
     choice = select_on(Engine(), adapter, START[adapter.name], draws.task, val, "rule")
     counts = []
@@ -203,7 +203,7 @@ def test_tip_selection_is_at_least_as_good_on_val_as_any_setting_tried(bank):
     train = select_bank(bank, ["train"])
     whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
     draws = draw_supports(jax.random.key(1), train, whole, 3, 2)
-    val = protocols.queries_of(bank, "val", whole, whole.groups[0])
+    val = prepare.queries_of(bank, "val", whole, whole.groups[0])
     adapter = get_adapter("tip_adapter")
     choice = select_on(Engine(), adapter, START[adapter.name], draws.task, val, "rule")
 
@@ -356,7 +356,7 @@ def test_small_pieces_give_the_same_answers(bank, monkeypatch):
 
     whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
     draws = draw_supports(jax.random.key(1), select_bank(bank, ["train"]), whole, 2, 5)
-    queries = {"test": protocols.queries_of(bank, "test", whole, whole.groups[0])}
+    queries = {"test": prepare.queries_of(bank, "test", whole, whole.groups[0])}
     adapter = get_adapter("tip_adapter")
     params = {"alpha": jnp.linspace(0.5, 3, 5), "beta": jnp.linspace(1, 6, 5)}
     fields = {"params_per_draw": True}

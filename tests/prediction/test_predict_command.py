@@ -15,7 +15,7 @@ from fsclip_jax.cli.main import main
 from fsclip_jax.data.emoji import open_emoji
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.engine import Engine, answer
-from fsclip_jax.evaluation.protocols import prepare
+from fsclip_jax.evaluation.prepare import prepare
 from fsclip_jax.evaluation.spaces import label_spaces
 from fsclip_jax.features.extract import bank_for
 from fsclip_jax.prediction.images import list_pictures

@@ -1,0 +1,185 @@
+"""Drawing the supports of a label space and reading the images to ask."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsclip_jax.episodes.check import check_shots
+from fsclip_jax.episodes.sampler import EpisodeSpec
+from fsclip_jax.episodes.task import Query, Words
+from fsclip_jax.errors import UserError
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.evaluation.draws import (
+    Draws,
+    bank_rows,
+    draw_episodes,
+    draw_supports,
+    queries_of,
+)
+from fsclip_jax.evaluation.predictions import Part
+from fsclip_jax.evaluation.spaces import LabelSpace
+from fsclip_jax.evaluation.words import words_of
+from fsclip_jax.features.bank import Bank, StoredBank, select_bank
+
+SUPPORT_SEED, EPISODE_SEED, VAL_EPISODE_SEED = 1, 2, 3
+"""Seeds of the draws: fixed, so that every evaluation of some data sees the same shots."""
+
+VAL_EPISODES = 200
+"""Episodes with queries from val that settings are chosen on, for the protocol ``episodic``."""
+
+
+class Setting(NamedTuple):
+    """One label space with its draws and images.
+
+    Attributes:
+        space: the label space.
+        draws: supports, at the largest number of shots.
+        queries: images to ask, by group.
+        val: val images to select on, if there are any: their draws (the same as ``draws`` but
+            for episodes) and their queries.
+        all_shots: shots that take every train image of every class, so that there is but one
+            draw; None for episodes, whose classes differ.
+        part: the same images as rows of the bank, for the kept answers; None for episodes.
+        source: name of the data set that settings are chosen on for others; empty if there are
+            none.
+    """
+
+    space: LabelSpace
+    draws: Draws
+    queries: Mapping[str, Query]
+    val: tuple[Draws, Query] | None
+    all_shots: int | None = None
+    part: Part | None = None
+    source: str = ""
+
+
+def prepare(
+    config: EvalConfig,
+    stored: StoredBank,
+    space: LabelSpace,
+    shots: int,
+    on_val: bool,
+    words: Words | None = None,
+    *,
+    patches: bool = False,
+) -> Setting:
+    """Draw the supports of a label space and read the images to ask.
+
+    Args:
+        config: what to evaluate.
+        stored: the opened bank.
+        space: the label space.
+        shots: the largest number of shots.
+        on_val: whether to read val images as well.
+        words: of all classes of the bank, if a method needs them.
+        patches: whether to read the patches of the images to ask.
+
+    Returns:
+        All that the methods are evaluated on.
+    """
+    if config.protocol == "episodic":
+        return _prepare_episodes(config, stored, space, shots, on_val, patches=patches)
+    train = select_bank(stored, ["train"])
+    check_train(train, stored, space.classes, shots)
+    key = jax.random.key(SUPPORT_SEED)
+    draws = draw_supports(key, train, space, shots, config.seeds)
+    if words is not None:
+        few = words_of(words, space.classes, config.seeds)
+        draws = draws._replace(task=draws.task._replace(words=few))
+    queries = {
+        group.name: queries_of(stored, config.query_split, space, group, patches=patches)
+        for group in space.groups
+    }
+    val = None
+    if on_val:
+        parts = [queries_of(stored, "val", space, group, patches=patches) for group in space.groups]
+        val = draws, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+    part = part_of(stored, space, draws)
+    for group in space.groups:
+        rows = bank_rows(stored, [config.query_split], group.classes)
+        part.groups[group.name] = (0, rows, np.asarray(queries[group.name].labels))
+    return Setting(space, draws, queries, val, largest_train_class(stored), part)
+
+
+def part_of(stored: StoredBank, space: LabelSpace, draws: Draws, data: int = 0) -> Part:
+    """Say which rows of a bank the shots are.
+
+    Args:
+        stored: the bank.
+        space: the label space.
+        draws: of its train images.
+        data: place of the data set among those of the evaluation.
+
+    Returns:
+        The part, without groups.
+    """
+    places = np.asarray(draws.rows)
+    shots = np.where(places >= 0, bank_rows(stored, ["train"])[places], -1)
+    names = [stored.class_names[label] for label in space.classes.tolist()]
+    return Part(data, names, space.classes, shots, {})
+
+
+def _prepare_episodes(
+    config: EvalConfig,
+    stored: StoredBank,
+    space: LabelSpace,
+    shots: int,
+    on_val: bool,
+    *,
+    patches: bool,
+) -> Setting:
+    train = select_bank(stored, ["train"], space.classes)
+    asked = select_bank(stored, [config.query_split], space.classes, patches=patches)
+    both = int(((train.sizes > 0) & (asked.sizes > 0)).sum())
+    if both < config.way:
+        raise UserError(
+            f"way is {config.way}; {both} classes have train and {config.query_split} images: "
+            f"give --way {both} or less"
+        )
+    check_train(train, stored, space.classes, shots)
+    spec = EpisodeSpec(config.way, shots, config.query)
+    key = jax.random.key(EPISODE_SEED)
+    draws, query = draw_episodes(key, train, asked, spec, config.episodes)
+    val = None
+    if on_val:
+        val_bank = select_bank(stored, ["val"], space.classes, patches=patches)
+        if int(((train.sizes > 0) & (val_bank.sizes > 0)).sum()) >= config.way:
+            val_key = jax.random.key(VAL_EPISODE_SEED)
+            val = draw_episodes(val_key, train, val_bank, spec, VAL_EPISODES)
+    return Setting(space, draws, {space.groups[0].name: query}, val)
+
+
+def largest_train_class(stored: StoredBank) -> int:
+    """Return the most train images that a class of the bank has."""
+    return int(np.bincount(stored.labels[stored.splits == 0]).max())
+
+
+def check_train(train: Bank, stored: StoredBank, classes: np.ndarray, shots: int) -> None:
+    """Refuse shots that the data cannot give.
+
+    Where it has artist families, a class with fewer images gives what it has, and the mask says
+    so; then only the largest class must have enough.
+
+    Args:
+        train: the train images, of all classes of the data or of the ones asked about.
+        stored: the bank.
+        classes: ids of the classes that are to give shots.
+        shots: the largest number of shots.
+
+    Raises:
+        UserError: a class has too few images.
+    """
+    sizes = np.asarray(train.sizes)
+    if len(sizes) == len(stored.class_names):
+        sizes = sizes[classes]
+    if stored.domains is None:
+        names = tuple(stored.class_names[int(label)] for label in classes)
+        check_shots(train._replace(sizes=jnp.asarray(sizes)), shots, names)
+    elif sizes.max() < shots:
+        raise UserError(
+            f"shots are up to {shots}; the largest class has {sizes.max()} train images: "
+            f"give --shots of {sizes.max()} or less"
+        )
