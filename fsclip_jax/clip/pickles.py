@@ -61,9 +61,10 @@ def read_torch(path: Path) -> TorchFile:
             return _read_archive(archive, path.stat().st_size)
     except RefusedError as error:
         raise UserError(f"{path} is refused: it {error}; wanted is a file of tensors") from error
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
-    except Exception as error:  # zipfile and pickletools raise many kinds on a broken file
+    # zipfile and pickletools raise many kinds on a broken file, OSError for a negative place.
+    except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
         raise UserError(f"{path} is truncated or broken ({reason}); download it again") from error
 

@@ -5,7 +5,6 @@ wrong with it is one line.
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -222,7 +221,7 @@ def _json(path: Path) -> Any:
 def _is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return abs(value) <= _LARGEST_ID if isinstance(value, int) else math.isfinite(value)
+    return abs(value) <= _LARGEST_ID  # nor is it NaN or infinite
 
 
 def _whole(where: str, value: Mapping[str, Any], name: str, least: int = 0) -> int:

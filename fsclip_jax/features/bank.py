@@ -107,7 +107,7 @@ class StoredBank:
         each = _read_tensor(self.path / TEXT_FILE, "prompt_features")
         if each is None:
             return None
-        norms = np.linalg.norm(each, axis=-1, keepdims=True)
+        norms = lengths(each)
         if not np.isfinite(norms).all():
             raise UserError(
                 f"{self.path / TEXT_FILE} holds a prompt that is not finite: make the bank anew"
@@ -144,7 +144,7 @@ class StoredBank:
             low, high = np.searchsorted(rows, (first, first + size))
             if high > low:
                 out[:, low:high] = _read_shard(path, "features")[:, rows[low:high] - first]
-                norms = np.linalg.norm(out[:, low:high], axis=-1, keepdims=True)
+                norms = lengths(out[:, low:high])
                 if not (np.isfinite(norms).all() and norms.min() > 0):
                     raise UserError(
                         f"{path} holds a feature that is not finite or is zero: make the bank anew"
@@ -186,6 +186,18 @@ class StoredBank:
     ) -> Bank:
         """Put some splits and classes on the device; see ``select_bank``."""
         return select_bank(self, splits, classes, patches=patches)
+
+
+def lengths(vectors: np.ndarray) -> np.ndarray:
+    """Return Euclidean lengths with the axis kept; not finite, and no warning, where they are not.
+
+    Example:
+        >>> lengths(np.array([[3.0, 4.0], [np.inf, 0.0]])).tolist()
+        [[5.0], [inf]]
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: np.ndarray = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return found
 
 
 def _read_shard(path: Path, name: str) -> np.ndarray:

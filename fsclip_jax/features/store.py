@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.features.bank import StoredBank, lengths
 from fsclip_jax.features.durable import sha256_file
 from fsclip_jax.features.layout import (
     DTYPES,
@@ -224,7 +224,7 @@ def _read_text(path: Path, manifest: Mapping[str, Any]) -> np.ndarray:
         raise _damaged(path, str(error)) from error
     if text.dtype != np.float32 or text.shape != (manifest["classes"], manifest["dim"]):
         raise _damaged(path, f"text_features is {text.dtype} {list(text.shape)}")
-    norms = np.linalg.norm(text, axis=-1, keepdims=True)
+    norms = lengths(text)
     if not (np.isfinite(norms).all() and norms.min() > 0):
         raise _damaged(path, "a text feature is not finite or is zero")
     return text / norms
