@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from fsclip_jax.evaluation.details_schema import ClassChanges, Details, Reliability
-from fsclip_jax.evaluation.tables import SPLIT_TITLES
+from fsclip_jax.evaluation.tables import called
 
 MOST_CLASSES = 6
 """Classes that are named on either side of a method's changes."""
@@ -193,7 +193,7 @@ def closer_look(details: Details, css: Mapping[str, str]) -> dict[str, Any]:
         for method, bins in details.reliability.items()
     ]
     return {
-        "where": SPLIT_TITLES.get(details.split, details.split).lower(),
+        "where": called(details.split),
         "gains": gain_rows(changes) if changes else [],
         "n_classes": len(changes.classes) if changes else 0,
         "skyline": skyline(changes.change[details.method])

@@ -11,6 +11,7 @@ from fsclip_jax.evaluation.report import Report, ordered
 from fsclip_jax.evaluation.tables import (
     COST_HEAD,
     COST_NOTE,
+    called,
     costs,
     differences,
     facts,
@@ -63,7 +64,7 @@ def report_to_html(report: Report) -> str:
         "references": ordered([name for *_, versus in listed for name in versus]),
         "costs": costs(report),
         "cost_plots": [(name, Markup(svg)) for name, svg in cost_panels(main, look)],
-        "cost_where": f"{main.title.lower()}, {shots} shot{'' if shots == 1 else 's'},",
+        "cost_where": f"{called(main.split)}, {shots} shot{'' if shots == 1 else 's'},",
         "cost_head": COST_HEAD,
         "cost_note": COST_NOTE,
         "selections": selection_lines(report),

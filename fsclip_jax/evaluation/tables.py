@@ -12,6 +12,7 @@ SPLIT_TITLES = {
     "base": "Base classes",
     "novel": "Novel classes",
     "harmonic": "Harmonic mean of base and novel",
+    "average": "Average over the targets",
 }
 
 
@@ -77,9 +78,9 @@ def table_of(split: str, title: str, rows: Sequence[Row]) -> Table:
 
 
 def main_table(report: Report) -> Table:
-    """Return the split that a report is mostly about: the novel classes, else its first one."""
+    """Return the split that a report is mostly about: novel classes, the average, or its first."""
     shown = {table.split: table for table in tables(report)}
-    return shown.get("novel") or next(iter(shown.values()))
+    return shown.get("novel") or shown.get("average") or next(iter(shown.values()))
 
 
 def leading(report: Report) -> frozenset[str]:
@@ -154,9 +155,13 @@ def percent(mean: float, ci95: float | None, digits: int = 2, sign: bool = False
 def protocol_line(report: Report) -> str:
     """Say in one sentence what was measured."""
     settings, data = report.settings, report.data
+    easy = settings.get("class_split") == "easy_hard"
+    parts = "Easy base and hard novel part" if easy else "Base and novel halves"
     ways = {
         "full_way": "All classes at once",
-        "cross_category": f"Base and novel halves of the classes, {report.label_space} label space",
+        "cross_category": f"{parts} of the classes, {report.label_space} label space",
+        "cross_dataset": f"Adapters and settings of {data.get('spec')}, taken to other data sets",
+        "domain_shift": f"Shots of {data.get('spec')}, images of other domains",
         "episodic": f"Episodes of {settings.get('way', 'some')} classes",
     }
     measured = ways.get(report.protocol, report.protocol)
@@ -177,13 +182,23 @@ def interval_line(report: Report) -> str:
     )
 
 
+def called(split: str) -> str:
+    """Name a split within a sentence.
+
+    Example:
+        >>> called("novel"), called("imagenet_v2")
+        ('the novel classes', 'imagenet_v2')
+    """
+    return f"the {SPLIT_TITLES[split].lower()}" if split in SPLIT_TITLES else split
+
+
 def headline(report: Report) -> str:
     """Say in one sentence which method is ahead at the largest number of shots."""
     table = main_table(report)
     shots = table.shots[-1]
     rows = [table.cells[m, shots] for m in table.methods if (m, shots) in table.cells]
     top = max(rows, key=lambda row: row.accuracy.mean)
-    where = "" if table.split == "test" else f" on the {table.title.lower()}"
+    where = "" if table.split == "test" else f" on {called(table.split)}"
     images = "image" if shots == 1 else "images"
     line = (
         f"With {shots} labelled {images} per class, {top.method} is ahead{where}: "

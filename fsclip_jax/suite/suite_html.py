@@ -9,7 +9,7 @@ from fsclip_jax.evaluation.looks import Style, styles
 from fsclip_jax.evaluation.page import render
 from fsclip_jax.evaluation.plots import table_panel
 from fsclip_jax.evaluation.report import Accuracy, Row, ordered, write_text
-from fsclip_jax.evaluation.tables import SPLIT_TITLES, Table, near_best, percent, table_of
+from fsclip_jax.evaluation.tables import SPLIT_TITLES, Table, called, near_best, percent, table_of
 from fsclip_jax.suite.stored import StoredSuite
 
 AVERAGE = "average"
@@ -168,7 +168,7 @@ def _lead(table: Table, place: tuple[str, str], n_data: int) -> str:
         table.cells[m, shots] for m in table.methods if (m, shots) in table.cells
     ]
     top = max(rows, key=lambda row: row.accuracy.mean)
-    where = "" if place[1] == "test" else f" on the {SPLIT_TITLES.get(place[1], place[1]).lower()}"
+    where = "" if place[1] == "test" else f" on {called(place[1])}"
     over = f"Averaged over {n_data} data sets" if table.title == AVERAGE else f"On {table.title}"
     images = "image" if shots == 1 else "images"
     line = (
