@@ -228,7 +228,9 @@ def build_scenes(
     return summary
 
 
-def _fill(folder: Path, seed: int, images: int, say: Callable[[str, Record], None]) -> Record:
+def _fill(
+    folder: Path, seed: int, images: int, say: Callable[[str, Record], None] | None
+) -> Record:
     """Write every split, and say what is in it."""
     things = choose_things()
     summary: Record = {}

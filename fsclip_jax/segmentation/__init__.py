@@ -1,0 +1,1 @@
+"""A class for every pixel, from a frozen CLIP and a few labelled objects."""
