@@ -1,5 +1,6 @@
 """The model card that lies beside everything that is exported."""
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -57,7 +58,7 @@ def write_card(card: Card, sums: Mapping[str, str]) -> bytes:
         licences=[licence_of_backbone(card.backbone), *map(licence_of_data, card.data)],
         sums=sums,
     )
-    return (page.rstrip() + "\n").encode("utf-8", "replace")
+    return (re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n").encode("utf-8", "replace")
 
 
 def _cell(value: Any) -> str:

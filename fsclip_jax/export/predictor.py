@@ -1,7 +1,7 @@
 """Classify pictures by the classifier in this folder: python predictor.py PICTURE.
 
-Needs jax, numpy and pillow, and nothing else. Prints a line for each picture: its path, the most
-probable class and its probability, with tabs between; --top K lists the K best classes.
+Needs `pip install jax flatbuffers pillow` and nothing else. Prints a line for each picture: its
+path, the most probable class and its probability, with tabs between; --top K lists the K best.
 """
 
 import argparse
@@ -85,6 +85,11 @@ def main() -> int:
     parser.add_argument("--model", type=Path, default=here, help="folder of the classifier")
     given = parser.parse_args()
     names = json.loads((given.model / "classifier.json").read_text("utf-8"))["class_names"]
+    try:
+        import flatbuffers  # noqa: F401  (what jax.export reads an artifact by)
+    except ImportError:
+        print("flatbuffers is missing: pip install flatbuffers", file=sys.stderr)
+        return 2
     failed: list[str] = []
     for path, chances in predict(given.model, given.pictures, failed):
         best = np.argsort(-chances, kind="stable")[: max(1, given.top)]

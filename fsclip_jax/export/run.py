@@ -60,7 +60,7 @@ logits = program.call(text, support, mask, query, logit_scale)
 `mask` [way shot] is false where there is no shot; `logit_scale` is a float32 scalar, 100 for
 OpenAI's models. Any way from 2, any shot and query from 1; each new shape is compiled once."""
 _AS_PREDICTOR = """`python predictor.py PICTURE [...]` prints each picture's path, class and
-probability. It needs Python with `jax`, `numpy` and `pillow`. The program itself takes pixels,
+probability. It needs `pip install jax flatbuffers pillow`. The program itself takes pixels,
 uint8 [batch size size 3], any batch, and gives probabilities [batch way] in the order of
 `class_names` in `classifier.json`."""
 

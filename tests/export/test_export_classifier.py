@@ -102,6 +102,15 @@ def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, meth
     one = program.call(np.zeros((1, *pixels.shape[1:]), np.uint8))
     np.testing.assert_allclose(one.sum(-1), 1, rtol=1e-5)
 
+    short = ALONE.replace("'fsclip_jax', ", "'fsclip_jax', 'flatbuffers', ")
+    run = subprocess.run(
+        [sys.executable, "-c", short, str(moved / "predictor.py"), "a.png"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (run.returncode, run.stderr) == (2, "flatbuffers is missing: pip install flatbuffers\n")
+
     bad = moved / "bad.png"
     bad.write_bytes(b"nothing")
     run, rows = answers(moved, [str(bad), expected[0]["image"]])
