@@ -20,6 +20,7 @@ SUMMARY = {
     "export": "write an adapter or a classifier for use elsewhere",
     "report": "draw the report again from report.json",
     "datasets": "list the published data sets, and how to get them",
+    "detect": "compare few-shot methods by the boxes they find",
     "scenes": "compose an offline task for detection and segmentation",
 }
 
@@ -119,6 +120,12 @@ def _backbones(args: Sequence[str]) -> int:
     return main(list(args))
 
 
+def _detect(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.detect import main
+
+    return main(list(args))
+
+
 def _scenes(args: Sequence[str]) -> int:
     from fsclip_jax.cli.scenes import main
 
@@ -142,6 +149,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "export": _export,
     "report": _report,
     "datasets": _datasets,
+    "detect": _detect,
     "scenes": _scenes,
 }
 

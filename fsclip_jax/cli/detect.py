@@ -1,0 +1,22 @@
+"""``fsclip detect``: few-shot methods compared by the average precision of their detections."""
+
+from collections.abc import Sequence
+
+from fsclip_jax.cli.parsing import parse
+from fsclip_jax.detection.config import DetectConfig
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``fsclip detect`` and return its exit code.
+
+    Args:
+        argv: the words after ``fsclip detect``.
+    """
+    text = "Compare methods on boxes: --scenes DIR, or --images, --annotations and so on; --out DIR"
+    config = parse(DetectConfig, argv, prog="fsclip detect", description=text)
+    from rich.console import Console
+
+    from fsclip_jax.detection.compare import compare
+
+    compare(config, Console(highlight=False))
+    return 0
