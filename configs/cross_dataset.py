@@ -1,0 +1,46 @@
+"""From one data set to others, on topics of the bundled emoji.
+
+    python train.py configs/cross_dataset.py
+    python eval.py configs/cross_dataset.py
+
+A Meta-Adapter is meta-trained on the classes of one topic, and every method's setting is chosen
+on its val images; both are used as they are on four topics whose classes are others.
+"""
+
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.training.config import TrainConfig
+
+SOURCE = "emoji:objects"
+
+train = TrainConfig(
+    data=SOURCE,
+    backbone="mini",
+    classes="all",
+    steps=400,
+    way=100,
+    shot=4,
+    query=2,
+    batch=8,
+    views=1,
+    eval_every=100,
+    checkpoint_every=100,
+)
+
+evaluate = EvalConfig(
+    data=SOURCE,
+    targets=("emoji:activities", "emoji:animals", "emoji:food", "emoji:travel"),
+    backbone="mini",
+    protocol="cross_dataset",
+    methods=(
+        "zero_shot",
+        "prototype",
+        "text_prototype",
+        "tip_adapter",
+        "gda",
+        "proker",
+        "meta_adapter",
+    ),
+    shots=(1, 2, 4),
+    seeds=5,
+    views=1,
+)

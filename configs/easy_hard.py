@@ -1,0 +1,37 @@
+"""Easy classes to train on, hard ones to be tested on, on the bundled emoji.
+
+    python train.py configs/easy_hard.py
+    python eval.py configs/easy_hard.py
+    python eval.py configs/easy_hard.py --label-space generalised
+
+The split of the Meta-Adapter paper: the 70 % of the classes that zero-shot classifies best are
+base, measured on train images alone, the others are novel.
+"""
+
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.training.config import TrainConfig
+
+train = TrainConfig(
+    data="emoji",
+    backbone="mini",
+    classes="easy",
+    steps=400,
+    way=100,
+    shot=4,
+    query=2,
+    batch=8,
+    views=1,
+    eval_every=100,
+    checkpoint_every=100,
+)
+
+evaluate = EvalConfig(
+    data="emoji",
+    backbone="mini",
+    protocol="cross_category",
+    class_split="easy_hard",
+    methods=("zero_shot", "prototype", "text_prototype", "tip_adapter", "gda", "meta_adapter"),
+    shots=(1, 2, 4),
+    seeds=5,
+    views=1,
+)

@@ -1,0 +1,54 @@
+"""Evaluations and suites that are killed at random moments end as those that are left alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KILLS = 20
+FREE = {"created", "command", "fit_seconds", "predict_us_per_query"}
+"""What may differ between two runs of one evaluation: when it was, how it was typed, how long it
+took."""
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {name: without_times(v) for name, v in value.items() if name not in FREE}
+    return list(map(without_times, value)) if isinstance(value, list) else value
+
+
+def content(folder):
+    """Every file of a folder by name, as bytes or, where times are in it, as its numbers."""
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.suffix not in (".lock", ".html"):
+            name = file.relative_to(folder).as_posix()
+            json_file = file.suffix == ".json"
+            found[name] = without_times(json.loads(file.read_text())) if json_file else None
+            found[name] = found[name] if json_file else file.read_bytes()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL and fork are POSIX")
+def test_killed_twenty_times_nothing_is_lost(tmp_path):
+    child = Path(__file__).with_name("suite_child.py")
+    command = [sys.executable, str(child), str(tmp_path), str(KILLS), "0"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert told.returncode == 0, told.stdout + told.stderr
+    lines = [line.split() for line in told.stdout.splitlines() if line]
+    for kind in ("eval", "suite"):
+        kills = [line for line in lines if line[0] == kind]
+        assert len(kills) == KILLS
+        whole = content(tmp_path / f"{kind}-whole")
+        assert len(whole) == (2 if kind == "eval" else 2 * 18 + 2)
+        assert not [name for name in whole if name.endswith(".tmp")]
+        places = [p for p in tmp_path.glob(f"{kind}-*") if p.name != f"{kind}-whole"]
+        assert places
+        for place in places:
+            assert content(place) == whole, place
+    # Suites were met in many states, not only at their start and end.
+    assert len({line[-1] for line in lines if line[0] == "suite"}) >= 6, told.stdout
