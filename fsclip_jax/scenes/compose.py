@@ -15,8 +15,9 @@ SIZE = 256
 SIDES = (48, 96)
 """Least and largest longer side of an object, in pixels."""
 
-TURN = 20.0
-"""Objects are turned by at most so many degrees, either way."""
+TURN = 10.0
+"""Objects are turned by at most so many degrees, either way. The bundled CLIP has seen upright
+pictures only: at 20 degrees it knows two fifths fewer of the drawings of train and val."""
 
 VISIBLE = 0.5
 """An object keeps at least this part of its pixels uncovered."""

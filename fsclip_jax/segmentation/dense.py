@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from fsclip_jax.clip.config import ResNetConfig
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.features.buckets import bucket_size, padded
 from fsclip_jax.numerics import l2_normalize
