@@ -84,12 +84,12 @@ def main() -> int:
     here = Path(__file__).parent
     parser.add_argument("--model", type=Path, default=here, help="folder of the classifier")
     given = parser.parse_args()
-    names = json.loads((given.model / "classifier.json").read_text("utf-8"))["class_names"]
     try:
         import flatbuffers  # noqa: F401  (what jax.export reads an artifact by)
     except ImportError:
         print("flatbuffers is missing: pip install flatbuffers", file=sys.stderr)
         return 2
+    names = json.loads((given.model / "classifier.json").read_text("utf-8"))["class_names"]
     failed: list[str] = []
     for path, chances in predict(given.model, given.pictures, failed):
         best = np.argsort(-chances, kind="stable")[: max(1, given.top)]
