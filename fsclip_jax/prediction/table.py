@@ -152,9 +152,14 @@ class PredictionTable:
                 self.done = self._continue()
             else:
                 write_file(self._sidecar, self._made_with.encode())
-            self._file = path.open("a", encoding="utf-8", errors="surrogateescape", newline="")
-            if not self._file.tell():
-                self._write([self._header])
+            # No buffer: what a full disk refuses must not be tried again when the file is closed.
+            self._file = path.open("ab", buffering=0)
+            try:
+                if not self._file.tell():
+                    self._write([self._header])
+            except OSError:
+                self._file.close()
+                raise
 
     def _continue(self) -> frozenset[str]:
         """Cut off a half-written last line and return the pictures that are done."""
@@ -185,8 +190,9 @@ class PredictionTable:
     def _write(self, rows: Sequence[Sequence[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        self._file.write(text.getvalue())
-        self._file.flush()
+        left = memoryview(text.getvalue().encode("utf-8", "surrogateescape"))
+        while left:
+            left = left[self._file.write(left) :]
 
     def finish(self) -> None:
         """Say that nothing is missing: the file is whole from now on."""
