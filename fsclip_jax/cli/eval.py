@@ -16,25 +16,19 @@ def run(config: EvalConfig, name: str) -> int:
         0, the exit code.
 
     Raises:
-        UserError: the input is wrong.
+        UserError: the input is wrong, another evaluation writes there, or the disk is full.
     """
+    from rich.console import Console
+
+    from fsclip_jax.evaluation.evaluate import command_line, evaluate_fully, write_evaluation
     from fsclip_jax.evaluation.spaces import check_config
+    from fsclip_jax.evaluation.terminal import print_report
     from fsclip_jax.features.durable import only_writer
+    from fsclip_jax.features.extract import bank_for
 
     check_config(config)
     workdir = config.workdir or Path("runs") / name
     out = config.out or workdir
-    with only_writer(out, ".eval.lock", "is evaluating", "--out"):
-        return _run(config, workdir, out)
-
-
-def _run(config: EvalConfig, workdir: Path, out: Path) -> int:
-    from rich.console import Console
-
-    from fsclip_jax.evaluation.evaluate import command_line, evaluate_fully, write_evaluation
-    from fsclip_jax.evaluation.terminal import print_report
-    from fsclip_jax.features.extract import bank_for
-
     console = Console()
     stored, *targets = (
         bank_for(
@@ -47,14 +41,15 @@ def _run(config: EvalConfig, workdir: Path, out: Path) -> int:
         )
         for spec in (config.data, *config.targets)
     )
-    with console.status("evaluating") as status:
-        told = status.update if console.is_terminal else console.print
-        found = evaluate_fully(
-            config, stored, workdir, progress=told, command=command_line(), targets=targets
-        )
-    # First the table: if the disk is full, the numbers are still seen.
-    print_report(found.report, console)
-    files = write_evaluation(found, out)
+    with only_writer(out, ".eval.lock", "is evaluating", "--out"):
+        with console.status("evaluating") as status:
+            told = status.update if console.is_terminal else console.print
+            found = evaluate_fully(
+                config, stored, workdir, progress=told, command=command_line(), targets=targets
+            )
+        # First the table: if the disk is full, the numbers are still seen.
+        print_report(found.report, console)
+        files = write_evaluation(found, out)
     console.print(
         f"wrote {', '.join(file.name for file in files)} to {out}", markup=False, highlight=False
     )
