@@ -20,7 +20,7 @@ things refer to each other by their place in a list:
     published procedure has query images of its own (``meta_adapter_as_published``).
 
 A row that has one draw where its space has several was fitted to all train images: the draws
-would be the same. Ten bytes are kept for every answer: 2.5 MB for all methods on the emoji at
+would be the same. Ten bytes are kept for every answer: 6 MB for all methods on the emoji at
 three numbers of shots and three seeds. ``episodic`` keeps none: its hundreds of episodes each
 have classes and images of their own, and the accuracy of every one is in the report.
 
