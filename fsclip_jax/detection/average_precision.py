@@ -33,18 +33,19 @@ class Detections(NamedTuple):
     bbox: Float[np.ndarray, "n 4"]
     score: Float[np.ndarray, " n"]
 
+    def rounded(self) -> "Detections":
+        """Round as a file has them: boxes to 0.01 pixels, scores to 8 digits.
+
+        What is judged is then what is written, ties included.
+        """
+        score = [float(f"{value:.8g}") for value in self.score.tolist()]
+        return self._replace(bbox=np.round(self.bbox, 2), score=np.array(score, np.float64))
+
     def results(self) -> list[dict[str, Any]]:
-        """Return them in the layout of COCO's results, boxes to the hundredth of a pixel."""
-        columns = (self.image, self.category, self.bbox, self.score)
-        return [
-            {
-                "image_id": int(image),
-                "category_id": int(category),
-                "bbox": [round(float(v), 2) for v in bbox],
-                "score": round(float(score), 6),
-            }
-            for image, category, bbox, score in zip(*columns, strict=True)
-        ]
+        """Return them in the layout of COCO's results."""
+        columns = (part.tolist() for part in self)
+        names = ("image_id", "category_id", "bbox", "score")
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)

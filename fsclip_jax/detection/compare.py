@@ -1,6 +1,7 @@
 """Compare methods by their detections: read, fit, choose on val, detect, judge, write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def compare(config: DetectConfig, console: Console) -> None:
     methods = _methods(config, model)
     tested = _split(config.annotations, config.images, config.proposals, model, "proposals")
     categories = tested.data.categories
-    fitted, supported = _fit(config, model, methods, tested, categories, console.print)
+    fitted, supported = _fit(config, model, methods, tested, categories, console)
     found = detect(model, fitted, supported, tested, categories)
     measured = []
     for one in fitted:
@@ -99,7 +100,7 @@ def _fit(
     methods: Sequence[Method],
     tested: Split,
     categories: Sequence[Category],
-    say: Callable[[str], None],
+    console: Console,
 ) -> tuple[list[Fitted], Supported]:
     """Fit to the support, with settings chosen on val where there is one."""
     support_images = config.support_images or config.images
@@ -114,6 +115,7 @@ def _fit(
     supported = encode_support(model, drawn, categories, config.shots, config.seeds)
     fitted = fit(methods, supported, objects)
     if val is not None:
+        say = partial(console.print, soft_wrap=True, style="dim")
         fitted = choose_scoring(model, fitted, supported, val, categories, say)
     return fitted, supported
 

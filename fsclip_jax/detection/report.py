@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from fsclip_jax.detection.average_precision import Precision, group_numbers
 from fsclip_jax.detection.coco import Boxes
@@ -115,15 +114,16 @@ def print_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         rows: of ``make_rows``.
         console: where to.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("method", no_wrap=True)
     names = list(rows[0]["metrics"])
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    cells = [["method", *names]]
     for row in rows:
-        cells = (row["metrics"][name] for name in names)
-        table.add_row(row["method"], *(number(c["mean"], c["ci95"]) for c in cells))
-    console.print(table)
+        values = (row["metrics"][name] for name in names)
+        cells.append([row["method"], *(number(v["mean"], v["ci95"]) for v in values)])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        first, *rest = (f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True))
+        text = "  ".join([first.strip().ljust(widths[0]), *rest])
+        console.print(text, soft_wrap=True, style="dim" if line is cells[0] else None)
     for row in rows:
         told = [
             f"{name} {cell['over_zero_shot']['mean']:+.2f}"
@@ -132,7 +132,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
             if name in ("AP", "AP_novel", "AP_rare") and "over_zero_shot" in cell
         ]
         if told:
-            console.print(f"{row['method']} over zero_shot: {', '.join(told)}", style="dim")
+            console.print(f"{row['method']} over zero_shot: {', '.join(told)}", soft_wrap=True)
 
 
 def number(mean: float, half: float | None) -> str:

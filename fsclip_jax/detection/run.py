@@ -178,7 +178,7 @@ def _of_draw(params: Params, per_draw: bool, draw: int) -> Params:
 
 
 @partial(jax.jit, static_argnums=0)
-def _fit_one(adapter: Adapter, params: Params, task: Task, draw: int) -> State:
+def _fit_one(adapter: Adapter, params: Params, task: Task, draw: Array | int) -> State:
     return adapter.fit(params, task, fit_key(draw))
 
 
@@ -272,7 +272,8 @@ def choose_scoring(
                 each.append(average_precision(split.data, _known(_join(rows)), (0.5,)).mean())
             points.append(float(np.mean(each)))
         best = int(np.argmax(points))
-        say(f"{one.method.name}: AP50 on val {points[best]:.1f} with {SCORINGS[best]}")
+        with_ = f"background {SCORINGS[best].background}, objectness {SCORINGS[best].objectness}"
+        say(f"{one.method.name}: AP50 {points[best]:.1f} on val with {with_}")
         told = {"split": "val", "ap50": round(points[best], 3), **asdict(SCORINGS[best])}
         selection = {**one.selection, "scoring": told}
         chosen.append(Fitted(one.method, one.state, SCORINGS[best], selection))
@@ -307,7 +308,7 @@ def detect(
         categories: the classes.
 
     Returns:
-        Detections by the name of the method, one for each draw.
+        Detections by the name of the method, one for each draw, rounded as a file has them.
     """
     ids, most = _ids(split.data, categories), most_detections(split.data)
     rows: dict[str, list[list[Rows]]] = {
@@ -322,4 +323,4 @@ def detect(
             for draw, z in enumerate(region_logits(one, found)):
                 scores = _scores(model, z, found, supported.background[draw], one.scoring)
                 rows[one.method.name][draw].append(_rows(found, over, scores, ids, most))
-    return {name: [_join(each) for each in draws] for name, draws in rows.items()}
+    return {name: [_join(each).rounded() for each in draws] for name, draws in rows.items()}

@@ -44,8 +44,8 @@ class Scoring:
 
 SCORINGS = tuple(
     Scoring(background, objectness)
-    for background in (None, -0.4, -0.2, -0.1, 0.0, 0.1, 0.2)
-    for objectness in (0.0, 0.3, 0.5)
+    for background in (None, -0.2, -0.1, 0.0, 0.1, 0.2, 0.4)
+    for objectness in (0.0, 0.3, 0.5, 0.7)
 )
 """What is tried on val; the first of equals is taken."""
 

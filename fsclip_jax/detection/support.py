@@ -138,7 +138,7 @@ def empty_boxes(
 
 def make_tasks(
     plan: Plan,
-    features: Sequence[Float[np.ndarray, "region dim"]],
+    features: Sequence[Float[np.ndarray, "_ dim"]],
     text: Float[np.ndarray, "way dim"],
     logit_scale: float,
 ) -> tuple[Task, Float[np.ndarray, "draw dim"]]:

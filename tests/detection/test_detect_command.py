@@ -1,0 +1,140 @@
+"""``fsclip detect`` from files to a report, with proposals and with an OWL-ViT."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from fsclip_jax.cli.main import main
+from fsclip_jax.detection.average_precision import Detections, average_precision
+from fsclip_jax.detection.coco import read_boxes
+from fsclip_jax.detection.models import in_pixels
+from fsclip_jax.detection.owlvit_load import load_owlvit
+
+NAMES = ("red heart", "blue circle", "green heart")
+COLOURS = ("red", "blue", "green")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A folder as ``fsclip scenes`` makes it: coloured shapes, with boxes that miss a little."""
+    folder = tmp_path_factory.mktemp("scenes")
+    categories = [{"id": 4 + i, "name": n, "novel": i == 2} for i, n in enumerate(NAMES)]
+    for at, split in enumerate(("test", "val", "support")):
+        rng = np.random.default_rng(at)
+        (folder / split / "images").mkdir(parents=True)
+        images, annotations, proposals = [], [], []
+        for image in range(4):
+            page = Image.fromarray(rng.integers(150, 255, (64, 96, 3), dtype=np.uint8))
+            pen = ImageDraw.Draw(page)
+            for column in range(3):
+                number = int(rng.integers(3)) if image else column
+                x, y, side = 32 * column + 4, int(rng.integers(4, 34)), int(rng.integers(18, 26))
+                pen.ellipse((x, y, x + side, y + side), fill=COLOURS[number])
+                box = [x, y, side, side]
+                annotations.append(
+                    {"id": len(annotations), "image_id": image, "category_id": 4 + number,
+                     "bbox": box}
+                )  # fmt: skip
+                moved = [x + 1, y - 1, side, side]
+                proposals.append({"image_id": image, "bbox": moved, "score": 0.9})
+            proposals.append({"image_id": image, "bbox": [30, 20, 40, 20], "score": 0.4})
+            page.save(folder / split / "images" / f"{image}.png")
+            images.append({"id": image, "file_name": f"{image}.png", "width": 96, "height": 64})
+        whole = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / f"{split}.json").write_text(json.dumps(whole))
+        (folder / f"proposals_{split}.json").write_text(json.dumps(proposals))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(scenes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    words = f"detect --scenes {scenes} --out {out} --shots 2 --seeds 2 --crops 1"
+    methods = ["--methods", "zero_shot", "tip_adapter", "meta_adapter", "linear_probe"]
+    assert main([*words.split(), *methods]) == 0
+    return out, json.loads((out / "detection.json").read_text())
+
+
+def test_the_report_has_every_method_and_its_intervals(result):
+    _, report = result
+    names = ["zero_shot", "tip_adapter", "meta_adapter_untrained", "linear_probe"]
+    assert [row["method"] for row in report["rows"]] == names
+    for row in report["rows"]:
+        assert set(row["metrics"]) == {"AP", "AP50", "AP75", "AP_novel", "AP_base"}
+        assert len(row["metrics"]["AP"]["per_seed"]) == 2
+        assert row["selection"]["scoring"]["split"] == "val"
+    assert report["rows"][1]["selection"]["split"] == "val"
+    assert "over_zero_shot" in report["rows"][1]["metrics"]["AP_novel"]
+    assert max(row["metrics"]["AP50"]["mean"] for row in report["rows"]) > 40
+
+
+def test_the_report_follows_from_the_detections_beside_it(scenes, result):
+    out, report = result
+    data = read_boxes(scenes / "test.json")
+    for row in report["rows"]:
+        for draw in range(2):
+            rows = json.loads((out / f"{row['method']}.{draw}.json").read_text())
+            columns = zip(*((r["image_id"], r["category_id"], r["bbox"], r["score"]) for r in rows),
+                          strict=True)  # fmt: skip
+            told = average_precision(data, Detections(*map(np.array, columns)))
+            cells = row["metrics"]
+            assert cells["AP"]["per_seed"][draw] == pytest.approx(told.mean(), abs=1e-9)
+            assert cells["AP_novel"]["per_seed"][draw] == pytest.approx(told.mean([6]), abs=1e-9)
+        assert cells["AP"]["mean"] == pytest.approx(np.mean(cells["AP"]["per_seed"]))
+
+
+def test_an_owlvit_detects_what_pytorch_detects(scenes, owlvit_folder, torch_owlvit, tmp_path):
+    torch = pytest.importorskip("torch")
+    from transformers.models.owlvit.image_processing_pil_owlvit import OwlViTImageProcessorPil
+
+    folder = owlvit_folder(5)
+    words = f"detect --scenes {scenes} --out {tmp_path} --detector owlvit:{folder} --seeds 1"
+    assert main([*words.split(), "--methods", "zero_shot", "meta_adapter", "gda"]) == 0
+    rows = json.loads((tmp_path / "zero_shot.0.json").read_text())
+    ids = load_owlvit(folder).tokenizer([f"a photo of a {name}." for name in NAMES])
+    processor = OwlViTImageProcessorPil(size={"height": 40, "width": 40})
+    for image in range(4):
+        page = Image.open(scenes / "test" / "images" / f"{image}.png")
+        with torch.no_grad():
+            theirs = torch_owlvit(5)(
+                input_ids=torch.tensor(ids).long(),
+                pixel_values=torch.tensor(processor(page, return_tensors="np")["pixel_values"]),
+            )
+        scores = torch.sigmoid(theirs.logits)[0].numpy()
+        region, label = np.unravel_index(scores.argmax(), scores.shape)
+        best = max((row for row in rows if row["image_id"] == image), key=lambda r: r["score"])
+        assert best["score"] == pytest.approx(scores.max(), abs=1e-4)
+        assert best["category_id"] == 4 + label
+        box = in_pixels(theirs.pred_boxes[0].numpy(), (96, 64))[region]
+        assert np.allclose(best["bbox"], box, atol=0.02)
+    refined = json.loads((tmp_path / "meta_adapter_untrained.0.json").read_text())
+    assert refined != rows
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("", "--images is missing"),
+        ("--scenes nowhere", "holds no scenes"),
+        ("--scenes SCENES --shots 0", "give 1 or more"),
+        ("--scenes SCENES --crops 0", "--crops"),
+        ("--scenes SCENES --detector yolo:x", "accepted is owlvit:FOLDER"),
+        ("--scenes SCENES --detector owlvit:x", "there is no folder"),
+        ("--scenes SCENES --methods cocoop", "it needs words"),
+        ("--scenes SCENES --images nowhere", "is no folder"),
+        ("--scenes SCENES --annotations SCENES/proposals_val.json", "no data set of boxes"),
+        ("--scenes SCENES --proposals SCENES/test.json", "holds no proposals"),
+        (
+            "--scenes SCENES --support-annotations SCENES/test.json --support-images TEST",
+            "are also judged on",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(scenes, tmp_path, capsys, flags, words):
+    given = flags.replace("SCENES", str(scenes)).replace("TEST", f"{scenes}/test/images")
+    assert main(["detect", *given.split(), "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
