@@ -1,7 +1,9 @@
 """Every number of a report, computed again from the kept answers with plain numpy and scipy."""
 
 import dataclasses
+import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,3 +188,17 @@ def test_a_row_that_is_not_kept_is_none(found):
     with pytest.raises(KeyError):
         kept.group("harmonic")
     assert dataclasses.replace(kept, rows=()).find("zero_shot", 1, "base") is None
+
+
+def test_a_full_disk_leaves_what_was_there_before(bank, tmp_path, monkeypatch):
+    few = {"methods": ("zero_shot",), "shots": (1,)}
+    _, before = evaluated(bank, tmp_path, **few)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(UserError, match="no space left to write"):
+        evaluated(bank, tmp_path, **few, seeds=5)
+    assert [file.name for file in tmp_path.iterdir()] == [PREDICTIONS_FILE]
+    assert read_predictions(tmp_path).spaces[0].support.shape == before.spaces[0].support.shape
