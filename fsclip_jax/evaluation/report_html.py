@@ -4,6 +4,7 @@ from typing import Any
 
 from fsclip_jax.evaluation import plots
 from fsclip_jax.evaluation.details_views import closer_look
+from fsclip_jax.evaluation.facts import facts, selection_lines
 from fsclip_jax.evaluation.looks import Style, styles
 from fsclip_jax.evaluation.page import render
 from fsclip_jax.evaluation.plots_cost import cost_panels
@@ -14,14 +15,12 @@ from fsclip_jax.evaluation.tables import (
     called,
     costs,
     differences,
-    facts,
     headline,
     interval_line,
     leading,
     main_table,
     percent,
     protocol_line,
-    selection_lines,
     selection_note,
     tables,
     tied,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from fsclip_jax.evaluation.facts import facts, selection_lines
 from fsclip_jax.evaluation.report import Report, ordered
 from fsclip_jax.evaluation.tables import (
     COST_HEAD,
@@ -9,12 +10,10 @@ from fsclip_jax.evaluation.tables import (
     Table,
     costs,
     differences,
-    facts,
     headline,
     interval_line,
     percent,
     protocol_line,
-    selection_lines,
     selection_note,
     tables,
 )

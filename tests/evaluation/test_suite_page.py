@@ -118,6 +118,7 @@ def test_near_best_judges_by_the_paired_difference():
 
     luck = {"best": of(60, 70, 80), "close": of(59, 71, 79), "behind": of(58, 68, 78)}
     assert near_best(luck, frozenset({"best"})) == {"close"}
+    luck["just beyond"] = of(59, 68.5, 78)  # by 1.5 ±1.24
     assert near_best(luck | {"other draws": of(60, 70)}, frozenset({"best"})) == {"close"}
     assert not near_best({"best": of(60), "close": of(59)}, frozenset({"best"}))
     assert not near_best(luck, frozenset())
