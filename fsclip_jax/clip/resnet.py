@@ -96,7 +96,7 @@ class AttentionPool(nnx.Module):
         self, x: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch positions dim"]:
         """Project every position as if it alone were attended to, ``W_o W_v (x_i + e_i)``."""
-        x = x.reshape(len(x), -1, x.shape[-1])
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
         x = x + self.position_embedding[...][None, 1:].astype(x.dtype)
         return self.out_proj(self.v_proj(x))
 

@@ -53,7 +53,7 @@ class PoolingHead(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch patches width"]) -> Float[Array, "batch width"]:
         """Pool the patches of each image."""
-        probe = jnp.broadcast_to(self.probe[...][None, None], (len(x), 1, x.shape[-1]))
+        probe = jnp.broadcast_to(self.probe[...][None, None], (x.shape[0], 1, x.shape[-1]))
         return self._finish(self.attention(probe.astype(x.dtype), x, None))[:, 0]
 
     def every_position(

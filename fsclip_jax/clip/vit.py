@@ -84,7 +84,7 @@ class VisionTransformer(nnx.Module):
 
         def encode(pixels: Array) -> Array:
             x = self._tokens(pixels)
-            x = run_blocks(self.blocks, x, jnp.zeros(len(x), jnp.int32))
+            x = run_blocks(self.blocks, x, jnp.zeros(x.shape[0], jnp.int32))
             return self.projection(self.post_norm(x))
 
         return in_pieces(encode, pixels, self._piece())
@@ -118,7 +118,7 @@ class VisionTransformer(nnx.Module):
             raise ValueError(f"images are {pixels.shape[1:3]}, the tower takes {(size, size)}")
         patches = self.patch_embedding(cut_patches(pixels, self.config.patch_size))
         first = jnp.broadcast_to(
-            self.class_embedding[...][None, None], (len(patches), 1, self.config.width)
+            self.class_embedding[...][None, None], (patches.shape[0], 1, self.config.width)
         )
         x = jnp.concatenate([first, patches], axis=1) + self.position_embedding[...][None]
         return self.pre_norm(x)

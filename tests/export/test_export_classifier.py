@@ -1,6 +1,7 @@
 """Pictures to probabilities in one artifact, with the answers of ``fsclip predict``."""
 
 import csv
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -16,11 +17,24 @@ from PIL import Image
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.cli.main import main
+from fsclip_jax.clip.config import (
+    ClipConfig,
+    ResNetConfig,
+    SiglipTextConfig,
+    SiglipVisionConfig,
+    TextConfig,
+    VitConfig,
+)
 from fsclip_jax.clip.load import load_clip
+from fsclip_jax.clip.model import init_clip
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.export import predictor
-from fsclip_jax.prediction.images import list_pictures
+from fsclip_jax.export.stablehlo import export_classifier
+from fsclip_jax.features.images import image_encoder
+from fsclip_jax.prediction.calibrate import Temperature
+from fsclip_jax.prediction.fitting import Fitted, probabilities
+from fsclip_jax.prediction.images import encode_pixels, list_pictures
 
 CLASSES = 6
 # Runs a script with everything but jax, numpy and pillow out of its reach.
@@ -116,6 +130,48 @@ def test_the_predictor_says_what_is_missing():
         timeout=120,
     )
     assert (run.returncode, run.stderr) == (2, "flatbuffers is missing: pip install flatbuffers\n")
+
+
+TEXT = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=8)
+TOWERS = {
+    "vit": ClipConfig(VitConfig(32, 16, 24, 2, 3, 48, embed_dim=8), TEXT),
+    "resnet": ClipConfig(ResNetConfig((1, 1, 1, 1), 8, 64, 8, heads=2), TEXT),
+    "siglip": ClipConfig(
+        SiglipVisionConfig(32, 16, 24, 2, 3, 48), SiglipTextConfig(64, 8, 24, 1, 3, 48, 24)
+    ),
+}
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_every_kind_of_tower_takes_any_number_of_pictures(tower):
+    config = TOWERS[tower]
+    graphdef, state = init_clip(config, 0)
+    clip = dataclasses.replace(
+        load_clip("mini"),
+        config=config,
+        graphdef=graphdef,
+        state=state,
+        preprocess=Preprocess(config.vision.image_size),
+    )
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(4, config.embed_dim)).astype(np.float32)
+    weights /= np.linalg.norm(weights, axis=-1, keepdims=True)
+    fitted = Fitted(
+        get_adapter("zero_shot"),
+        {"weights": weights, "logit_scale": np.float32(20)},
+        tuple("abcd"),
+        Temperature(2.0, 0),
+        {},
+    )
+    program = export.deserialize(bytearray(export_classifier(clip, fitted)))
+    encode = image_encoder(clip)
+    for count in (1, 5):
+        shape = (count, clip.image_size, clip.image_size, 3)
+        pixels = rng.integers(0, 256, shape, np.uint8)
+        features = encode_pixels(encode, pixels, count, clip.embed_dim)
+        expected = probabilities(fitted, features)
+        np.testing.assert_allclose(program.call(pixels), expected, atol=2e-3)
+        assert expected.std() > 1e-3
 
 
 def odd_pictures(folder):
