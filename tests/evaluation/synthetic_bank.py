@@ -15,12 +15,19 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 
 def synthetic_bank(
-    path, counts=COUNTS, families=None, spec="synthetic", seed=0, backbone=None, per_class=None
+    path,
+    counts=COUNTS,
+    families=None,
+    spec="synthetic",
+    seed=0,
+    backbone=None,
+    per_class=None,
+    shuffled=False,
 ) -> StoredBank:
     """Images scatter around one centre a class; the text is a worse guess of that centre.
 
     ``per_class`` gives the train images of each class; ``families`` makes an artist family of
-    every so many images.
+    every so many images; ``shuffled`` stores the images in random order.
     """
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(CLASSES, DIM))
@@ -37,12 +44,16 @@ def synthetic_bank(
                 domains.append(-1 if families is None else 100 * split + i // families)
     domains = np.array(domains, np.int32)
     _, numbered = np.unique(domains, return_inverse=True)
+    order = np.arange(len(labels))
+    if shuffled:
+        order = np.random.default_rng(seed + 1).permutation(order)
+    families_of = domains if families is None else numbered.astype(np.int32)
     rows = Rows(
-        features=unit(np.stack(features, 1)),
-        labels=np.array(labels, np.int32),
-        splits=np.array(splits, np.int8),
-        keys=[f"image-{i}" for i in range(len(labels))],
-        domains=domains if families is None else numbered.astype(np.int32),
+        features=unit(np.stack(features, 1))[:, order],
+        labels=np.array(labels, np.int32)[order],
+        splits=np.array(splits, np.int8)[order],
+        keys=[f"image-{i}" for i in order.tolist()],
+        domains=families_of[order],
     )
     return write_bank(
         path,
