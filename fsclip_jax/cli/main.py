@@ -22,6 +22,7 @@ SUMMARY = {
     "datasets": "list the published data sets, and how to get them",
     "detect": "compare few-shot methods by the boxes they find",
     "scenes": "compose an offline task for detection and segmentation",
+    "segment": "give every pixel of scenes a class, method against method",
 }
 
 
@@ -132,6 +133,12 @@ def _scenes(args: Sequence[str]) -> int:
     return main(list(args))
 
 
+def _segment(args: Sequence[str]) -> int:
+    from fsclip_jax.cli.segment import main
+
+    return main(list(args))
+
+
 def _report(args: Sequence[str]) -> int:
     from fsclip_jax.cli.report import main
 
@@ -151,6 +158,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "datasets": _datasets,
     "detect": _detect,
     "scenes": _scenes,
+    "segment": _segment,
 }
 
 

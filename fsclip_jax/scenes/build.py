@@ -25,7 +25,7 @@ from fsclip_jax.features.durable import publish_folder, storage_errors
 from fsclip_jax.scenes.coco import Record, annotation, write_json, write_png
 from fsclip_jax.scenes.compose import SIZE, Scene, compose
 from fsclip_jax.scenes.proposals import found_by, propose_files
-from fsclip_jax.scenes.roster import Drawing, Thing, choose_things
+from fsclip_jax.scenes.roster import PER_HALF, Drawing, Thing, choose_things
 
 SPLITS = ("train", "val", "test", "support")
 """Splits, in the order of their random streams."""
@@ -188,6 +188,7 @@ def build_scenes(
     *,
     seed: int = 0,
     images: int = 160,
+    per_half: int = PER_HALF,
     say: Callable[[str, Record], None] | None = None,
 ) -> Record:
     """Build the task in a folder, which appears when it is finished.
@@ -196,6 +197,7 @@ def build_scenes(
         out: the folder to make; it must not exist, or be empty.
         seed: of all random numbers: the same seed gives the same files, bit for bit.
         images: scenes of ``test``; ``train`` and ``val`` have half as many.
+        per_half: base classes, and novel classes.
         say: is told the name of a split and what is in it as soon as it is written.
 
     Returns:
@@ -220,7 +222,7 @@ def build_scenes(
             )
         partial.mkdir(parents=True)
     try:
-        summary = _fill(partial, seed, images, say)
+        summary = _fill(partial, choose_things(per_half), seed, images, say)
         publish_folder(partial, out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -229,10 +231,13 @@ def build_scenes(
 
 
 def _fill(
-    folder: Path, seed: int, images: int, say: Callable[[str, Record], None] | None
+    folder: Path,
+    things: Sequence[Thing],
+    seed: int,
+    images: int,
+    say: Callable[[str, Record], None] | None,
 ) -> Record:
     """Write every split, and say what is in it."""
-    things = choose_things()
     summary: Record = {}
     for split in SPLITS:
         count = images if split == "test" else (images + 1) // 2

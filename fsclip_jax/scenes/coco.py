@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ def decode_mask(encoded: Mapping[str, Any]) -> Bool[np.ndarray, "height width"]:
     """
     from pycocotools import mask as coco_mask
 
-    return coco_mask.decode(dict(encoded)).astype(bool)
+    with warnings.catch_warnings():  # pycocotools 2.0.11 asks for arrays as NumPy 1 did
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return coco_mask.decode(dict(encoded)).astype(bool)
 
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> list[float]:

@@ -178,5 +178,5 @@ def found_by(
     found = np.zeros(len(annotations), bool)
     for row, one in enumerate(annotations):
         boxes = np.array(by_image.get(one["image_id"], []), np.float64).reshape(-1, 4)
-        found[row] = overlaps(np.array([one["bbox"]]), boxes).max(initial=0.0) >= iou
+        found[row] = overlaps(np.array([one["bbox"]], np.float64), boxes).max(initial=0.0) >= iou
     return found

@@ -1,0 +1,132 @@
+"""Scenes turned into numbers, once for all methods."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from fsclip_jax.clip.load import Backbone
+from fsclip_jax.scenes.coco import decode_mask
+from fsclip_jax.segmentation.annotated import Annotated
+from fsclip_jax.segmentation.dense import dense_features, lattice_of
+from fsclip_jax.segmentation.parts import count_labels, cut_segments, mask_weights, part_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """The lattice points of all pictures of a split, for one size of window.
+
+    Attributes:
+        features: unit features, all pictures one after the other.
+        labels: class at the middle of every point; 0 is background.
+        starts: first point of every picture, and the end.
+        shapes: rows and columns of every picture.
+    """
+
+    features: Float[np.ndarray, "n dim"]
+    labels: Int[np.ndarray, "n"]
+    starts: Int[np.ndarray, "pictures_and_end"]
+    shapes: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """The parts of all pictures of a split.
+
+    Attributes:
+        counts: pixels of every class in every part; class 0 is background.
+        weights: for every size of window, and picture, how the points make up the parts.
+    """
+
+    counts: Int[np.ndarray, "parts classes"]
+    weights: tuple[tuple[Float[np.ndarray, "some_parts points"], ...], ...]
+
+    def average(
+        self, points: Sequence[Points], values: Sequence[Float[np.ndarray, "n values"]]
+    ) -> Float[np.ndarray, "parts values"]:
+        """Average values at points over the parts, and over the sizes of windows."""
+        scales: list[np.ndarray] = []
+        for place, given, weights in zip(points, values, self.weights, strict=True):
+            pieces = zip(weights, place.starts[:-1], place.starts[1:], strict=True)
+            scales.append(np.concatenate([w @ given[low:high] for w, low, high in pieces]))
+        return np.mean(scales, axis=0)
+
+
+def encode_points(backbone: Backbone, split: Annotated, window: int) -> Points:
+    """Encode all pictures of a split.
+
+    Args:
+        backbone: a loaded CLIP.
+        split: the pictures.
+        window: side of a window, in pixels of the picture.
+
+    Returns:
+        The points.
+    """
+    pictures = (split.picture(i) for i in range(len(split.images)))
+    maps = list(dense_features(backbone, pictures, lattice_of(backbone, window)))
+    labels = []
+    for index, one in enumerate(maps):
+        truth = split.truth(index)
+        ys, xs = (
+            ((np.arange(points) + 0.5) * side / points).astype(int)
+            for points, side in zip(one.shape[:2], truth.shape, strict=True)
+        )
+        labels.append(truth[np.ix_(ys, xs)].ravel())
+    starts = np.cumsum([0, *(len(some) for some in labels)])
+    features = np.concatenate([one.reshape(-1, one.shape[-1]) for one in maps])
+    shapes = tuple((one.shape[0], one.shape[1]) for one in maps)
+    return Points(features, np.concatenate(labels), starts, shapes)
+
+
+def cut_parts(split: Annotated, points: Sequence[Points], segments: bool) -> Parts:
+    """Cut all pictures of a split into parts.
+
+    Args:
+        split: the pictures.
+        points: of every size of window.
+        segments: cut along edges; otherwise every 4 x 4 pixels are a part.
+
+    Returns:
+        The parts.
+    """
+    counts, weights = [], []
+    for index in range(len(split.images)):
+        truth = split.truth(index)
+        if segments:
+            labels = cut_segments(np.asarray(split.picture(index)))
+        else:
+            labels = _squares(*truth.shape)
+        counts.append(count_labels(labels, truth, len(split.classes.ids) + 1))
+        weights.append([part_weights(labels, *place.shapes[index]) for place in points])
+    return Parts(np.concatenate(counts), tuple(zip(*weights, strict=True)))
+
+
+def _squares(height: int, width: int, side: int = 4) -> Int[np.ndarray, "height width"]:
+    across = -(-width // side)
+    return (np.arange(height)[:, None] // side * across + np.arange(width) // side).astype(np.int32)
+
+
+def object_features(
+    split: Annotated, points: Points
+) -> tuple[Float[np.ndarray, "objects dim"], Bool[np.ndarray, "objects"]]:
+    """Average the points inside the mask of every object.
+
+    Args:
+        split: the pictures and objects.
+        points: of the same pictures.
+
+    Returns:
+        Unit features, and whether there is one: all zero features are none.
+    """
+    place = {image["id"]: index for index, image in enumerate(split.images)}
+    rows = []
+    for one in split.objects:
+        index = place[one["image_id"]]
+        some = points.features[points.starts[index] : points.starts[index + 1]]
+        weights = mask_weights(decode_mask(one["segmentation"]), *points.shapes[index])
+        rows.append(weights @ some)
+    features = np.stack(rows)
+    norms = np.linalg.norm(features, axis=-1, keepdims=True)
+    return features / np.maximum(norms, 1e-6), norms[:, 0] > 1e-6
