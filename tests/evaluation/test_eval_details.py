@@ -22,7 +22,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation import details
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.details_attention import attend
-from fsclip_jax.evaluation.details_schema import PICTURE, details_from_tree
+from fsclip_jax.evaluation.details_schema import PICTURE, ClassChanges, details_from_tree
 from fsclip_jax.evaluation.details_views import closer_look
 from fsclip_jax.evaluation.evaluate import evaluate_fully
 from fsclip_jax.evaluation.metrics import calibration_error
@@ -262,3 +262,22 @@ def test_pictures_of_queries_and_shots_of_two_data_sets_are_not_mixed(tmp_path, 
 
 def _asked(kept):
     return np.concatenate([group.queries for group in kept.groups])
+
+
+def test_a_report_of_a_thousand_classes_stays_below_a_megabyte():
+    methods = ["zero_shot", *(f"method_{i}" for i in range(20))]
+    names = [f"a class with a longer name {i}" for i in range(1000)]
+    look = example_details(methods)
+    change = {
+        m: tuple(np.random.default_rng(0).normal(size=1000).round(2).tolist()) for m in methods
+    }
+    pictures = {
+        f"a/folder/picture {i}.png": "data:image/png;base64," + 2400 * "A" for i in range(150)
+    }
+    look = dataclasses.replace(
+        look,
+        changes=ClassChanges(tuple(names), 1000 * (1.0,), change),
+        pictures=pictures,
+        gates=tuple(np.linspace(0, 1, 1000).round(4).tolist()),
+    )  # fmt: skip
+    assert len(report_to_json(dataclasses.replace(example_report(), details=look))) < 1e6
