@@ -38,8 +38,11 @@ def scenes(tmp_path_factory):
                      "bbox": box}
                 )  # fmt: skip
                 moved = [x + 1, y - 1, side, side]
+                if (split, image) == ("val", 3):
+                    continue  # nothing is proposed there
                 proposals.append({"image_id": image, "bbox": moved, "score": 0.9})
-            proposals.append({"image_id": image, "bbox": [30, 20, 40, 20], "score": 0.4})
+            if (split, image) != ("val", 3):
+                proposals.append({"image_id": image, "bbox": [30, 20, 40, 20], "score": 0.4})
             page.save(folder / split / "images" / f"{image}.png")
             images.append({"id": image, "file_name": f"{image}.png", "width": 96, "height": 64})
         whole = {"images": images, "annotations": annotations, "categories": categories}
@@ -52,14 +55,14 @@ def scenes(tmp_path_factory):
 def result(scenes, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     words = f"detect --scenes {scenes} --out {out} --shots 2 --seeds 2 --crops 1"
-    methods = ["--methods", "zero_shot", "tip_adapter", "meta_adapter", "linear_probe"]
+    methods = ["--methods", "zero_shot", "tip_adapter", "meta_adapter"]
     assert main([*words.split(), *methods]) == 0
     return out, json.loads((out / "detection.json").read_text())
 
 
 def test_the_report_has_every_method_and_its_intervals(result):
     _, report = result
-    names = ["zero_shot", "tip_adapter", "meta_adapter_untrained", "linear_probe"]
+    names = ["zero_shot", "tip_adapter", "meta_adapter_untrained"]
     assert [row["method"] for row in report["rows"]] == names
     for row in report["rows"]:
         assert set(row["metrics"]) == {"AP", "AP50", "AP75", "AP_novel", "AP_base"}

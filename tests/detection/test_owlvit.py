@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsclip_jax.detection.owlvit import box_bias, find_regions, init_owlvit, query_logits, unit
+from fsclip_jax.detection.boxes import overlaps
+from fsclip_jax.detection.coco import Picture
+from fsclip_jax.detection.models import owlvit_model
+from fsclip_jax.detection.owlvit import box_bias, find_regions, query_logits, unit
 from fsclip_jax.detection.owlvit_load import (
     load_owlvit,
     owlvit_config,
@@ -132,10 +135,20 @@ def test_a_folder_that_lacks_something_is_refused(owlvit_folder, tmp_path):
         load_owlvit(folder)
 
 
-def test_random_weights_give_regions_of_the_right_size():
-    from conftest import owlvit_values
-
-    config = owlvit_config(owlvit_values(3))
-    regions = find_regions(*init_owlvit(config, 0), jnp.zeros((1, 24, 24, 3)))
-    assert regions.embeds.shape == (1, 9, 16)
-    assert bool((regions.scale > 0).all())
+def test_an_annotated_box_is_described_by_the_region_that_fits_it(owlvit_folder, rng):
+    model = owlvit_model(load_owlvit(owlvit_folder(5)))
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (30 + i, 50, 3), dtype=np.uint8)) for i in range(6)
+    ]
+    names = [f"{i}.png" for i in range(6)]
+    folder = owlvit_folder(5)
+    for name, picture in zip(names, pictures, strict=True):
+        picture.save(folder / name)
+    listed = [Picture(i, name, 50, 30 + i) for i, name in enumerate(names)]
+    found = list(model.regions(folder, listed, {}))
+    assert [each.image for each in found] == list(range(6))
+    asked = [(picture, each.boxes[[7, 3]]) for picture, each in zip(pictures, found, strict=True)]
+    for each, described in zip(found, model.describe(asked), strict=True):
+        overlap = overlaps(each.boxes[[7, 3]], each.boxes)
+        assert np.abs(described - each.features[overlap.argmax(1)]).max() < 1e-5
+        assert np.allclose(np.linalg.norm(described, axis=-1), 1, atol=1e-3)
