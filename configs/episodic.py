@@ -4,6 +4,9 @@
     python eval.py configs/episodic.py
 
 600 episodes of 5 novel classes, 1 and 4 shots; the interval is over the episodes.
+
+Expected at 1 and 4 shots: zero-shot 73.7 and 73.7, Tip-Adapter 86.3 and 91.9, Meta-Adapter 86.4
+and 88.1 (untrained 80.9 and 85.1), all ±1.4 or less. Half a minute on 2 cores.
 """
 
 from pathlib import Path

@@ -1,9 +1,12 @@
-"""All classes at once over five numbers of shots, on the bundled emoji.
+"""All classes at once, on the bundled emoji.
 
     python eval.py configs/full_way.py
 
-No class has more than nine train images: from nine shots on all of them are the support, and
-there is a single draw.
+Nobody drew a thing more than five times for the train images: 8 and 16 shots, as published, are
+for larger data sets (``--shots 1 2 4 8 16``).
+
+Expected at 1 and 4 shots: zero-shot 20.8 and 20.8, text prototype 32.0 and 41.3, ProKeR 31.5 and
+47.2. One minute on 2 cores.
 """
 
 from fsclip_jax.evaluation.config import EvalConfig
@@ -13,7 +16,7 @@ evaluate = EvalConfig(
     backbone="mini",
     protocol="full_way",
     methods=("zero_shot", "prototype", "text_prototype", "ridge", "tip_adapter", "gda", "proker"),
-    shots=(1, 2, 4, 8, 16),
+    shots=(1, 2, 4),
     seeds=3,
     views=1,
 )
