@@ -15,7 +15,7 @@ from jax import export
 from PIL import Image
 
 from fsclip_jax.adapters.catalog import get_adapter
-from fsclip_jax.adapters.checkpoint import save_adapter
+from fsclip_jax.adapters.checkpoint import restore_adapter, save_adapter
 from fsclip_jax.cli.main import main
 from fsclip_jax.clip.config import (
     ClipConfig,
@@ -31,6 +31,7 @@ from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.export import predictor
 from fsclip_jax.export.stablehlo import export_classifier
+from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.features.images import image_encoder
 from fsclip_jax.prediction.calibrate import Temperature
 from fsclip_jax.prediction.fitting import Fitted, probabilities
@@ -84,11 +85,17 @@ def answers(folder, paths, *flags):
 @pytest.mark.parametrize("method", ["meta_adapter", "linear_probe"])
 def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, method):
     support = ["--support", str(pictures / "train")]
-    support += ["--checkpoint", str(workdir)] if method == "meta_adapter" else []
     table, out = tmp_path / "table.csv", tmp_path / "out"
-    asked = str(pictures / "test")
-    assert main(["predict", *support, "--images", asked, "--out", str(table), "--top", "2"]) == 0
-    assert main(["export", *support, "--format", "stablehlo", "--out", str(out)]) == 0
+    asked = ["--images", str(pictures / "test"), "--out", str(table), "--top", "2"]
+    workdirs: list[str] = []
+    if method == "meta_adapter":  # one of the two is given the same parameters as a state dict
+        _, params, _ = restore_adapter(workdir)
+        flat = {f"{a}.{b}": np.asarray(x) for a, each in params.items() for b, x in each.items()}
+        (tmp_path / "published.pt").write_bytes(torch_archive(flat))
+        asked += ["--checkpoint", str(tmp_path / "published.pt")]
+        workdirs = ["--checkpoint", str(workdir)]
+    assert main(["predict", *support, *asked]) == 0
+    assert main(["export", *support, *workdirs, "--format", "stablehlo", "--out", str(out)]) == 0
     with table.open(newline="") as file:
         expected = list(csv.DictReader(file))
     assert len(expected) > 10
