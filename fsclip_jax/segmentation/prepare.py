@@ -40,7 +40,7 @@ class Parts:
     """
 
     counts: Int[np.ndarray, "parts classes"]
-    weights: tuple[tuple[Float[np.ndarray, "some_parts points"], ...], ...]
+    weights: tuple[tuple[Float[np.ndarray, "_ _"], ...], ...]
 
     def average(
         self, points: Sequence[Points], values: Sequence[Float[np.ndarray, "n values"]]

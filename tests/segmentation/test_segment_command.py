@@ -1,0 +1,104 @@
+"""`fsclip segment` end to end on a few small scenes, and the mistakes a user can make."""
+
+import json
+
+import numpy as np
+import pytest
+
+from fsclip_jax.cli.main import main
+from fsclip_jax.scenes.build import build_scenes
+from fsclip_jax.segmentation.annotated import read_split
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("segment") / "scenes"
+    build_scenes(out, images=2, per_half=2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def result(scenes):
+    out = scenes.parent / "out"
+    words = [
+        "--methods",
+        "tip_adapter",
+        "zero_shot",
+        "--shots",
+        "1",
+        "2",
+        "--seeds",
+        "2",
+        "--windows",
+        "128",
+    ]
+    assert main(["segment", "--scenes", str(scenes), "--out", str(out), *words]) == 0
+    return json.loads((out / "segmentation.json").read_text())
+
+
+def test_the_file_says_what_was_measured(result):
+    assert [(one["method"], one["shots"]) for one in result["results"]] == [
+        ("zero_shot", 1),
+        ("zero_shot", 2),
+        ("tip_adapter", 1),
+        ("tip_adapter", 2),
+    ]
+    assert [one["novel"] for one in result["classes"]] == [False, False, True, True]
+    assert result["windows"] == [128]
+    for one in result["results"]:
+        assert len(one["class_iou"]) == 5
+        assert len(one["novel"]["draws"]) == 2
+        # The two novel classes come last, behind background and the two base classes.
+        known = [value for value in one["class_iou"][3:] if value is not None]
+        assert np.mean(known) == pytest.approx(one["novel"]["mean"], abs=1e-5)
+
+
+def test_zero_shot_does_not_depend_on_the_support(result):
+    one, two = result["results"][:2]
+    assert one["class_iou"] == two["class_iou"]
+    assert one["novel"]["ci95"] == 0
+    change = result["results"][3]["novel_over_zero_shot"]["mean"]
+    expected = result["results"][3]["novel"]["mean"] - two["novel"]["mean"]
+    assert change == pytest.approx(expected, abs=1e-5)
+
+
+def test_scalars_are_chosen_on_val(result):
+    for one in result["results"][2:]:
+        assert [choice["split"] for choice in one["selection"]] == ["val"]
+
+
+def test_truth_is_read_as_positions_in_the_list_of_classes(scenes):
+    split = read_split(scenes, "test")
+    present = {one["category_id"] for one in split.objects if one["image_id"] == 1}
+    assert set(np.unique(split.truth(0)).tolist()) == {0, *present}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--methods", "tip_adpter"], "tip_adapter"),
+        (["--methods", "meta_adapter"], "--checkpoint"),
+        (["--methods", "coop"], "leave it out"),
+        (["--shots", "0"], "--shots"),
+        (["--windows", "2"], "--windows"),
+        (["--backbone", "nothing-like-it.safetensors"], "backbone"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(scenes, tmp_path, capsys, words, said):
+    code = main(["segment", "--scenes", str(scenes), "--out", str(tmp_path), *words])
+    error = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert len(error) == 1
+    assert said in error[0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"categories": 1}', '{"images": [1]}'])
+def test_a_damaged_file_is_named(tmp_path, capsys, text):
+    (tmp_path / "test.json").write_text(text)
+    assert main(["segment", "--scenes", str(tmp_path), "--out", str(tmp_path / "o")]) == 2
+    assert "test.json" in capsys.readouterr().err
+
+
+def test_a_missing_folder_is_named(tmp_path, capsys):
+    assert main(["segment", "--scenes", str(tmp_path / "no"), "--out", str(tmp_path)]) == 2
+    assert "fsclip scenes" in capsys.readouterr().err
