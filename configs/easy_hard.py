@@ -8,9 +8,9 @@ The split of the Meta-Adapter paper: the 70 % of the classes that zero-shot clas
 base, measured on train images alone, the others are novel.
 
 Expected on the novel classes at 1 and 4 shots: zero-shot 15.8 and 15.8, Tip-Adapter 33.8 and 46.7,
-GDA 33.2 and 48.1, Meta-Adapter 22.9 and 30.0. On easy classes that are held out, no step of its training
-is better than its start, so it stays as it began; on halves, which are alike, it learns more
-(``quickstart.py``). Two minutes on 2 cores.
+GDA 33.2 and 48.1, Meta-Adapter 22.9 and 30.0. On easy classes that are held out, no step of its
+training is better than its start, so it stays as it began; on halves, which are alike, it learns
+more (``quickstart.py``). Two minutes on 2 cores.
 """
 
 from fsclip_jax.evaluation.config import EvalConfig
