@@ -78,11 +78,27 @@ def table_panel(
             for shots in table.shots
             if (row := table.cells.get((method, shots)))
         )
-        title = str(escape(f"{method}: {values}"))
-        svg = re.sub(
-            rf'(<g id="[^"]*-s{i}">)', lambda hit, t=title: f"{hit[1]}<title>{t}</title>", svg
-        )
+        svg = with_title(svg, rf'<g id="[^"]*-s{i}">', f"{method}: {values}")
     return svg
+
+
+def with_title(svg: str, opening: str, text: str) -> str:
+    """Tell a text to who points at a part of a drawing.
+
+    Args:
+        svg: the drawing.
+        opening: pattern of the tags that open the part.
+        text: to be told; it is escaped.
+
+    Returns:
+        The drawing with a ``title`` after each of those tags.
+
+    Example:
+        >>> with_title('<g id="a">', '<g id="a">', "1 < 2")
+        '<g id="a"><title>1 &lt; 2</title>'
+    """
+    title = f"<title>{escape(text)}</title>"
+    return re.sub(opening, lambda hit: hit[0] + title, svg)
 
 
 def for_page(svg: str, prefix: str, label: str) -> str:
@@ -121,7 +137,7 @@ def saved(figure: "Figure") -> str:
     return stream.getvalue()
 
 
-def settings(letters: str) -> dict[str, Any]:
+def settings(letters: str) -> Any:
     """Return the settings of matplotlib that every plot is drawn with."""
     return {
         "svg.fonttype": letters,

@@ -1,14 +1,11 @@
 """Accuracy against cost, as SVG."""
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from markupsafe import escape
-
 from fsclip_jax.evaluation.looks import FAINT, INK, PAPER, QUIET, SOFT, Style
-from fsclip_jax.evaluation.plots import for_page, saved, settings
+from fsclip_jax.evaluation.plots import for_page, saved, settings, with_title
 from fsclip_jax.evaluation.report import Row
 from fsclip_jax.evaluation.tables import Table
 
@@ -72,10 +69,8 @@ def cost_panels(table: Table, look: Mapping[str, Style]) -> list[tuple[str, str]
 def _titled(svg: str, points: Sequence[tuple[float, Row]], unit: str) -> str:
     """Tell name and numbers of every dot to who points at it."""
     for i, (cost, row) in enumerate(points):
-        text = str(escape(f"{row.method}: {row.accuracy.mean:.1f} %, {cost:.3g} {unit}"))
-        svg = re.sub(
-            rf'(<g id="[^"]*dot-{i}">)', lambda hit, t=text: f"{hit[1]}<title>{t}</title>", svg
-        )
+        text = f"{row.method}: {row.accuracy.mean:.1f} %, {cost:.3g} {unit}"
+        svg = with_title(svg, rf'<g id="[^"]*dot-{i}">', text)
     return svg
 
 
