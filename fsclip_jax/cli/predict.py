@@ -20,7 +20,8 @@ class PredictConfig:
     out: Path = Path("predictions.csv")
     """Table to write. An interrupted run is continued by the same command."""
     checkpoint: Path | None = None
-    """Workdir of `fsclip train`, for a meta-learned method."""
+    """Workdir of `fsclip train`, or a published state dict (.pt, .pth, .safetensors), for a
+    meta-learned method."""
     method: str | None = None
     """The method: the checkpoint's, or linear_probe where there is none."""
     backbone: str | None = None
