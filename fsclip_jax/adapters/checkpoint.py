@@ -106,6 +106,7 @@ def load_adapter(
         raise UserError(f"{path} is damaged: its checksum does not match; train again")
     name = str(meta.get("method"))
     params = _unflatten(tensors)
+    _check_config(path, get_adapter(name), meta.get("config", {}))
     adapter = get_adapter(name, **meta.get("config", {}))
     _check_parameters(path, adapter, tensors, dim, meta.get("dim"))
     stored = meta.get("backbone_sha256")
@@ -169,6 +170,19 @@ def _published(
             f"{', '.join(sorted(PUBLISHED_NAMES))}"
         )
     return {name: tensors[name].astype(np.float32) for name in tensors}, {"method": "meta_adapter"}
+
+
+def _check_config(path: Path, usual: Adapter, config: Mapping[str, Any]) -> None:
+    """Compare the types of the stored settings with those of the defaults."""
+    for name, value in config.items():
+        default = getattr(usual, name, None)  # an unknown name is told by whoever makes the adapter
+        as_json: Any = {tuple: list, float: (int, float)}.get(type(default), type(default))
+        odd = isinstance(value, bool) != isinstance(default, bool)
+        if default is not None and (odd or not isinstance(value, as_json)):
+            raise UserError(
+                f"{path} has the setting {name}={str(value)[:40]!r} of {usual.name}, wanted is "
+                f"something like {default!r}; train again"
+            )
 
 
 def _check_parameters(

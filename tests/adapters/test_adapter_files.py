@@ -52,6 +52,15 @@ def test_scalars_and_methods_without_parameters(tmp_path):
     assert load_adapter(tmp_path / "b")[:2] == ("zero_shot", {})
 
 
+@pytest.mark.parametrize("heads", ["2", 2.0, True, [2], None])
+def test_a_setting_of_another_type_is_refused(tmp_path, heads):
+    adapter = get_adapter("meta_adapter")
+    meta = {**META, "config": {"heads": heads}}
+    save_adapter(tmp_path, "meta_adapter", adapter.init(jax.random.key(0), 8), meta)
+    with refused("heads", "something like 1"):
+        load_adapter(tmp_path)
+
+
 def test_missing(tmp_path):
     with refused("no adapter at", "finished training run"):
         load_adapter(tmp_path / "nowhere")
