@@ -13,19 +13,18 @@ from fsclip_jax.clip.load import load_clip
 from fsclip_jax.detection.average_precision import average_precision
 from fsclip_jax.detection.coco import Category, read_boxes, read_proposals, write_results
 from fsclip_jax.detection.config import DetectConfig, check, with_scenes
-from fsclip_jax.detection.models import Model, clip_model, owlvit_model
-from fsclip_jax.detection.owlvit_load import load_owlvit
-from fsclip_jax.detection.report import Measured, make_rows, print_table, write_report
-from fsclip_jax.detection.run import (
+from fsclip_jax.detection.fitting import (
     Fitted,
     Split,
     Supported,
-    choose_scoring,
-    detect,
     encode_objects,
     encode_support,
     fit,
 )
+from fsclip_jax.detection.models import Model, clip_model, owlvit_model
+from fsclip_jax.detection.owlvit_load import load_owlvit
+from fsclip_jax.detection.report import Measured, make_rows, print_table, write_report
+from fsclip_jax.detection.run import choose_scoring, detect
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.methods import Method, choose_methods, read_checkpoint
 
