@@ -1,5 +1,6 @@
 """What a comparison of detections is made from."""
 
+import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,11 @@ def check(config: DetectConfig) -> None:
     Raises:
         UserError: a flag is missing, or has a value that is not accepted.
     """
+    if importlib.util.find_spec("pycocotools") is None:
+        raise UserError(
+            "boxes are judged by the package pycocotools; install it with: "
+            "pip install 'fsclip-jax[detection]'"
+        )
     for name in ("images", "annotations", "support_annotations"):
         if getattr(config, name) is None:
             flag = "--" + name.replace("_", "-")
