@@ -28,7 +28,7 @@ def encode_mask(mask: Bool[np.ndarray, "height width"]) -> Record:
 
     Example:
         >>> encode_mask(np.eye(2, dtype=bool))
-        {'size': [2, 2], 'counts': '0121'}
+        {'size': [2, 2], 'counts': '0120'}
     """
     from pycocotools import mask as coco_mask
 

@@ -71,7 +71,7 @@ def choose_things(per_half: int = PER_HALF) -> tuple[Thing, ...]:
 
     Example:
         >>> [thing.name for thing in choose_things(2)]
-        ['crab', 'rice cracker', 'hamburger', 'tomato']
+        ['admission tickets', 'rice cracker', 'fire engine', 'hamburger']
     """
     emoji = open_emoji()
     rows: dict[int, list[int]] = {}
