@@ -15,7 +15,7 @@ class ExtractConfig:
     """What ``fsclip extract`` takes."""
 
     data: str
-    """The images: emoji, folder:DIR with one folder per class, coop:NAME@ROOT,
+    """The images: emoji[:TOPIC], folder:DIR with one folder per class, coop:NAME@ROOT,
     tfds:NAME[/CONFIG][@SPLIT.json] or hf:NAME; `fsclip datasets` lists the published ones."""
     out: Path
     """Folder to make. An extraction that was interrupted is continued."""
@@ -71,7 +71,7 @@ def run(config: ExtractConfig) -> int:
     """
     if config.data.partition(":")[0] == "bank":
         raise UserError(
-            f"{config.data} is a bank already; --data takes images: emoji, folder:DIR, "
+            f"{config.data} is a bank already; --data takes images: emoji[:TOPIC], folder:DIR, "
             "coop:NAME@ROOT, tfds:NAME[/CONFIG] or hf:NAME"
         )
     from fsclip_jax.clip.load import load_clip

@@ -83,7 +83,7 @@ class VisionTransformer(nnx.Module):
         """Encode normalised images of side ``image_size``; features are not normalised."""
 
         def encode(pixels: Array) -> Array:
-            x = self._tokens(pixels)
+            x = self.tokens(pixels)
             x = run_blocks(self.blocks, x, jnp.zeros(x.shape[0], jnp.int32))
             return self.projection(self.post_norm(x))
 
@@ -99,7 +99,7 @@ class VisionTransformer(nnx.Module):
         """
 
         def encode(pixels: Array) -> tuple[Array, Array]:
-            x = self._tokens(pixels)
+            x = self.tokens(pixels)
             for block in self.blocks:
                 x = block(x)
             x = self.projection(self.post_norm(x))
@@ -110,9 +110,10 @@ class VisionTransformer(nnx.Module):
     def _piece(self) -> int:
         return transformer_piece(self.config.grid**2 + 1, self.config.mlp_width)
 
-    def _tokens(
+    def tokens(
         self, pixels: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch length width"]:
+        """Embed the class token and the patches with their positions, as the blocks take them."""
         size = self.config.image_size
         if pixels.shape[1:3] != (size, size):
             raise ValueError(f"images are {pixels.shape[1:3]}, the tower takes {(size, size)}")

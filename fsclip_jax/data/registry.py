@@ -10,7 +10,14 @@ from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.tfds import open_tfds
 from fsclip_jax.errors import UserError, suggestion
 
-KINDS = ("emoji", "folder:DIR", "coop:NAME@ROOT", "tfds:NAME[/CONFIG]", "hf:NAME", "bank:DIR")
+KINDS = (
+    "emoji[:TOPIC]",
+    "folder:DIR",
+    "coop:NAME@ROOT",
+    "tfds:NAME[/CONFIG]",
+    "hf:NAME",
+    "bank:DIR",
+)
 """What ``--data`` accepts. A ``bank`` holds features, no images: ``features.store`` opens it."""
 
 

@@ -46,7 +46,7 @@ def value_features(
     tower = model.vision
     if not isinstance(tower, VisionTransformer):
         return encode_patches(graphdef, state, pixels)[1]
-    x = tower._tokens(pixels.astype(model.text.projection.kernel.dtype))
+    x = tower.tokens(pixels.astype(model.text.projection.kernel.dtype))
     for block in tower.blocks[:-1]:
         x = block(x)
     last = tower.blocks[-1]

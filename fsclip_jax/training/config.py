@@ -17,8 +17,8 @@ class TrainConfig:
     """
 
     data: str = "emoji"
-    """Images: emoji, folder:DIR (one folder per class), coop:NAME@ROOT, tfds:NAME[/CONFIG] or
-    hf:NAME; or bank:DIR (features made before). `fsclip datasets` lists the published ones."""
+    """Images: emoji[:TOPIC], folder:DIR (one folder per class), coop:NAME@ROOT, tfds:NAME[/CONFIG]
+    or hf:NAME; or bank:DIR (features made before). `fsclip datasets` lists published ones."""
     backbone: str = "mini"
     """CLIP: mini, a Hugging Face id (ID@REVISION pins it), a local folder or a weights file. A bank
     brings its own features."""
