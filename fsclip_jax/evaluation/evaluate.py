@@ -29,11 +29,8 @@ from fsclip_jax.evaluation.methods import (
     find_checkpoints,
     training_warnings,
 )
-from fsclip_jax.evaluation.predictions import (
-    PREDICTIONS_FILE,
-    Predictions,
-    write_predictions,
-)
+from fsclip_jax.evaluation.predictions import Predictions
+from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, write_predictions
 from fsclip_jax.evaluation.prepare import largest_train_class
 from fsclip_jax.evaluation.protocols import run_protocol
 from fsclip_jax.evaluation.report import Report, write_report

@@ -16,7 +16,7 @@ from synthetic_bank import CLASSES, synthetic_bank
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.evaluate import evaluate_fully, keep_predictions
-from fsclip_jax.evaluation.predictions import (
+from fsclip_jax.evaluation.predictions_file import (
     PREDICTIONS_FILE,
     read_predictions,
     write_predictions,

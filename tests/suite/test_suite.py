@@ -14,7 +14,7 @@ import pytest
 from fsclip_jax.cli import suite as cli_suite
 from fsclip_jax.cli.main import main
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.predictions import read_predictions
+from fsclip_jax.evaluation.predictions_file import read_predictions
 from fsclip_jax.suite import run as run_module
 from fsclip_jax.suite.cells import cells_of, finished, identity
 from fsclip_jax.suite.config import SuiteConfig
