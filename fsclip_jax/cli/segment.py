@@ -16,8 +16,9 @@ class SegmentConfig:
     """Folder made by `fsclip scenes`."""
     out: Path
     """Folder for segmentation.json."""
-    methods: tuple[str, ...] = ("zero_shot", "tip_adapter")
-    """The methods; meta-learned ones need --checkpoint."""
+    methods: tuple[str, ...] = ()
+    """The methods; meta-learned ones need --checkpoint. Unless given: zero_shot, tip_adapter and
+    those of the checkpoints."""
     shots: tuple[int, ...] = (1, 2, 4)
     """Labelled objects of each class."""
     seeds: int = 3

@@ -87,6 +87,8 @@ def gather_methods(
 ) -> list[Method]:
     """Find the methods by name, with trained parameters where they need them; zero-shot first.
 
+    Without names: zero_shot, tip_adapter and those of the checkpoints.
+
     Raises:
         UserError: a method is unknown, or is meta-learned and has no checkpoint, or needs what
             patches do not give.
@@ -97,6 +99,7 @@ def gather_methods(
         one = read_checkpoint(path, backbone.embed_dim, source)
         trained[one.adapter.name] = one
     methods = []
+    names = names or ("zero_shot", "tip_adapter", *trained)
     for name in sorted(dict.fromkeys(names), key=lambda name: name != "zero_shot"):
         adapter = get_adapter(name)
         if missing := needs_of(adapter):
@@ -137,7 +140,7 @@ def segment_scenes(
     Args:
         scenes: made by ``fsclip scenes``.
         out: folder for the result.
-        methods: names of methods.
+        methods: names of methods; none for the default ones.
         shots: numbers of labelled objects of a class.
         seeds: draws of the support.
         backbone: a CLIP.

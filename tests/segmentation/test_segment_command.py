@@ -2,12 +2,17 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
+from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.cli.main import main
+from fsclip_jax.clip.load import load_clip
 from fsclip_jax.scenes.build import build_scenes
 from fsclip_jax.segmentation.annotated import read_split
+from fsclip_jax.segmentation.run import gather_methods
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +70,21 @@ def test_zero_shot_does_not_depend_on_the_support(result):
 def test_scalars_are_chosen_on_val(result):
     for one in result["results"][2:]:
         assert [choice["split"] for choice in one["selection"]] == ["val"]
+
+
+def test_a_checkpoint_takes_part_unless_methods_are_named(tmp_path):
+    clip = load_clip("mini")
+    adapter = get_adapter("meta_adapter")
+    params = adapter.init(jax.random.key(3), clip.embed_dim)
+    about = {"backbone": clip.id, "dim": clip.embed_dim}
+    save_adapter(tmp_path, "meta_adapter", params, about, adapter=adapter)
+
+    def names(given, checkpoints):
+        return [method.name for method in gather_methods(given, checkpoints, clip)]
+
+    assert names((), ()) == ["zero_shot", "tip_adapter"]
+    assert names((), (tmp_path,)) == ["zero_shot", "tip_adapter", "meta_adapter"]
+    assert names(("gda", "zero_shot"), (tmp_path,)) == ["zero_shot", "gda"]
 
 
 def test_truth_is_read_as_positions_in_the_list_of_classes(scenes):
