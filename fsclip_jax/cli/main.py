@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from fsclip_jax import __version__
@@ -85,80 +86,20 @@ def _suite(args: Sequence[str]) -> int:
     return run(config, path.stem)
 
 
-def _extract(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.extract import main
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    """The command in ``cli/NAME.py``, which is imported only when it runs."""
 
-    return main(list(args))
+    def run(args: Sequence[str]) -> int:
+        return int(import_module(f"fsclip_jax.cli.{name}").main(list(args)))
 
-
-def _bank(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.bank import main
-
-    return main(list(args))
-
-
-def _datasets(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.datasets import main
-
-    return main(list(args))
-
-
-def _predict(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.predict import main
-
-    return main(list(args))
-
-
-def _export(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.export import main
-
-    return main(list(args))
-
-
-def _backbones(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.backbones import main
-
-    return main(list(args))
-
-
-def _detect(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.detect import main
-
-    return main(list(args))
-
-
-def _scenes(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.scenes import main
-
-    return main(list(args))
-
-
-def _segment(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.segment import main
-
-    return main(list(args))
-
-
-def _report(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.report import main
-
-    return main(list(args))
+    return run
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    **{name: _command(name) for name in SUMMARY},
     "train": _train,
     "eval": _eval,
     "suite": _suite,
-    "extract": _extract,
-    "bank": _bank,
-    "backbones": _backbones,
-    "predict": _predict,
-    "export": _export,
-    "report": _report,
-    "datasets": _datasets,
-    "detect": _detect,
-    "scenes": _scenes,
-    "segment": _segment,
 }
 
 

@@ -16,9 +16,8 @@ class SegmentConfig:
     """Folder made by `fsclip scenes`."""
     out: Path
     """Folder for segmentation.json."""
-    methods: tuple[str, ...] = ()
-    """The methods; meta-learned ones need --checkpoint. Unless given: zero_shot, tip_adapter and
-    those of the checkpoints."""
+    methods: tuple[str, ...] = ("zero_shot", "tip_adapter", "meta_adapter")
+    """The methods; a meta-learned one without --checkpoint takes part untrained."""
     shots: tuple[int, ...] = (1, 2, 4)
     """Labelled objects of each class."""
     seeds: int = 3

@@ -27,6 +27,7 @@ from fsclip_jax.detection.report import Measured, make_rows, print_table, write_
 from fsclip_jax.detection.run import choose_scoring, detect
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.methods import Method, choose_methods, read_checkpoint
+from fsclip_jax.features.durable import only_writer
 
 
 def compare(config: DetectConfig, console: Console) -> None:
@@ -45,17 +46,20 @@ def compare(config: DetectConfig, console: Console) -> None:
     methods = _methods(config, model)
     tested = _split(config.annotations, config.images, config.proposals, model, "proposals")
     categories = tested.data.categories
-    fitted, supported = _fit(config, model, methods, tested, categories, console)
-    found = detect(model, fitted, supported, tested, categories)
-    measured = []
-    for one in fitted:
-        draws = found[one.method.name]
-        for draw, each in enumerate(draws):
-            write_results(config.out / f"{one.method.name}.{draw}.json", each.results())
-        precisions = [average_precision(tested.data, each) for each in draws]
-        measured.append(Measured(one.method.name, precisions, one.selection))
-    rows = make_rows(tested.data, measured, config.shots)
-    write_report(config.out / "detection.json", {**_header(config, model, tested), "rows": rows})
+    with only_writer(config.out, ".detect.lock", "is detecting", "--out"):
+        fitted, supported = _fit(config, model, methods, tested, categories, console)
+        found = detect(model, fitted, supported, tested, categories)
+        measured = []
+        for one in fitted:
+            draws = found[one.method.name]
+            for draw, each in enumerate(draws):
+                write_results(config.out / f"{one.method.name}.{draw}.json", each.results())
+            precisions = [average_precision(tested.data, each) for each in draws]
+            measured.append(Measured(one.method.name, precisions, one.selection))
+        rows = make_rows(tested.data, measured, config.shots)
+        write_report(
+            config.out / "detection.json", {**_header(config, model, tested), "rows": rows}
+        )
     print_table(rows, console)
     console.print(f"{config.out / 'detection.json'}: {config.shots} shots, {config.seeds} draws")
 
@@ -82,7 +86,8 @@ def _methods(config: DetectConfig, model: Model) -> tuple[Method, ...]:
 def _split(
     annotations: Path | None, images: Path | None, proposals: Path | None, model: Model, flag: str
 ) -> Split:
-    assert annotations is not None and images is not None  # noqa: PT018  (checked by the caller)
+    assert annotations is not None  # ``check`` has seen to it, and to the folder
+    assert images is not None
     if not images.is_dir():
         raise UserError(f"{images} is no folder; give the folder of the images of {annotations}")
     data = read_boxes(annotations)

@@ -61,7 +61,7 @@ def plan_support(
         The plan, which needs no picture to be opened.
 
     Raises:
-        UserError: no shots or draws, or a class that has no box.
+        UserError: no shots or draws, a class that has no box, or more shots than any class has.
     """
     if shots < 1 or draws < 1:
         raise UserError(f"{shots} shots and {draws} seeds were asked for; give 1 or more of each")
@@ -76,6 +76,12 @@ def plan_support(
         raise UserError(
             f"{data.source} has no box of {len(without)} of {len(categories)} categories ({some}); "
             "give support annotations with a box of each, under the same names"
+        )
+    most = max(len(of[number[category.name]]) for category in categories)
+    if shots > most:
+        raise UserError(
+            f"{shots} shots were asked for, but {data.source} has at most {most} boxes of a "
+            f"category; give --shots {most} or fewer"
         )
     chosen = np.full((draws, len(categories), shots), -1)
     for draw in range(draws):

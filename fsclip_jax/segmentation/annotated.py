@@ -1,6 +1,7 @@
 """A folder of scenes, as ``fsclip scenes`` writes it: pictures, class indices, support objects."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +122,14 @@ def draw_shots(
         Positions in ``objects``; -1 where a class has fewer.
 
     Raises:
-        UserError: a class has no object.
+        UserError: a class has no object, or there are more shots than any class has.
     """
+    counts = Counter(one["category_id"] for one in objects)
+    if shots > (most := max(counts[number] for number in ids)):
+        raise UserError(
+            f"{shots} shots were asked for, but the support has at most {most} objects of a "
+            f"category; give --shots {most} or fewer"
+        )
     chosen = np.full((len(ids), shots), -1)
     for row, number in enumerate(ids):
         mine = [i for i, one in enumerate(objects) if one["category_id"] == number]

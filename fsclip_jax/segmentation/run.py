@@ -4,16 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from fsclip_jax.adapters.base import is_meta_learned, needs_of
-from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.data.templates import BARE, prompts
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.methods import Checkpoint, Method, read_checkpoint
-from fsclip_jax.features.durable import storage_errors
+from fsclip_jax.evaluation.methods import Method, choose_methods, read_checkpoint
+from fsclip_jax.features.durable import only_writer
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.scenes.coco import write_json
 from fsclip_jax.segmentation.annotated import Annotated, draw_shots, read_split
@@ -84,42 +81,20 @@ def prepare(
 
 def gather_methods(
     names: Sequence[str], checkpoints: Sequence[Path], backbone: Backbone
-) -> list[Method]:
-    """Find the methods by name, with trained parameters where they need them; zero-shot first.
-
-    Without names: zero_shot, tip_adapter and those of the checkpoints.
+) -> tuple[Method, ...]:
+    """Find the methods by name, as ``choose_methods`` does; zero-shot first.
 
     Raises:
-        UserError: a method is unknown, or is meta-learned and has no checkpoint, or needs what
-            patches do not give.
+        UserError: a method is unknown, or needs what patches do not give.
     """
     source = {"id": backbone.id, "sha256": backbone.sha256}
-    trained: dict[str, Checkpoint] = {}
-    for path in checkpoints:
-        one = read_checkpoint(path, backbone.embed_dim, source)
-        trained[one.adapter.name] = one
-    methods = []
-    names = names or ("zero_shot", "tip_adapter", *trained)
-    for name in sorted(dict.fromkeys(names), key=lambda name: name != "zero_shot"):
-        adapter = get_adapter(name)
-        if missing := needs_of(adapter):
-            raise UserError(
-                f"{name} needs {' and '.join(sorted(missing))}, which patches do not give; leave "
-                "it out of --methods"
-            )
-        if name in trained:
-            one = trained[name]
-            origin = {"checkpoint": str(one.path)}
-            methods.append(Method(name, one.adapter, one.params, origin))
-        elif is_meta_learned(adapter):
-            raise UserError(
-                f"{name} is meta-trained once before it is used: give --checkpoint with the "
-                f"workdir of `fsclip train --method {name}`, or leave it out of --methods"
-            )
-        else:
-            params = adapter.init(jax.random.key(0), backbone.embed_dim)
-            methods.append(Method(name, adapter, params))
-    return methods
+    trained = [read_checkpoint(path, backbone.embed_dim, source) for path in checkpoints]
+    missing = {
+        name: f"it needs {name} of the images, which a scene does not give"
+        for name in ("prompts", "words", "patches")
+    }
+    chosen = choose_methods(names, trained, backbone.embed_dim, missing).methods
+    return tuple(sorted(chosen, key=lambda method: method.name != "zero_shot"))
 
 
 def segment_scenes(
@@ -140,7 +115,7 @@ def segment_scenes(
     Args:
         scenes: made by ``fsclip scenes``.
         out: folder for the result.
-        methods: names of methods; none for the default ones.
+        methods: names of methods.
         shots: numbers of labelled objects of a class.
         seeds: draws of the support.
         backbone: a CLIP.
@@ -162,32 +137,35 @@ def segment_scenes(
     read_split(scenes, "test")  # before anything is loaded
     clip = load_clip(backbone)
     chosen = gather_methods(methods, checkpoints, clip)
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    windows = tuple(windows) or default_windows(clip)
-    ready, support, rule = prepare(clip, scenes, windows, segments, say)
+    labelled = read_split(scenes, "support")
     draws = {
         count: np.stack(
-            [draw_shots(support.objects, support.classes.ids, count, seed) for seed in range(seeds)]
+            [
+                draw_shots(labelled.objects, labelled.classes.ids, count, seed)
+                for seed in range(seeds)
+            ]
         )
         for count in shots
     }
-    records = compare(ready, chosen, draws, lambda name, n, _: say(f"{name}, {n} shots"))
-    whole = {
-        "schema": 1,
-        "scenes": str(scenes),
-        "backbone": {"id": clip.id, "sha256": clip.sha256},
-        "windows": list(windows),
-        "segments": segments,
-        "background": rule,
-        "classes": [
-            {"name": name, "novel": novel}
-            for name, novel in zip(support.classes.names, support.classes.novel, strict=True)
-        ],
-        "methods": {method.name: dict(method.origin) for method in chosen},
-        "results": records,
-    }
-    write_json(out / "segmentation.json", whole)
+    with only_writer(out, ".segment.lock", "is segmenting", "--out"):
+        windows = tuple(windows) or default_windows(clip)
+        ready, support, rule = prepare(clip, scenes, windows, segments, say)
+        records = compare(ready, chosen, draws, lambda name, n, _: say(f"{name}, {n} shots"))
+        whole = {
+            "schema": 1,
+            "scenes": str(scenes),
+            "backbone": {"id": clip.id, "sha256": clip.sha256},
+            "windows": list(windows),
+            "segments": segments,
+            "background": rule,
+            "classes": [
+                {"name": name, "novel": novel}
+                for name, novel in zip(support.classes.names, support.classes.novel, strict=True)
+            ],
+            "methods": {method.name: dict(method.origin) for method in chosen},
+            "results": records,
+        }
+        write_json(out / "segmentation.json", whole)
     return whole
 
 

@@ -72,7 +72,7 @@ def test_scalars_are_chosen_on_val(result):
         assert [choice["split"] for choice in one["selection"]] == ["val"]
 
 
-def test_a_checkpoint_takes_part_unless_methods_are_named(tmp_path):
+def test_a_trained_method_stands_beside_its_untrained_self(tmp_path):
     clip = load_clip("mini")
     adapter = get_adapter("meta_adapter")
     params = adapter.init(jax.random.key(3), clip.embed_dim)
@@ -82,9 +82,10 @@ def test_a_checkpoint_takes_part_unless_methods_are_named(tmp_path):
     def names(given, checkpoints):
         return [method.name for method in gather_methods(given, checkpoints, clip)]
 
-    assert names((), ()) == ["zero_shot", "tip_adapter"]
-    assert names((), (tmp_path,)) == ["zero_shot", "tip_adapter", "meta_adapter"]
+    both = ["meta_adapter", "meta_adapter_untrained"]
     assert names(("gda", "zero_shot"), (tmp_path,)) == ["zero_shot", "gda"]
+    assert names(("meta_adapter", "zero_shot"), ()) == ["zero_shot", "meta_adapter_untrained"]
+    assert names(("zero_shot", "meta_adapter"), (tmp_path,)) == ["zero_shot", *both]
 
 
 def test_truth_is_read_as_positions_in_the_list_of_classes(scenes):
@@ -97,7 +98,7 @@ def test_truth_is_read_as_positions_in_the_list_of_classes(scenes):
     ("words", "said"),
     [
         (["--methods", "tip_adpter"], "tip_adapter"),
-        (["--methods", "meta_adapter"], "--checkpoint"),
+        (["--shots", "99"], "at most 8 objects"),
         (["--methods", "coop"], "leave it out"),
         (["--shots", "0"], "--shots"),
         (["--windows", "2"], "--windows"),
