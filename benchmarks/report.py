@@ -21,12 +21,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from fsclip_jax.evaluation.report import read_report
-from fsclip_jax.evaluation.report_html import report_to_html
-from fsclip_jax.suite.stored import suite_from_json
-from fsclip_jax.suite.suite_html import suite_to_html
+from fsclip_jax.report.html import report_to_html
+from fsclip_jax.report.rows import read_report
+from fsclip_jax.report.suite import suite_from_json
+from fsclip_jax.report.suite_html import suite_to_html
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "evaluation"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
 
 from example_suite import example_suite
 

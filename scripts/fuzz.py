@@ -27,8 +27,8 @@ SECONDS, BYTES = 10, 2 << 30
 READERS = [
     "fsclip_jax.features.store",
     "fsclip_jax.features.bank",
-    "fsclip_jax.evaluation.report",
-    "fsclip_jax.evaluation.details_schema",
+    "fsclip_jax.report.rows",
+    "fsclip_jax.report.details",
     "fsclip_jax.cli.parsing",
     "fsclip_jax.clip.pickles",
     "fsclip_jax.clip.opcodes",

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from fsclip_jax.clip.known import KNOWN, SOURCES, KnownModel
+from fsclip_jax.clip.published import KNOWN, SOURCES, KnownModel
 from fsclip_jax.errors import UserError, suggestion
 
 _USAGE = """usage: fsclip backbones [WORD ...]

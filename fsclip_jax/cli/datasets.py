@@ -11,8 +11,8 @@ from fsclip_jax.cli.parsing import parse
 from fsclip_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from fsclip_jax.data.known import KnownSet
-    from fsclip_jax.data.ready import Place
+    from fsclip_jax.data.local_copies import Place
+    from fsclip_jax.data.published import KnownSet
 
 _HEAD = ("name", "classes", "train", "val", "test", "on this machine", "images from")
 _ABSENT = "-"
@@ -45,8 +45,8 @@ def run(config: DatasetsConfig) -> int:
         UserError: the name or the folder is unknown.
     """
     from fsclip_jax.data.catalog import KNOWN_SETS, find_builder, find_known, name_hint
+    from fsclip_jax.data.local_copies import find_places
     from fsclip_jax.data.prepared import tfds_dir
-    from fsclip_jax.data.ready import find_places
 
     root = config.root.expanduser() if config.root else None
     if root and not root.is_dir():
@@ -171,7 +171,7 @@ def _tfds(known: "KnownSet") -> Iterator[str]:
 
 def _published(known: "KnownSet") -> Iterator[str]:
     """How to compare with the published row, and what it says."""
-    from fsclip_jax.data.published import RN50
+    from fsclip_jax.data.published_accuracies import RN50
 
     row = RN50.get(known.name)
     if row is None:

@@ -20,11 +20,11 @@ def run(config: EvalConfig, name: str) -> int:
     """
     from rich.console import Console
 
+    from fsclip_jax.durable import only_writer
     from fsclip_jax.evaluation.evaluate import command_line, evaluate_fully, write_evaluation
-    from fsclip_jax.evaluation.spaces import check_config
-    from fsclip_jax.evaluation.terminal import print_report
-    from fsclip_jax.features.durable import only_writer
+    from fsclip_jax.evaluation.label_spaces import check_config
     from fsclip_jax.features.extract import bank_for
+    from fsclip_jax.report.terminal import print_report
 
     check_config(config)
     workdir = config.workdir or Path("runs") / name

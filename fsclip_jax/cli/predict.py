@@ -69,7 +69,7 @@ def run(config: PredictConfig) -> int:
         raise UserError(f"--unknown is {config.unknown}; give a probability from 0 to 1")
     if config.top < 1:
         raise UserError(f"--top is {config.top}; give 1 or more")
-    from fsclip_jax.prediction.images import list_pictures
+    from fsclip_jax.data.folder import list_pictures
     from fsclip_jax.prediction.run import fit_folder, write_predictions
     from fsclip_jax.prediction.table import held, refuse_finished
 

@@ -54,14 +54,15 @@ def run(config: ReportConfig) -> int:
     """
     from rich.console import Console
 
-    from fsclip_jax.evaluation.report import draw_report, read_report
-    from fsclip_jax.evaluation.terminal import print_report
+    from fsclip_jax.report.rows import read_report
+    from fsclip_jax.report.terminal import print_report
+    from fsclip_jax.report.write import draw_report
 
     path, console = config.report, Console()
     folder = config.out or (path if path.is_dir() else path.parent)
     if path.name == "suite.json" or _only_suite(path):
-        from fsclip_jax.suite.stored import read_suite
-        from fsclip_jax.suite.suite_html import draw_suite
+        from fsclip_jax.report.suite import read_suite
+        from fsclip_jax.report.suite_html import draw_suite
 
         files = [draw_suite(read_suite(path), folder)]
     else:

@@ -23,14 +23,13 @@ def run(config: SuiteConfig, name: str) -> int:
     """
     from rich.console import Console
 
+    from fsclip_jax.durable import only_writer, write_text
     from fsclip_jax.evaluation.evaluate import command_line, device_name
-    from fsclip_jax.evaluation.report import write_text
-    from fsclip_jax.evaluation.spaces import check_config
-    from fsclip_jax.features.durable import only_writer
+    from fsclip_jax.evaluation.label_spaces import check_config
+    from fsclip_jax.report.suite import suite_from_json
+    from fsclip_jax.report.suite_html import draw_suite
     from fsclip_jax.suite.cells import cells_of
     from fsclip_jax.suite.run import run_cells
-    from fsclip_jax.suite.stored import suite_from_json
-    from fsclip_jax.suite.suite_html import draw_suite
     from fsclip_jax.suite.table import suite_to_json, suite_to_markdown
 
     cells = cells_of(config)

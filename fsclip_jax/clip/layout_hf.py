@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
-from fsclip_jax.clip.fields import (
+from fsclip_jax.clip.config_fields import (
     CLIP_PREPROCESSING,
     activation_name,
     activation_of,

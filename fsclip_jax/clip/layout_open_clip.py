@@ -13,7 +13,7 @@ from fsclip_jax.clip.config import (
     TextConfig,
     VitConfig,
 )
-from fsclip_jax.clip.fields import (
+from fsclip_jax.clip.config_fields import (
     CLIP_PREPROCESSING,
     build_config,
     square_side,

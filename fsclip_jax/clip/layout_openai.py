@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from fsclip_jax.clip.config import Activation, ClipConfig, ResNetConfig, TextConfig, VitConfig
-from fsclip_jax.clip.fields import build_config
+from fsclip_jax.clip.config_fields import build_config
 from fsclip_jax.errors import UserError
 
 MARKS = ("input_resolution", "context_length", "vocab_size")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fsclip_jax.clip.config import ClipConfig, SiglipTextConfig, SiglipVisionConfig
-from fsclip_jax.clip.fields import activation_name, build_config, square_side
+from fsclip_jax.clip.config_fields import activation_name, build_config, square_side
 from fsclip_jax.clip.layout_hf import tower_fields, tower_shapes
 from fsclip_jax.clip.weights import Entry
 from fsclip_jax.clip.weights_maps import HF_BLOCK, block_entries, linear_entries, norm_entries

@@ -11,9 +11,9 @@ from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.files import WEIGHTS
 from fsclip_jax.clip.folding import fold_norms
 from fsclip_jax.clip.hub import fetch, parse_id
-from fsclip_jax.clip.known import KNOWN, known_as
 from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.preprocess import Preprocess
+from fsclip_jax.clip.published import KNOWN, known_as
 from fsclip_jax.clip.sources import read_source
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import fill_state, leaf_paths

@@ -5,7 +5,7 @@ from flax import nnx
 
 from fsclip_jax.clip.config import ResNetConfig
 from fsclip_jax.clip.convolve import Convolution, average_pool
-from fsclip_jax.clip.pieces import in_pieces, resnet_piece
+from fsclip_jax.clip.micro_batches import in_pieces, resnet_piece
 from fsclip_jax.typing import Array, Float
 
 EXPANSION = 4

@@ -9,7 +9,7 @@ from flax import nnx
 
 from fsclip_jax.clip.attention import Attention
 from fsclip_jax.clip.config import SiglipTextConfig, SiglipVisionConfig
-from fsclip_jax.clip.pieces import in_pieces, transformer_piece
+from fsclip_jax.clip.micro_batches import in_pieces, transformer_piece
 from fsclip_jax.clip.transformer import Block, activate, layer_norm, run_blocks
 from fsclip_jax.clip.vit import cut_patches
 from fsclip_jax.typing import Array, Float, Int

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fsclip_jax.clip.config import VitConfig
-from fsclip_jax.clip.pieces import in_pieces, transformer_piece
+from fsclip_jax.clip.micro_batches import in_pieces, transformer_piece
 from fsclip_jax.clip.transformer import Block, layer_norm, run_blocks
 from fsclip_jax.typing import Array, Float
 

@@ -5,7 +5,7 @@ A table of constants; nothing is read and nothing registers itself. Class names 
 ``data.splits``. Sizes are those of CoOp's splits (Zhou et al., IJCV 2022).
 """
 
-from fsclip_jax.data.known import CoopFolder, KnownSet, TfdsBuilder
+from fsclip_jax.data.published import CoopFolder, KnownSet, TfdsBuilder
 from fsclip_jax.errors import suggestion
 
 _PER_CLASS = "Accuracy is over images, as in CoOp; CLIP's own paper gives the mean over classes."

@@ -8,10 +8,10 @@ import numpy as np
 
 from fsclip_jax.data.catalog import KNOWN_SETS, find_known, name_hint
 from fsclip_jax.data.folder import EXTENSIONS, leads_to
-from fsclip_jax.data.known import CoopFolder, KnownSet
 from fsclip_jax.data.labelled import Records, content_version, make_source, some
 from fsclip_jax.data.names import spoken, wordnet_names
 from fsclip_jax.data.pictures import FileLoader
+from fsclip_jax.data.published import CoopFolder, KnownSet
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.split_file import read_split_file
 from fsclip_jax.data.splits import SPLITS, TEST

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +177,43 @@ def _version(files: Sequence[tuple[str, int]]) -> str:
     for key, size in sorted(files):
         digest.update(f"{key}\0{size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def list_pictures(places: Sequence[Path]) -> tuple[str, ...]:
+    """List the pictures of folders and files.
+
+    Folders are searched with their sub-folders, in the order of the names; hidden ones, and
+    folders that are links, are left out. A picture named twice is listed once.
+
+    Args:
+        places: folders, or files.
+
+    Returns:
+        Paths, beginning as the places do.
+
+    Raises:
+        UserError: a place is missing or no picture, or there is no picture at all.
+    """
+    found: dict[str, None] = {}
+    for place in places:
+        if place.is_dir():
+            found.update(dict.fromkeys(_below(place)))
+        elif place.is_file():
+            if not place.name.lower().endswith(EXTENSIONS):
+                raise UserError(f"{place} is no picture; accepted are {', '.join(EXTENSIONS)}")
+            found[str(place)] = None
+        else:
+            raise UserError(f"{place}: there is no such file or folder; give --images that exist")
+    if not found:
+        raise UserError(
+            f"no pictures in {', '.join(map(str, places))}; accepted are {', '.join(EXTENSIONS)}"
+        )
+    return tuple(found)
+
+
+def _below(folder: Path) -> Iterator[str]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                yield os.path.join(root, name)

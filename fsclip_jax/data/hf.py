@@ -10,10 +10,10 @@ from jaxtyping import Int, Int8
 from PIL import Image
 
 from fsclip_jax.data.catalog import find_known
-from fsclip_jax.data.known import KnownSet
 from fsclip_jax.data.labelled import Records, content_version, make_source
 from fsclip_jax.data.names import in_published_order, published_classes
 from fsclip_jax.data.pictures import decode_image
+from fsclip_jax.data.published import KnownSet
 from fsclip_jax.data.source import ImageSource, UnreadableImage
 from fsclip_jax.data.splits import split_by_hash, split_named
 from fsclip_jax.data.templates import PHOTO

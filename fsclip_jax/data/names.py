@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 from jaxtyping import Int
 
-from fsclip_jax.data.known import KnownSet
+from fsclip_jax.data.published import KnownSet
 
 
 def class_names(known: KnownSet) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from fsclip_jax.data.catalog import KNOWN_SETS, find_builder, find_known
-from fsclip_jax.data.known import KnownSet, TfdsBuilder
+from fsclip_jax.data.published import KnownSet, TfdsBuilder
 from fsclip_jax.errors import UserError, suggestion
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")

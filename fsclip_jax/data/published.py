@@ -1,37 +1,110 @@
-"""Published accuracies to compare a run with: OpenAI's RN50 on CoOp's test images, in percent."""
+"""What is known of a published data set: the types of ``data.catalog``'s table."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from fsclip_jax.data.templates import ENSEMBLE, PHOTO, SINGLE
+
+Layout: TypeAlias = Literal["json", "aircraft", "imagenet", "wnid", "numbered"]
+"""How CoOp's folder of a set says which image is what: a ``split_zhou_*.json``; the lists of
+FGVC-Aircraft; ``train/WNID`` and ``val/WNID``; folders named by WordNet id; by class number."""
+
+NameRule: TypeAlias = Literal["as is", "lower", "year first", "capitals", "path", "wnid"]
+"""How names as TFDS or a folder spells them become those of CoOp; see ``data.names``."""
 
 
-class Published(NamedTuple):
-    """One row of the published tables, 16 shots where there are shots.
+@dataclass(frozen=True)
+class CoopFolder:
+    """Where CoOp's DATASETS.md puts a data set.
 
     Attributes:
-        zero_shot: CLIP with the prompts of the set (ImageNet: the seven templates).
-        tip_adapter: training-free.
-        tip_adapter_f: fine-tuned; its best epoch was chosen on the test images.
-        gda: training-free, mean of three draws.
+        folder: below the root of all data sets.
+        images: folder of the images within it.
+        split: the JSON with the splits, if there is one.
+        layout: how the folder is read.
     """
 
-    zero_shot: float
-    tip_adapter: float
-    tip_adapter_f: float
-    gda: float
+    folder: str
+    images: str
+    split: str = ""
+    layout: Layout = "json"
 
 
-RN50: Mapping[str, Published] = {
-    "imagenet": Published(60.32, 62.01, 65.51, 63.82),
-    "caltech101": Published(85.92, 90.18, 92.86, 92.55),
-    "oxford_pets": Published(85.83, 88.14, 89.70, 88.81),
-    "stanford_cars": Published(55.74, 66.77, 75.74, 75.12),
-    "oxford_flowers": Published(66.02, 89.89, 94.80, 95.72),
-    "food101": Published(77.32, 77.83, 79.43, 79.05),
-    "fgvc_aircraft": Published(17.10, 29.76, 35.55, 40.61),
-    "sun397": Published(58.52, 66.85, 71.47, 70.70),
-    "dtd": Published(42.20, 60.93, 66.55, 66.51),
-    "eurosat": Published(37.52, 70.54, 84.54, 86.12),
-    "ucf101": Published(61.35, 70.58, 78.03, 77.53),
-}
-"""Tip-Adapter's ``exp.log`` (Zhang et al., ECCV 2022; one draw, float16) and GDA's table (Wang et
-al., ICLR 2024)."""
+@dataclass(frozen=True)
+class TfdsBuilder:
+    """Which TFDS builder holds a data set, and how its records are named.
+
+    Attributes:
+        name: of the builder.
+        version: the one that is read.
+        path: makes of a record the path that CoOp's split has for it: fields of the record in
+            braces; ``{label}`` is the raw name of the class, ``{split}`` the split of TFDS.
+        config: of the builder, if it has several.
+        note: what is different from the original files.
+        spellings: class names that TFDS spells in another way than CoOp.
+    """
+
+    name: str
+    version: str
+    path: str
+    config: str = ""
+    note: str = ""
+    spellings: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def spec(self) -> str:
+        """What follows ``tfds:``."""
+        return f"{self.name}/{self.config}" if self.config else self.name
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """A published data set.
+
+    Attributes:
+        name: as it is typed after ``coop:``.
+        title: as it is written.
+        classes: number of classes.
+        sizes: images in train, val and test.
+        citation: authors, title, venue.
+        url: where the images are.
+        coop: CoOp's folder; None where CoOp does not use the set.
+        tfds: the TFDS builder; None where there is none that has the images.
+        pooled: True where the published split was drawn at random from all images; without
+            CoOp's JSON all images are then split 50/20/30. False where train and test are the
+            authors' own; then only val is drawn, a fifth of train.
+        drawn_val: draw that fifth; False for ImageNet, whose train stays whole.
+        rule: how raw class names are cleaned.
+        renames: raw class names that get another name.
+        dropped: raw class names that CoOp leaves out.
+        names_of: the set whose class names these are, if not its own.
+        aliases: other spellings of the name.
+        note: what is worth knowing.
+    """
+
+    name: str
+    title: str
+    classes: int
+    sizes: tuple[int, int, int]
+    citation: str
+    url: str
+    coop: CoopFolder | None = None
+    tfds: TfdsBuilder | None = None
+    pooled: bool = False
+    drawn_val: bool = True
+    rule: NameRule = "as is"
+    renames: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+    names_of: str = ""
+    aliases: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The one prompt template of the set."""
+        return SINGLE.get(self.name, PHOTO)
+
+    @property
+    def ensemble(self) -> tuple[str, ...]:
+        """Seven templates on ImageNet, and the set's own one beside them everywhere else."""
+        return ENSEMBLE if self.name == "imagenet" else (*ENSEMBLE, *self.templates)

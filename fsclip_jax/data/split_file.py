@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fsclip_jax.data.known import KnownSet
 from fsclip_jax.data.labelled import Records
 from fsclip_jax.data.names import clean_name, spoken
+from fsclip_jax.data.published import KnownSet
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError
 

@@ -13,11 +13,11 @@ from jaxtyping import Int, Int8
 from PIL import Image
 
 from fsclip_jax.data.catalog import find_builder
-from fsclip_jax.data.known import KnownSet
 from fsclip_jax.data.labelled import Records, content_version, make_source, some
 from fsclip_jax.data.names import published_classes
 from fsclip_jax.data.pictures import decode_image
 from fsclip_jax.data.prepared import find_prepared, prepare_command
+from fsclip_jax.data.published import KnownSet
 from fsclip_jax.data.source import ImageSource, UnreadableImage
 from fsclip_jax.data.split_file import read_split_file
 from fsclip_jax.data.splits import split_by_hash, split_named

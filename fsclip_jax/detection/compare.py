@@ -25,9 +25,9 @@ from fsclip_jax.detection.models import Model, clip_model, owlvit_model
 from fsclip_jax.detection.owlvit_load import load_owlvit
 from fsclip_jax.detection.report import Measured, make_rows, print_table, write_report
 from fsclip_jax.detection.run import choose_scoring, detect
+from fsclip_jax.durable import only_writer
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.methods import Method, choose_methods, read_checkpoint
-from fsclip_jax.features.durable import only_writer
+from fsclip_jax.fitting.methods import Method, choose_methods, read_checkpoint
 
 
 def compare(config: DetectConfig, console: Console) -> None:

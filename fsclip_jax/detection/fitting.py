@@ -17,11 +17,11 @@ from fsclip_jax.detection.models import Boxed, Model
 from fsclip_jax.detection.scoring import SCORINGS, Found, Scoring
 from fsclip_jax.detection.support import make_tasks, plan_support
 from fsclip_jax.episodes.task import Query, Task, take_tasks
-from fsclip_jax.evaluation.draws import Draws
-from fsclip_jax.evaluation.engine import Engine, fit_key
-from fsclip_jax.evaluation.methods import Method
-from fsclip_jax.evaluation.selection import fixed, select_held_out, select_on
 from fsclip_jax.features.buckets import padded
+from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.fitting.engine import Engine, fit_key
+from fsclip_jax.fitting.methods import Method
+from fsclip_jax.fitting.selection import fixed, select_held_out, select_on
 from fsclip_jax.typing import Array, Float, Params, State
 
 

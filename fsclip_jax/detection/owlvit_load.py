@@ -8,7 +8,7 @@ from typing import Any
 from flax import nnx
 
 from fsclip_jax.clip.config import ClipConfig, TextConfig, VitConfig
-from fsclip_jax.clip.fields import build_config, square_side
+from fsclip_jax.clip.config_fields import build_config, square_side
 from fsclip_jax.clip.files import read_json, read_tensors, sha256_of, shard_paths
 from fsclip_jax.clip.layout_hf import hf_preprocess, tower_fields, tower_shapes
 from fsclip_jax.clip.preprocess import Preprocess

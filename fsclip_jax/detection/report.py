@@ -11,8 +11,8 @@ from rich.console import Console
 
 from fsclip_jax.detection.average_precision import Precision, group_numbers
 from fsclip_jax.detection.coco import Boxes
-from fsclip_jax.evaluation.intervals import confidence_interval, paired_difference
-from fsclip_jax.features.durable import write_file
+from fsclip_jax.durable import write_file
+from fsclip_jax.report.intervals import confidence_interval, paired_difference
 
 REFERENCE = "zero_shot"
 """The method that others are compared with, draw by draw."""

@@ -14,8 +14,6 @@ from fsclip_jax.adapters.tip_adapter_f import REACH, TipAdapterF
 from fsclip_jax.adapters.tip_search import TIP_GRIDS, search_tip
 from fsclip_jax.data.splits import SPLITS, base_novel
 from fsclip_jax.episodes.task import Query, Task, take_tasks
-from fsclip_jax.evaluation.engine import Engine, fit_key
-from fsclip_jax.evaluation.methods import Method
 from fsclip_jax.evaluation.published_meta_adapter import (
     PUBLISHED_RUN,
     PublishedRun,
@@ -23,8 +21,10 @@ from fsclip_jax.evaluation.published_meta_adapter import (
     published_accuracies,
 )
 from fsclip_jax.evaluation.results import Result
-from fsclip_jax.evaluation.selection import Choice
 from fsclip_jax.features.bank import StoredBank, select_bank
+from fsclip_jax.fitting.engine import Engine, fit_key
+from fsclip_jax.fitting.methods import Method
+from fsclip_jax.fitting.selection import Choice
 from fsclip_jax.typing import Array, Params
 
 SUFFIX = "_as_published"

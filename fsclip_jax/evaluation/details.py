@@ -19,11 +19,11 @@ from fsclip_jax.evaluation.details_measures import (
     reliability,
     right_answers,
 )
-from fsclip_jax.evaluation.details_schema import Details
-from fsclip_jax.evaluation.methods import Method
 from fsclip_jax.evaluation.predictions import Predictions
 from fsclip_jax.evaluation.thumbnails import painter_of
 from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.fitting.methods import Method
+from fsclip_jax.report.details import Details
 from fsclip_jax.typing import Float, Int
 
 FOCUS = "meta_adapter"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsclip_jax.evaluation.details_schema import Attention, Shot
+from fsclip_jax.report.details import Attention, Shot
 from fsclip_jax.typing import Bool, Float, Params
 
 MOST_PER_REASON = 2

@@ -5,14 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsclip_jax.evaluation.details_schema import (
+from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.report.details import (
     ClassChanges,
     Confusion,
     Mistake,
     Neighbour,
     Reliability,
 )
-from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.typing import Bool, Float, Int
 
 REFERENCE = "zero_shot"

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,68 +15,11 @@ from fsclip_jax.episodes.gather import (
     mean_view,
 )
 from fsclip_jax.episodes.sampler import EpisodeSpec, sample_across, sample_support
-from fsclip_jax.episodes.task import Query, Task, take_tasks
-from fsclip_jax.evaluation.spaces import Group, LabelSpace
+from fsclip_jax.episodes.task import Query
+from fsclip_jax.evaluation.label_spaces import Group, LabelSpace
 from fsclip_jax.features.bank import Bank, StoredBank, largest_class, select_bank
-from fsclip_jax.typing import Array, Float, Int, PRNGKeyArray
-
-
-class Draws(NamedTuple):
-    """Repeated draws of the support of one label space, at the largest number of shots.
-
-    Draws are nested: the first ``K`` shots of a class are its ``K``-shot support.
-
-    Attributes:
-        task: tasks with a leading axis of draws.
-        plain: the support images as they would be asked (view 0); for holding shots out.
-        domains: artist family of each support image, -1 where the data has none.
-        patches: patches of the support images, for holding shots out; where the bank carries
-            them.
-        rows: row of each support image in the class-sorted bank that it was drawn from, -1 for
-            none; where the bank is known.
-    """
-
-    task: Task
-    plain: Float[Array, "draw way shot dim"]
-    domains: Int[Array, "draw way shot"]
-    patches: Float[Array, "draw way shot patch dim"] | None = None
-    rows: Int[Array, "draw way shot"] | None = None
-
-
-def truncate(draws: Draws, shots: int) -> Draws:
-    """Return the draws with the first ``shots`` of each class only.
-
-    Args:
-        draws: draws of at least that many shots.
-        shots: labelled images per class.
-
-    Returns:
-        The same draws, as if they had been made with this number of shots.
-    """
-    task, views, patches, rows = draws.task, draws.task.views, draws.patches, draws.rows
-    task = task._replace(
-        support=task.support[:, :, :shots],
-        support_mask=task.support_mask[:, :, :shots],
-        views=None if views is None else views[:, :, :shots],
-    )
-    return Draws(
-        task,
-        draws.plain[:, :, :shots],
-        draws.domains[:, :, :shots],
-        None if patches is None else patches[:, :, :shots],
-        None if rows is None else rows[:, :, :shots],
-    )
-
-
-def first_draw(draws: Draws) -> Draws:
-    """Return the first draw alone, still with an axis of draws."""
-    return Draws(
-        take_tasks(draws.task, np.arange(1)),
-        draws.plain[:1],
-        draws.domains[:1],
-        None if draws.patches is None else draws.patches[:1],
-        None if draws.rows is None else draws.rows[:1],
-    )
+from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.typing import Array, Int, PRNGKeyArray
 
 
 def draw_supports(

@@ -16,29 +16,24 @@ import jax
 from fsclip_jax import __version__
 from fsclip_jax.adapters.base import needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
+from fsclip_jax.durable import storage_errors
 from fsclip_jax.episodes.task import Words
 from fsclip_jax.evaluation import details
 from fsclip_jax.evaluation.as_published import NOTES, SUFFIX, published_methods
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.engine import Engine
-from fsclip_jax.evaluation.methods import (
-    Checkpoint,
-    Chosen,
-    choose_methods,
-    describe_checkpoint,
-    find_checkpoints,
-    training_warnings,
-)
+from fsclip_jax.evaluation.label_spaces import check_config, label_spaces
 from fsclip_jax.evaluation.predictions import Predictions
 from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, write_predictions
 from fsclip_jax.evaluation.prepare import largest_train_class
 from fsclip_jax.evaluation.protocols import run_protocol
-from fsclip_jax.evaluation.report import Report, write_report
-from fsclip_jax.evaluation.spaces import check_config, label_spaces
+from fsclip_jax.evaluation.provenance import describe_checkpoint, training_warnings
 from fsclip_jax.evaluation.transfer import Target, left_out, run_transfer, targets_of
 from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.features.durable import storage_errors
+from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.methods import Checkpoint, Chosen, choose_methods, find_checkpoints
+from fsclip_jax.report.rows import Report
+from fsclip_jax.report.write import write_report
 
 TRANSFERS = ("cross_dataset", "domain_shift")
 """Protocols with a source and targets."""

@@ -5,9 +5,6 @@ import numpy as np
 from fsclip_jax.episodes.task import Query
 from fsclip_jax.evaluation.as_published import choose_on_test
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.draws import Draws, first_draw, truncate
-from fsclip_jax.evaluation.engine import Answers, Engine, answer
-from fsclip_jax.evaluation.methods import Method
 from fsclip_jax.evaluation.metrics import (
     accuracy,
     calibration_error,
@@ -16,7 +13,10 @@ from fsclip_jax.evaluation.metrics import (
 )
 from fsclip_jax.evaluation.prepare import Setting
 from fsclip_jax.evaluation.results import Result
-from fsclip_jax.evaluation.selection import Choice, fixed, select_held_out, select_on
+from fsclip_jax.fitting.draws import Draws, first_draw, truncate
+from fsclip_jax.fitting.engine import Answers, Engine, answer
+from fsclip_jax.fitting.methods import Method
+from fsclip_jax.fitting.selection import Choice, fixed, select_held_out, select_on
 
 
 def evaluate(

@@ -9,9 +9,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fsclip_jax.durable import storage_errors, write_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.predictions import Group, Predicted, Predictions, Records, Space
-from fsclip_jax.features.durable import storage_errors, write_file
 from fsclip_jax.features.layout import pack_strings, unpack_strings
 
 PREDICTIONS_FILE = "predictions.safetensors"

@@ -12,17 +12,12 @@ from fsclip_jax.episodes.sampler import EpisodeSpec
 from fsclip_jax.episodes.task import Query, Words
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.draws import (
-    Draws,
-    bank_rows,
-    draw_episodes,
-    draw_supports,
-    queries_of,
-)
+from fsclip_jax.evaluation.draws import bank_rows, draw_episodes, draw_supports, queries_of
+from fsclip_jax.evaluation.label_spaces import LabelSpace
 from fsclip_jax.evaluation.predictions import Part
-from fsclip_jax.evaluation.spaces import LabelSpace
 from fsclip_jax.evaluation.words import words_of
 from fsclip_jax.features.bank import Bank, StoredBank, select_bank
+from fsclip_jax.fitting.draws import Draws
 
 SUPPORT_SEED, EPISODE_SEED, VAL_EPISODE_SEED = 1, 2, 3
 """Seeds of the draws: fixed, so that every evaluation of some data sees the same shots."""

@@ -9,15 +9,15 @@ from fsclip_jax.adapters.base import reads_patches
 from fsclip_jax.episodes.task import Words
 from fsclip_jax.evaluation.as_published import SUFFIX, evaluate_meta_adapter
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.engine import Engine
+from fsclip_jax.evaluation.label_spaces import check_splits, class_halves, label_spaces
 from fsclip_jax.evaluation.measure import called, evaluate
-from fsclip_jax.evaluation.methods import Method
 from fsclip_jax.evaluation.predictions import Part, Predictions, assemble
 from fsclip_jax.evaluation.prepare import Setting, prepare
-from fsclip_jax.evaluation.report import Row
 from fsclip_jax.evaluation.results import Result, harmonic_results, kept_answers, rows_of
-from fsclip_jax.evaluation.spaces import check_splits, class_halves, label_spaces
 from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.methods import Method
+from fsclip_jax.report.rows import Row
 
 
 class Outcome(NamedTuple):

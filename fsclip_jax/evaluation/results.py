@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsclip_jax.evaluation.engine import Told
-from fsclip_jax.evaluation.intervals import confidence_interval, paired_difference
-from fsclip_jax.evaluation.methods import UNTRAINED
 from fsclip_jax.evaluation.metrics import harmonic_mean
 from fsclip_jax.evaluation.predictions import Predicted
-from fsclip_jax.evaluation.report import Accuracy, Difference, Row
+from fsclip_jax.fitting.engine import Told
+from fsclip_jax.fitting.methods import UNTRAINED
+from fsclip_jax.report.intervals import confidence_interval, paired_difference
+from fsclip_jax.report.rows import Accuracy, Difference, Row
 
 
 class Result(NamedTuple):

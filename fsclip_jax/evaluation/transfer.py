@@ -24,9 +24,8 @@ from fsclip_jax.episodes.task import Query
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.draws import bank_rows, draw_supports
-from fsclip_jax.evaluation.engine import Engine
+from fsclip_jax.evaluation.label_spaces import Group, LabelSpace, check_splits, label_spaces
 from fsclip_jax.evaluation.measure import choose, evaluate
-from fsclip_jax.evaluation.methods import Method
 from fsclip_jax.evaluation.naming import unlike_names
 from fsclip_jax.evaluation.prepare import (
     SUPPORT_SEED,
@@ -38,8 +37,9 @@ from fsclip_jax.evaluation.prepare import (
 )
 from fsclip_jax.evaluation.protocols import Outcome, groups_of, keep, short_of
 from fsclip_jax.evaluation.results import Result, mean_results, rows_of
-from fsclip_jax.evaluation.spaces import Group, LabelSpace, check_splits, label_spaces
 from fsclip_jax.features.bank import StoredBank, select_bank
+from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.methods import Method
 
 AVERAGE = "average"
 """Name of the mean over the targets."""

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fsclip_jax.clip.known import KNOWN
+from fsclip_jax.clip.published import KNOWN
 from fsclip_jax.data.catalog import find_builder, find_known
 from fsclip_jax.errors import UserError
 
@@ -127,7 +127,7 @@ def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
     Returns:
         ``command``, ``rows`` and ``warnings``; None where there is no report of the method.
     """
-    from fsclip_jax.evaluation.report import read_report
+    from fsclip_jax.report.rows import read_report
 
     if place is None or not (place / "report.json").is_file():
         return None

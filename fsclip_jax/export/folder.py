@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from fsclip_jax.durable import publish_folder, sha256_file, storage_errors, write_file
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.durable import publish_folder, sha256_file, storage_errors, write_file
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.data.prompts import Choice, ClassPrompts
 from fsclip_jax.data.registry import open_source
 from fsclip_jax.data.source import ImageSource
+from fsclip_jax.durable import exclusive, storage_errors, write_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.augment import describe_views
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.features.durable import exclusive, storage_errors, write_file
 from fsclip_jax.features.hosts import ALONE, Hosts
 from fsclip_jax.features.identity import DEFAULT_BACKBONE, identity, preprocessing_of, prompts_of
 from fsclip_jax.features.images import data_mesh

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from fsclip_jax.data.splits import SPLITS, split_by_hash
+from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.features.durable import sha256_file
 from fsclip_jax.features.layout import Rows
 from fsclip_jax.features.writing import refuse_existing, write_bank
 

@@ -13,9 +13,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from fsclip_jax.data.splits import SPLITS
+from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank, lengths
-from fsclip_jax.features.durable import sha256_file
 from fsclip_jax.features.layout import (
     DTYPES,
     FORMAT,

@@ -11,9 +11,9 @@ from safetensors.numpy import save
 
 from fsclip_jax import __version__
 from fsclip_jax.data.splits import SPLITS
+from fsclip_jax.durable import publish_folder, sha256_file, storage_errors, write_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.features.durable import publish_folder, sha256_file, storage_errors, write_file
 from fsclip_jax.features.layout import (
     FORMAT,
     FORMAT_VERSION,

@@ -9,9 +9,9 @@ from scipy.optimize import minimize_scalar
 
 from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.episodes.task import Query, Task, take_tasks
-from fsclip_jax.evaluation.draws import Draws
-from fsclip_jax.evaluation.engine import fit_key
-from fsclip_jax.evaluation.selection import MOST_FOLDS, hold_out
+from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.fitting.engine import fit_key
+from fsclip_jax.fitting.selection import MOST_FOLDS, hold_out
 from fsclip_jax.typing import Array, Bool, Float, Int, Params
 
 LOWEST, HIGHEST = 0.05, 20.0

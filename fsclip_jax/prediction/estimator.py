@@ -13,14 +13,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from fsclip_jax.clip.load import Backbone, load_clip
+from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.templates import PHOTO
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.draws import Draws
 from fsclip_jax.features.extract import bank_for
 from fsclip_jax.features.identity import prompts_of
 from fsclip_jax.features.text import class_text_features
+from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.prediction.fitting import (
     Fitted,
@@ -29,12 +30,7 @@ from fsclip_jax.prediction.fitting import (
     fit_support,
     probabilities,
 )
-from fsclip_jax.prediction.images import (
-    encode_pictures,
-    list_pictures,
-    loaded_source,
-    picture_source,
-)
+from fsclip_jax.prediction.images import encode_pictures, loaded_source, picture_source
 from fsclip_jax.prediction.support import support_of
 
 Picture: TypeAlias = str | Path | Image.Image | np.ndarray

@@ -14,11 +14,11 @@ from fsclip_jax.adapters.base import Adapter, grids_of, is_meta_learned, needs_o
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.episodes.task import take_tasks
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.draws import Draws
-from fsclip_jax.evaluation.engine import Engine, fit_key
-from fsclip_jax.evaluation.methods import read_checkpoint
-from fsclip_jax.evaluation.selection import Choice, fixed, select_held_out
 from fsclip_jax.features.buckets import padded
+from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.fitting.engine import Engine, fit_key
+from fsclip_jax.fitting.methods import read_checkpoint
+from fsclip_jax.fitting.selection import Choice, fixed, select_held_out
 from fsclip_jax.prediction.calibrate import Temperature, fit_temperature, held_out_logits
 from fsclip_jax.typing import Array, Float, Params, State
 

@@ -1,7 +1,6 @@
 """The pictures to classify: which they are, and their features as they are decoded."""
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,10 +11,8 @@ import numpy as np
 from PIL import Image
 
 from fsclip_jax.clip.load import Backbone
-from fsclip_jax.data.folder import EXTENSIONS
 from fsclip_jax.data.pictures import FileLoader, read_image
 from fsclip_jax.data.source import ImageSource
-from fsclip_jax.errors import UserError
 from fsclip_jax.features.decode import chunk_images, make_decoder, split_rows
 from fsclip_jax.features.images import Encode, image_encoder
 from fsclip_jax.features.workers import decoded
@@ -37,46 +34,6 @@ class Found(NamedTuple):
     rows: tuple[int, ...]
     features: Float[np.ndarray, "n dim"]
     lost: tuple[tuple[int, str], ...]
-
-
-def list_pictures(places: Sequence[Path]) -> tuple[str, ...]:
-    """List the pictures of folders and files.
-
-    Folders are searched with their sub-folders, in the order of the names; hidden ones, and
-    folders that are links, are left out. A picture named twice is listed once.
-
-    Args:
-        places: folders, or files.
-
-    Returns:
-        Paths, beginning as the places do.
-
-    Raises:
-        UserError: a place is missing or no picture, or there is no picture at all.
-    """
-    found: dict[str, None] = {}
-    for place in places:
-        if place.is_dir():
-            found.update(dict.fromkeys(_below(place)))
-        elif place.is_file():
-            if not place.name.lower().endswith(EXTENSIONS):
-                raise UserError(f"{place} is no picture; accepted are {', '.join(EXTENSIONS)}")
-            found[str(place)] = None
-        else:
-            raise UserError(f"{place}: there is no such file or folder; give --images that exist")
-    if not found:
-        raise UserError(
-            f"no pictures in {', '.join(map(str, places))}; accepted are {', '.join(EXTENSIONS)}"
-        )
-    return tuple(found)
-
-
-def _below(folder: Path) -> Iterator[str]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                yield os.path.join(root, name)
 
 
 def picture_source(

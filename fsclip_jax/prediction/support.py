@@ -7,8 +7,8 @@ import numpy as np
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.episodes.gather import gather_support, mean_view
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.draws import Draws
 from fsclip_jax.features.bank import Bank, StoredBank, select_bank
+from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.typing import Bool, Int
 
 MOST_NUMBERS = 2**28

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fsclip_jax.durable import storage_errors, write_file
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.durable import storage_errors, write_file
 from fsclip_jax.typing import Float
 
 try:

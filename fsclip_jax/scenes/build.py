@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fsclip_jax.data.masks import Record
+from fsclip_jax.durable import publish_folder, storage_errors, write_json
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.durable import publish_folder, storage_errors
-from fsclip_jax.scenes.coco import Record, annotation, write_json, write_png
+from fsclip_jax.scenes.coco import annotation, write_png
 from fsclip_jax.scenes.compose import SIZE, Scene, compose
 from fsclip_jax.scenes.proposals import found_by, propose_files
 from fsclip_jax.scenes.roster import PER_HALF, Drawing, Thing, choose_things

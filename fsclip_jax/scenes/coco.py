@@ -1,9 +1,7 @@
 """Scenes as files in COCO's format."""
 
 import io
-import json
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +9,10 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
-from fsclip_jax.features.durable import write_file
+from fsclip_jax.data.masks import Record, encode_mask
+from fsclip_jax.durable import write_file
 
-Record = dict[str, Any]
 """A JSON object, as COCO's format has them."""
-
-
-def encode_mask(mask: Bool[np.ndarray, "height width"]) -> Record:
-    """Encode a mask as COCO's compressed run lengths.
-
-    Args:
-        mask: true where the object is.
-
-    Returns:
-        ``size`` (height, width) and ``counts``, text.
-
-    Example:
-        >>> encode_mask(np.eye(2, dtype=bool))
-        {'size': [2, 2], 'counts': '0120'}
-    """
-    from pycocotools import mask as coco_mask
-
-    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
-    return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
-
-
-def decode_mask(encoded: Mapping[str, Any]) -> Bool[np.ndarray, "height width"]:
-    """Decode what :func:`encode_mask` made.
-
-    Args:
-        encoded: ``size`` and ``counts``.
-
-    Returns:
-        The mask.
-    """
-    from pycocotools import mask as coco_mask
-
-    with warnings.catch_warnings():  # pycocotools 2.0.11 asks for arrays as NumPy 1 did
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return coco_mask.decode(dict(encoded)).astype(bool)
 
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> list[float]:
@@ -95,11 +58,6 @@ def annotation(
         "iscrowd": 0,
         **more,
     }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON; the file is whole or absent."""
-    write_file(path, json.dumps(value, separators=(",", ":")).encode() + b"\n")
 
 
 def write_png(

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from fsclip_jax.data.folder import list_pictures
+from fsclip_jax.data.masks import Record
+from fsclip_jax.durable import storage_errors, write_json
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.durable import storage_errors
-from fsclip_jax.prediction.images import list_pictures
-from fsclip_jax.scenes.coco import Record, write_json
 from fsclip_jax.scenes.hierarchy import group
 
 WAYS: tuple[tuple[str, float, bool], ...] = (

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 
 from fsclip_jax.adapters.base import grids_of
 from fsclip_jax.episodes.task import Query, Task, take_tasks
-from fsclip_jax.evaluation.engine import Engine, fit_key
-from fsclip_jax.evaluation.intervals import Interval, confidence_interval, paired_difference
-from fsclip_jax.evaluation.methods import Method
-from fsclip_jax.evaluation.selection import Choice, fixed, select_on
+from fsclip_jax.fitting.engine import Engine, fit_key
+from fsclip_jax.fitting.methods import Method
+from fsclip_jax.fitting.selection import Choice, fixed, select_on
+from fsclip_jax.report.intervals import Interval, confidence_interval, paired_difference
 from fsclip_jax.segmentation.prepare import Parts, Points
 from fsclip_jax.segmentation.score import class_ious, confusion
 from fsclip_jax.typing import Array, State

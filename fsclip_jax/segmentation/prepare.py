@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fsclip_jax.clip.load import Backbone
-from fsclip_jax.scenes.coco import decode_mask
+from fsclip_jax.data.masks import decode_mask
 from fsclip_jax.segmentation.annotated import Annotated
 from fsclip_jax.segmentation.dense import dense_features, lattice_of
 from fsclip_jax.segmentation.parts import count_labels, cut_segments, mask_weights, part_weights

@@ -8,11 +8,10 @@ import numpy as np
 
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.data.templates import BARE, prompts
+from fsclip_jax.durable import only_writer, write_json
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.methods import Method, choose_methods, read_checkpoint
-from fsclip_jax.features.durable import only_writer
 from fsclip_jax.features.text import class_text_features
-from fsclip_jax.scenes.coco import write_json
+from fsclip_jax.fitting.methods import Method, choose_methods, read_checkpoint
 from fsclip_jax.segmentation.annotated import Annotated, draw_shots, read_split
 from fsclip_jax.segmentation.background import best_threshold, fit_line
 from fsclip_jax.segmentation.compare import Ready, compare

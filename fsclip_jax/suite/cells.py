@@ -11,12 +11,12 @@ from typing import Any
 from fsclip_jax.adapters.base import is_meta_learned, needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE
+from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.methods import LEARNS_PROMPTS, UNTRAINED
 from fsclip_jax.evaluation.naming import unlike_names
-from fsclip_jax.evaluation.report import Report, read_report
-from fsclip_jax.features.durable import sha256_file
+from fsclip_jax.fitting.methods import LEARNS_PROMPTS, UNTRAINED
+from fsclip_jax.report.rows import Report, read_report
 from fsclip_jax.suite.config import SuiteConfig
 
 CELL = "cell"

@@ -10,18 +10,19 @@ import jax
 
 from fsclip_jax.adapters.base import needs_of
 from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.durable import write_text
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.engine import Engine
 from fsclip_jax.evaluation.evaluate import (
     Evaluation,
     evaluate_fully,
     find_inputs,
     keep_predictions,
 )
-from fsclip_jax.evaluation.methods import UNTRAINED
-from fsclip_jax.evaluation.report import Report, report_to_json, write_text
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.extract import bank_for
+from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.methods import UNTRAINED
+from fsclip_jax.report.rows import Report, report_to_json
 from fsclip_jax.suite.cells import CELL, Cell, finished, identity
 
 

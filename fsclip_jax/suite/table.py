@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from fsclip_jax import __version__
-from fsclip_jax.evaluation.intervals import confidence_interval
-from fsclip_jax.evaluation.report import Row, ordered
+from fsclip_jax.report.intervals import confidence_interval
+from fsclip_jax.report.rows import Row, ordered
 from fsclip_jax.suite.config import SuiteConfig
 from fsclip_jax.suite.run import Done
 

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from fsclip_jax.durable import storage_errors
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.durable import storage_errors
 from fsclip_jax.training.state import TrainState
 from fsclip_jax.typing import Params
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from types import TracebackType
 
-from fsclip_jax.features.durable import storage_errors, write_file
+from fsclip_jax.durable import storage_errors, write_file
 from fsclip_jax.training.events import new_event_file, scalar_event
 
 METRICS_FILE = "metrics.jsonl"

@@ -11,10 +11,10 @@ import jax
 from fsclip_jax.adapters.base import Adapter, needs_of, reads_patches
 from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.adapters.checkpoint import save_adapter
+from fsclip_jax.durable import storage_errors
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.features.durable import storage_errors
-from fsclip_jax.features.ease import easy_hard, zero_shot_by_class
+from fsclip_jax.features.easy_hard import easy_hard, zero_shot_by_class
 from fsclip_jax.training.checkpoint import Checkpoints, Saved, first_best, to_host
 from fsclip_jax.training.config import TrainConfig, check_config
 from fsclip_jax.training.loop import Episodes, mesh_for, run_loop

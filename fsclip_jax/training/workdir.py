@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fsclip_jax.durable import only_writer, write_file
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.durable import only_writer, write_file
 from fsclip_jax.training.config import TrainConfig
 
 CONFIG_FILE = "config.json"

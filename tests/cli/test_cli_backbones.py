@@ -4,7 +4,7 @@ import pytest
 
 from fsclip_jax.cli import backbones
 from fsclip_jax.cli.main import main
-from fsclip_jax.clip.known import KNOWN
+from fsclip_jax.clip.published import KNOWN
 
 
 def test_every_model_has_a_line_that_can_be_cut(capsys):

@@ -8,7 +8,7 @@ from PIL import Image
 from fsclip_jax.cli.main import main
 from fsclip_jax.data.catalog import KNOWN_SETS
 from fsclip_jax.data.names import class_names
-from fsclip_jax.data.published import RN50
+from fsclip_jax.data.published_accuracies import RN50
 
 
 @pytest.fixture(autouse=True)

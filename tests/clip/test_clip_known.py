@@ -8,11 +8,11 @@ import pytest
 import torch_clips
 
 from fsclip_jax.clip.hub import parse_id
-from fsclip_jax.clip.known import KNOWN, SOURCES, known_as
 from fsclip_jax.clip.layout_open_clip import open_clip_config
 from fsclip_jax.clip.layout_openai import SUMS
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.model import abstract_clip
+from fsclip_jax.clip.published import KNOWN, SOURCES, known_as
 from fsclip_jax.clip.weights import leaf_paths
 from fsclip_jax.errors import UserError
 

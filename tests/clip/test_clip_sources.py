@@ -15,11 +15,11 @@ from torch_archives import write_state_dict
 from fsclip_jax.clip.bpe import bundled_tokenizer
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
 from fsclip_jax.clip.files import write_safetensors
-from fsclip_jax.clip.known import KNOWN
 from fsclip_jax.clip.layout_open_clip import open_clip_values
 from fsclip_jax.clip.layout_openai import SUMS, shapes_config
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.model import abstract_clip
+from fsclip_jax.clip.published import KNOWN
 from fsclip_jax.clip.save import save_hf, save_open_clip
 from fsclip_jax.clip.weights import expected_shapes, leaf_paths
 from fsclip_jax.clip.weights_maps import open_clip_map

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsclip_jax.clip import attention, pieces, resnet, siglip, vit
+from fsclip_jax.clip import attention, micro_batches, resnet, siglip, vit
 from fsclip_jax.clip.attention import Past, attend, flash_attention
 from fsclip_jax.clip.config import (
     ClipConfig,
@@ -15,8 +15,8 @@ from fsclip_jax.clip.config import (
     TextConfig,
     VitConfig,
 )
+from fsclip_jax.clip.micro_batches import resnet_piece, transformer_piece
 from fsclip_jax.clip.model import cast_weights, encode_image, encode_patches, encode_text, init_clip
-from fsclip_jax.clip.pieces import resnet_piece, transformer_piece
 
 TEXT = TextConfig(64, 8, 16, 2, 2, 32, embed_dim=8)
 VIT = ClipConfig(VitConfig(32, 16, 24, 2, 3, 48, embed_dim=8), TEXT)
@@ -166,6 +166,6 @@ def test_as_many_images_as_stay_near(monkeypatch):
     assert [resnet_piece(config) for config in (resnet50, mini, wide)] == [4, 256, 4]
     assert [transformer_piece(n, 3072) for n in (50, 197)] == [64, 16]
     assert transformer_piece(10**6, 4096) == 1
-    monkeypatch.setattr(pieces.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(micro_batches.jax, "default_backend", lambda: "gpu")
     assert resnet_piece(resnet50) == 0
     assert transformer_piece(257, 4096) == 0

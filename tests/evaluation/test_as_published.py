@@ -15,8 +15,8 @@ from fsclip_jax.evaluation.published_meta_adapter import (
     published_accuracies,
     push_all,
 )
-from fsclip_jax.evaluation.report_markdown import report_to_markdown
 from fsclip_jax.features.bank import select_bank
+from fsclip_jax.report.markdown import report_to_markdown
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from synthetic_bank import synthetic_bank
 from fsclip_jax.cli import eval as cli_eval
 from fsclip_jax.cli.main import main
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.report import write_report
-from fsclip_jax.evaluation.terminal import print_report
+from fsclip_jax.report.terminal import print_report
+from fsclip_jax.report.write import write_report
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fsclip_jax.adapters.catalog import ADAPTERS
-from fsclip_jax.evaluation.spaces import check_config
+from fsclip_jax.evaluation.label_spaces import check_config
 
 FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 

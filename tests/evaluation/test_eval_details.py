@@ -22,14 +22,14 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation import details
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.details_attention import attend
-from fsclip_jax.evaluation.details_schema import PICTURE, ClassChanges, details_from_tree
-from fsclip_jax.evaluation.details_views import closer_look
 from fsclip_jax.evaluation.evaluate import evaluate_fully
 from fsclip_jax.evaluation.metrics import calibration_error
-from fsclip_jax.evaluation.page import render
-from fsclip_jax.evaluation.report import report_from_json, report_to_json
 from fsclip_jax.evaluation.thumbnails import EDGE, data_uri, no_pictures, painter_of
 from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.report.closer_look import closer_look
+from fsclip_jax.report.details import PICTURE, ClassChanges, details_from_tree
+from fsclip_jax.report.page import render
+from fsclip_jax.report.rows import report_from_json, report_to_json
 
 METHODS = ("zero_shot", "prototype", "meta_adapter")
 

@@ -10,10 +10,11 @@ from fsclip_jax.cli.eval import run
 from fsclip_jax.episodes.sampler import EpisodeSpec
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.draws import draw_episodes, draw_supports, queries_of, truncate
-from fsclip_jax.evaluation.spaces import Group, LabelSpace
+from fsclip_jax.evaluation.draws import draw_episodes, draw_supports, queries_of
+from fsclip_jax.evaluation.label_spaces import Group, LabelSpace
 from fsclip_jax.features import extract
 from fsclip_jax.features.bank import select_bank
+from fsclip_jax.fitting.draws import truncate
 
 WHOLE = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
 PATCHES = 3

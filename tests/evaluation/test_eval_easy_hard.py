@@ -14,9 +14,9 @@ from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.evaluate import evaluate_bank, evaluate_fully
-from fsclip_jax.evaluation.report import report_to_json
-from fsclip_jax.evaluation.spaces import check_config, class_halves
-from fsclip_jax.features.ease import easy_hard, zero_shot_by_class
+from fsclip_jax.evaluation.label_spaces import check_config, class_halves
+from fsclip_jax.features.easy_hard import easy_hard, zero_shot_by_class
+from fsclip_jax.report.rows import report_to_json
 from fsclip_jax.training.tasks import choose_classes
 
 CONFIG = EvalConfig(

@@ -21,7 +21,7 @@ from fsclip_jax.evaluation.predictions_file import (
     read_predictions,
     write_predictions,
 )
-from fsclip_jax.evaluation.report import report_to_json
+from fsclip_jax.report.rows import report_to_json
 
 METHODS = ("zero_shot", "prototype", "text_prototype", "tip_adapter", "meta_adapter")
 

@@ -17,13 +17,13 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation import measure, prepare
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.draws import draw_supports
-from fsclip_jax.evaluation.engine import Engine, answer
 from fsclip_jax.evaluation.evaluate import evaluate_bank
-from fsclip_jax.evaluation.methods import choose_methods
+from fsclip_jax.evaluation.label_spaces import Group, LabelSpace, label_spaces
 from fsclip_jax.evaluation.metrics import calibration_error
-from fsclip_jax.evaluation.selection import hold_out, select_held_out, select_on
-from fsclip_jax.evaluation.spaces import Group, LabelSpace, label_spaces
 from fsclip_jax.features.bank import select_bank
+from fsclip_jax.fitting.engine import Engine, answer
+from fsclip_jax.fitting.methods import choose_methods
+from fsclip_jax.fitting.selection import hold_out, select_held_out, select_on
 
 START = {
     name: get_adapter(name).init(jax.random.key(0), DIM)
@@ -352,7 +352,7 @@ def test_episodes_are_drawn_from_train_and_test_and_make_the_interval(bank, tmp_
 
 
 def test_small_pieces_give_the_same_answers(bank, monkeypatch):
-    from fsclip_jax.evaluation import engine
+    from fsclip_jax.fitting import engine
 
     whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
     draws = draw_supports(jax.random.key(1), select_bank(bank, ["train"]), whole, 2, 5)
@@ -438,7 +438,7 @@ def test_no_more_folds_than_a_choice_needs(tmp_path, monkeypatch):
     draws = draw_supports(jax.random.key(0), select_bank(stored, ["train"]), whole, 6, 2)
     chosen = (Engine(), get_adapter("text_prototype"), START["text_prototype"], draws)
     for enough, together, folds in ((2 * CLASSES, False, 1), (2 * CLASSES + 1, False, 2)):
-        monkeypatch.setattr("fsclip_jax.evaluation.selection.ENOUGH_HELD_OUT", enough)
+        monkeypatch.setattr("fsclip_jax.fitting.selection.ENOUGH_HELD_OUT", enough)
         choice = select_held_out(*chosen, together=together)
         assert choice.record["rule"].endswith(f"{folds} of 4 folds")
     # The images of all draws count where one setting serves them all.

@@ -14,9 +14,9 @@ from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.evaluate import evaluate_fully
-from fsclip_jax.evaluation.report import report_to_json
-from fsclip_jax.evaluation.spaces import check_config
+from fsclip_jax.evaluation.label_spaces import check_config
 from fsclip_jax.evaluation.transfer import match_classes
+from fsclip_jax.report.rows import report_to_json
 
 METHODS = ("zero_shot", "text_prototype", "tip_adapter")
 

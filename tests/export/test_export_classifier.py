@@ -28,6 +28,7 @@ from fsclip_jax.clip.config import (
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.model import init_clip
 from fsclip_jax.clip.preprocess import Preprocess
+from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.export import predictor
 from fsclip_jax.export.stablehlo import export_classifier
@@ -35,7 +36,7 @@ from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.features.images import image_encoder
 from fsclip_jax.prediction.calibrate import Temperature
 from fsclip_jax.prediction.fitting import Fitted, probabilities
-from fsclip_jax.prediction.images import encode_pixels, list_pictures
+from fsclip_jax.prediction.images import encode_pixels
 
 CLASSES = 6
 # Runs a script with everything but jax, numpy and pillow out of its reach.

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from sample_banks import description, random_rows
 
+from fsclip_jax import durable
 from fsclip_jax.errors import UserError
-from fsclip_jax.features import durable
 from fsclip_jax.features.layout import Rows, pack_strings, partial_name, unpack_strings
 from fsclip_jax.features.store import open_bank
 from fsclip_jax.features.writing import write_bank
@@ -226,7 +226,7 @@ def test_a_real_limit_of_size_is_told_in_one_line(tmp_path):
 import resource
 from pathlib import Path
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.durable import write_file
+from fsclip_jax.durable import write_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     write_file(Path({str(tmp_path / "f")!r}), bytes(5000))

@@ -192,7 +192,7 @@ def _report_seeds(_folder: Path) -> list[bytes]:
 
 
 def _read_report(folder: Path, data: bytes) -> None:
-    from fsclip_jax.evaluation.report import read_report, report_from_json, report_to_json
+    from fsclip_jax.report.rows import read_report, report_from_json, report_to_json
 
     (folder / "report.json").write_bytes(data)
     report = read_report(folder)

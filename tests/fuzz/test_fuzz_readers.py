@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fsclip_jax.adapters.checkpoint import load_adapter
 from fsclip_jax.clip.pickles import read_torch
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.report import report_from_json
+from fsclip_jax.report.rows import report_from_json
 
 RUNS = 2000
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fsclip_jax.adapters.catalog import example_task, get_adapter
-from fsclip_jax.evaluation.draws import Draws
+from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.prediction.calibrate import ENOUGH, fit_temperature, held_out_logits
 from fsclip_jax.prediction.fitting import fit_support, probabilities
 

@@ -11,12 +11,12 @@ import pytest
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.cli.main import main
 from fsclip_jax.data.emoji import open_emoji
+from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.engine import Engine, answer
+from fsclip_jax.evaluation.label_spaces import label_spaces
 from fsclip_jax.evaluation.prepare import prepare
-from fsclip_jax.evaluation.spaces import label_spaces
 from fsclip_jax.features.extract import bank_for
-from fsclip_jax.prediction.images import list_pictures
+from fsclip_jax.fitting.engine import Engine, answer
 from fsclip_jax.prediction.run import fit_folder
 
 CLASSES = 12

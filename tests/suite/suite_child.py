@@ -26,14 +26,14 @@ from jax._src import xla_bridge
 from fsclip_jax.cli import eval as cli_eval
 from fsclip_jax.cli import suite as cli_suite
 from fsclip_jax.evaluation import evaluate as evaluate_module
-from fsclip_jax.evaluation import report as report_module
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.predictions import Part, Predicted, assemble
 from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, read_predictions
-from fsclip_jax.evaluation.report import Accuracy, Report, Row, read_report
 from fsclip_jax.features import extract as extract_module
+from fsclip_jax.report import rows as report_module
+from fsclip_jax.report import suite_html
+from fsclip_jax.report.rows import Accuracy, Report, Row, read_report
 from fsclip_jax.suite import run as run_module
-from fsclip_jax.suite import suite_html
 from fsclip_jax.suite.config import SuiteConfig
 
 EVAL = EvalConfig(data="a", methods=("zero_shot", "gda", "ridge"), shots=(1, 2))

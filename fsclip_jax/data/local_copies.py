@@ -1,0 +1,80 @@
+"""Which published data sets are on this machine, found by looking at folders."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsclip_jax.data.coop import find_base
+from fsclip_jax.data.prepared import builder_folder, is_prepared
+from fsclip_jax.data.published import CoopFolder, KnownSet, TfdsBuilder
+
+_LISTS = tuple(f"images_variant_{split}.txt" for split in ("train", "val", "test"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a data set is, or what is missing there.
+
+    Attributes:
+        spec: what to give as ``--data``; empty where it cannot be used yet.
+        found: what there is, in a few words; empty where there is nothing.
+    """
+
+    spec: str = ""
+    found: str = ""
+
+
+def find_places(known: KnownSet, root: Path | None, data_dir: Path) -> tuple[Place, ...]:
+    """Look for a data set in CoOp's layout and among those that TFDS has prepared.
+
+    Only the presence of folders and lists is looked at: whether every image is there is checked
+    when the set is opened.
+
+    Args:
+        known: the data set.
+        root: folder that holds all data sets in CoOp's layout, or that of this one; None if
+            there is none.
+        data_dir: TFDS's folder of data sets.
+
+    Returns:
+        The places where there is something of it, ready or not.
+
+    Example:
+        >>> from fsclip_jax.data.catalog import find_known
+        >>> find_places(find_known("dtd"), None, Path("nowhere"))
+        ()
+    """
+    places = (
+        _in_coop(known, known.coop, root) if known.coop and root else Place(),
+        _in_tfds(known.tfds, data_dir) if known.tfds else Place(),
+    )
+    return tuple(place for place in places if place.found)
+
+
+def _in_coop(known: KnownSet, coop: CoopFolder, root: Path) -> Place:
+    base = find_base(coop, root)
+    if base is None:
+        return Place()
+    needed = {
+        "json": (coop.split,),
+        "aircraft": (*_LISTS, "variants.txt"),
+        "imagenet": (f"{coop.images}/train", f"{coop.images}/val"),
+    }.get(coop.layout, ())
+    missing = [name for name in needed if not (base / name).exists()]
+    if missing:
+        return Place(found=f"{base} lacks {missing[0]}")
+    return Place(f"coop:{known.name}@{root}", f"{base}")
+
+
+def _in_tfds(builder: TfdsBuilder, data_dir: Path) -> Place:
+    folder = builder_folder(builder, data_dir)
+    if not is_prepared(folder):
+        return Place()
+    try:
+        info = json.loads((folder / "dataset_info.json").read_bytes())
+        formats = [info.get("fileFormat"), *info.get("alternativeFileFormats", [])]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return Place(found=f"{folder} is damaged")
+    if "array_record" not in formats:
+        return Place(found=f"{folder} is prepared as {formats[0]}, not as array_record")
+    return Place(f"tfds:{builder.spec}", f"{folder}")

@@ -1,0 +1,45 @@
+"""Masks of objects as COCO writes them: run lengths."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+Record = dict[str, Any]
+
+
+def encode_mask(mask: Bool[np.ndarray, "height width"]) -> Record:
+    """Encode a mask as COCO's compressed run lengths.
+
+    Args:
+        mask: true where the object is.
+
+    Returns:
+        ``size`` (height, width) and ``counts``, text.
+
+    Example:
+        >>> encode_mask(np.eye(2, dtype=bool))
+        {'size': [2, 2], 'counts': '0120'}
+    """
+    from pycocotools import mask as coco_mask
+
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(mask.shape), "counts": encoded["counts"].decode("ascii")}
+
+
+def decode_mask(encoded: Mapping[str, Any]) -> Bool[np.ndarray, "height width"]:
+    """Decode what :func:`encode_mask` made.
+
+    Args:
+        encoded: ``size`` and ``counts``.
+
+    Returns:
+        The mask.
+    """
+    from pycocotools import mask as coco_mask
+
+    with warnings.catch_warnings():  # pycocotools 2.0.11 asks for arrays as NumPy 1 did
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return coco_mask.decode(dict(encoded)).astype(bool)

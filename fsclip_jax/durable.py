@@ -1,0 +1,180 @@
+"""Writing that survives a crash: a file or a folder is whole, or it is not there."""
+
+import errno
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fsclip_jax.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two extractions into one folder are not kept apart there
+    fcntl = None  # type: ignore[assignment]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system refuses (full disk, no permission) into a ``UserError``.
+
+    Args:
+        path: what is being written; the message names it.
+
+    Raises:
+        UserError: instead of any ``OSError`` of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise UserError(
+                f"no space left to write {path}: free some space or choose another place, "
+                "then run the same command again"
+            ) from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Flush the names a folder holds, so that a rename outlives a power cut."""
+    if os.name == "nt":  # Windows cannot open a folder to flush it
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path, data: bytes) -> str:
+    """Write a file under a temporary name, flush it, rename it.
+
+    Args:
+        path: the final name; an older file of this name is replaced in one step.
+        data: the whole content.
+
+    Returns:
+        The sha256 of the content, in hex.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written. The old file is untouched.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with storage_errors(path):
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    return hashlib.sha256(data).hexdigest()
+
+
+def publish_folder(partial: Path, final: Path) -> None:
+    """Give a finished folder its final name; its files must have been flushed.
+
+    Args:
+        partial: the folder under its temporary name.
+        final: the final name, which must be free or an empty folder.
+    """
+    with storage_errors(final):
+        sync_folder(partial)
+        if final.is_dir():
+            final.rmdir()  # refuses a folder that holds anything
+        partial.rename(final)
+        sync_folder(final.parent)
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; another one that wants it waits, and says so.
+
+    The operating system lets go when the process ends, however it ends.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that writes {folder}", file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def only_writer(folder: Path, name: str, work: str, remedy: str) -> Iterator[None]:
+    """Hold a folder for one kind of work, and make it if it is missing; a second one is refused.
+
+    The operating system lets go when the process ends, however it ends: the file that stays
+    behind holds nobody up.
+
+    Args:
+        folder: the folder.
+        name: of the file in it that is locked.
+        work: what the other process does there, for the message.
+        remedy: flag that names another folder, for the message.
+
+    Raises:
+        UserError: another process does the same there, or the folder cannot be made.
+    """
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
+            raise UserError(
+                f"another run (process {owner}) {work} in {folder}; "
+                f"wait for it, or give another {remedy}"
+            ) from None
+        with storage_errors(folder):
+            os.ftruncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(handle)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, and make its folder if it is missing.
+
+    Args:
+        path: the file.
+        text: its content.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to. The former content of
+            the file is then still there.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON; the file is whole or absent."""
+    write_file(path, json.dumps(value, separators=(",", ":")).encode() + b"\n")

@@ -1,0 +1,209 @@
+"""Which classes a query is classified among, and whose images are asked: the protocols."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from fsclip_jax.data.splits import base_novel
+from fsclip_jax.errors import UserError
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.features.bank import SPLITS, StoredBank
+from fsclip_jax.features.easy_hard import easy_hard, zero_shot_by_class
+
+
+@dataclass(frozen=True)
+class Group:
+    """Classes whose query images are asked together and make one row of the report.
+
+    Attributes:
+        name: ``test`` (all classes), ``base`` or ``novel``.
+        classes: ids of the classes, ascending.
+    """
+
+    name: str
+    classes: np.ndarray
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """Classes that one classifier tells apart, and the groups that it is asked.
+
+    Attributes:
+        classes: ids of the classes, ascending; each of them gives shots.
+        groups: whose images are asked. Their classes are among those of the label space.
+    """
+
+    classes: np.ndarray
+    groups: tuple[Group, ...]
+
+
+Halves: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""Ids of the base and of the novel classes, ascending."""
+
+
+def class_halves(config: EvalConfig, stored: StoredBank) -> Halves:
+    """Return the base and novel classes that the configuration means.
+
+    Args:
+        config: what to evaluate.
+        stored: the opened bank; of ``easy_hard`` its train images are classified zero-shot.
+
+    Returns:
+        Ids of the base and of the novel classes.
+    """
+    if config.class_split == "easy_hard":
+        return easy_hard(zero_shot_by_class(stored))
+    return base_novel(len(stored.class_names))
+
+
+def label_spaces(
+    config: EvalConfig, n_classes: int, halves: Halves | None = None
+) -> tuple[LabelSpace, ...]:
+    """Return the label spaces of a protocol.
+
+    ``full_way`` and ``episodic`` have one, of the classes that ``config.classes`` names.
+    ``cross_category`` has one per half if the label space is restricted, and a single one of all
+    classes, asked about either half, if it is generalised.
+
+    Args:
+        config: what to evaluate.
+        n_classes: classes of the data.
+        halves: from :func:`class_halves`; the first and second half if not given.
+
+    Returns:
+        The label spaces, in the order of the report.
+
+    Raises:
+        UserError: settings that do not go together.
+
+    Example:
+        >>> config = EvalConfig(protocol="cross_category")
+        >>> [space.classes.tolist() for space in label_spaces(config, 5)]
+        [[0, 1, 2], [3, 4]]
+    """
+    base, novel = halves or base_novel(n_classes)
+    whole = np.arange(n_classes, dtype=np.int32)
+    if config.protocol != "cross_category":
+        if config.label_space == "generalised":
+            raise UserError(
+                f"label space generalised goes with the protocol cross_category, not with "
+                f"{config.protocol}: give --protocol cross_category or leave --label-space out"
+            )
+        ids = {"all": whole, "base": base, "novel": novel}[config.classes]
+        name = "test" if config.classes == "all" else config.classes
+        if len(ids) < 2:
+            raise UserError(
+                f"{len(ids)} class to tell apart (--classes {config.classes}); give two or more"
+            )
+        return (LabelSpace(ids, (Group(name, ids),)),)
+    if config.classes != "all":
+        raise UserError(
+            f"classes {config.classes} goes with full_way and episodic; cross_category reports "
+            "both halves: leave --classes out"
+        )
+    if n_classes < 4:
+        raise UserError(
+            f"cross_category halves the classes and the data has {n_classes}; give four or more, "
+            "or --protocol full_way"
+        )
+    groups = (Group("base", base), Group("novel", novel))
+    if config.label_space == "generalised":
+        return (LabelSpace(whole, groups),)
+    return tuple(LabelSpace(group.classes, (group,)) for group in groups)
+
+
+def check_config(config: EvalConfig) -> None:
+    """Refuse numbers that make no sense, before anything heavy happens.
+
+    Args:
+        config: what to evaluate.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for name in ("seeds", "way", "query", "episodes", "views"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name} is {getattr(config, name)}; give at least 1")
+    if not config.shots or min(config.shots) < 1:
+        raise UserError(f"shots are {list(config.shots)}; give one number or more, each at least 1")
+    if config.protocol == "episodic" and config.way < 2:
+        raise UserError(f"way is {config.way}; an episode needs two classes or more")
+    _check_targets(config)
+    if config.class_split != "halves" and "meta_adapter" in config.as_published:
+        raise UserError(
+            "--as-published meta_adapter tests the second half of the classes: leave "
+            "--class-split out"
+        )
+    if config.as_published and config.protocol == "episodic":
+        raise UserError("the published code has no episodes: leave --as-published out of episodic")
+    if "meta_adapter" in config.as_published and config.protocol != "cross_category":
+        raise UserError(
+            f"--as-published meta_adapter tests novel classes, but the protocol is "
+            f"{config.protocol}: give --protocol cross_category"
+        )
+    if "tip_adapter_f" in config.as_published and config.label_space == "generalised":
+        raise UserError(
+            "--as-published tip_adapter_f chooses on the test images of one group of classes: give "
+            "--label-space restricted"
+        )
+    if config.as_published and config.query_split == "val":
+        raise UserError(
+            "--as-published copies what is done on test images: leave --query-split out"
+        )
+    if config.query_split == "val" and config.select == "val":
+        raise UserError(
+            "select val would choose settings on the val images that the accuracy is measured on; "
+            "give --select shots or none with --query-split val"
+        )
+
+
+def _check_targets(config: EvalConfig) -> None:
+    """Refuse targets that do not go with the protocol."""
+    transfer = config.protocol in ("cross_dataset", "domain_shift")
+    if config.targets and not transfer:
+        raise UserError(
+            f"targets go with cross_dataset and domain_shift, not with {config.protocol}: give "
+            "--protocol cross_dataset or leave --targets out"
+        )
+    if config.protocol == "cross_dataset" and not config.targets:
+        raise UserError("cross_dataset wants data sets to evaluate on: give --targets")
+    if config.protocol == "cross_dataset" and config.classes != "all":
+        raise UserError(
+            f"classes {config.classes} goes with full_way, episodic and domain_shift: leave "
+            "--classes out"
+        )
+    if len({config.data, *config.targets}) != 1 + len(config.targets):
+        raise UserError("a target is given twice, or is the source: give each once")
+    if transfer and config.as_published:
+        raise UserError(f"--as-published does not go with {config.protocol}: leave it out")
+
+
+def check_splits(config: EvalConfig, stored: StoredBank) -> bool:
+    """Check that the data has the images that the protocol needs.
+
+    Args:
+        config: what to evaluate.
+        stored: the opened bank.
+
+    Returns:
+        Whether settings can be selected on val images.
+
+    Raises:
+        UserError: there are no images to draw shots from, or none to ask.
+    """
+    counts = dict(zip(SPLITS, np.bincount(stored.splits, minlength=len(SPLITS)), strict=True))
+    there = ", ".join(f"{name} {count}" for name, count in counts.items())
+    if counts["train"] == 0:
+        raise UserError(
+            f"no train images to draw shots from ({there}); give data with a train split"
+        )
+    if counts[config.query_split] == 0:
+        other = "val" if config.query_split == "test" else "test"
+        remedy = (
+            f"give --query-split {other}{' --select shots' if other == 'val' else ''}"
+            if counts[other]
+            else "give data with a test split"
+        )
+        raise UserError(f"no {config.query_split} images to ask ({there}); {remedy}")
+    return bool(counts["val"]) and config.query_split != "val"

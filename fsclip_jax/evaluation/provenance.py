@@ -1,0 +1,80 @@
+"""Where a trained adapter comes from, and what it has seen of what it is asked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.fitting.methods import Checkpoint
+
+
+def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what the report says of a checkpoint, as JSON values."""
+    meta = checkpoint.meta
+    data, classes = _trained_on(meta)
+    told = {
+        "path": str(checkpoint.path),
+        "method": checkpoint.adapter.name,
+        "trained_on": (data or {}).get("spec"),
+        "classes": classes,
+        "step": meta.get("step"),
+        "val_accuracy": meta.get("val_accuracy"),
+        "sha256": meta.get("sha256"),
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def training_warnings(
+    checkpoint: Checkpoint,
+    stored: StoredBank,
+    groups: Sequence[str],
+    query_split: str,
+    base: str = "base",
+) -> list[str]:
+    """Say where a trained adapter has seen classes or images that it is evaluated on.
+
+    Args:
+        checkpoint: the trained adapter.
+        stored: the bank that is evaluated.
+        groups: names of the groups of the report.
+        query_split: split of the query images.
+        base: what a training calls the base classes of the report, ``base`` or ``easy``.
+
+    Returns:
+        One line a matter; empty where the evaluation is clean.
+    """
+    name, here = checkpoint.adapter.name, stored.manifest["data"]
+    data, classes = _trained_on(checkpoint.meta)
+    if data is None:
+        return [f"{name}: the checkpoint does not say what data it was trained on"]
+    same = any(data.get(part) == here.get(part) for part in ("spec", "version"))
+    specs = {str(data.get("spec")), str(here.get("spec"))}
+    topics = "emoji" in specs and any(spec.startswith("emoji:") for spec in specs)
+    if not same and not topics:
+        return []
+    lines = []
+    everything, part = classes != base, classes in ("base", "easy")
+    if everything and part and "novel" in groups:
+        lines.append(
+            f"{name} was meta-trained on the {classes} classes of this data, which are not the "
+            f"base classes here: train with --classes {base}"
+        )
+    elif everything and not part and any(group in ("novel", "test") for group in groups):
+        lines.append(
+            f"{name} was meta-trained on all classes of this data: no class here is new to it"
+        )
+    elif "test" in groups:
+        lines.append(
+            f"{name} was meta-trained on the {'base half' if classes == 'base' else 'easy part'} "
+            "of these classes: see cross_category for "
+            "classes that are new to it"
+        )
+    if query_split == "val" and (everything or any(g in ("base", "test") for g in groups)):
+        lines.append(f"{name}: its checkpoint was chosen on val images of some of these classes")
+    return lines
+
+
+def _trained_on(meta: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str | None]:
+    """Data and classes that an adapter was trained on, as far as its description says."""
+    data, train = meta.get("data"), meta.get("train")
+    classes = train.get("classes") if isinstance(train, Mapping) else None
+    return (data if isinstance(data, Mapping) else None), classes

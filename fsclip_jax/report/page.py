@@ -1,0 +1,34 @@
+"""From a template and values to a page that needs nothing but itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fsclip_jax.report.styles import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT, variables
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """Fill a template of ``report/pages``.
+
+    Every value is escaped but what was marked as markup: the plots, which are drawn here.
+
+    Args:
+        template: its file name.
+        values: what it uses; a name that is not given is an error.
+
+    Returns:
+        The whole page.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fsclip_jax", "report/pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    colours = {
+        "colours": variables(LIGHT, SERIES_LIGHT),
+        "dark_colours": variables(DARK, SERIES_DARK),
+    }
+    return environment.get_template(template).render(colours | dict(values))
