@@ -128,9 +128,17 @@ def _masked_softmax(
 
 @dataclass(frozen=True)
 class MetaAdapter:
-    """Text features refined by :func:`refine`, then ``logit_scale * f . w'_c``.
+    """Text features refined by gated attention over the shots, then ``logit_scale f . w'_c``.
 
-    Meta-trained once over many tasks; a new task costs one forward pass.
+    With ``X_c = [w_c; F_c1 ... F_cK]`` the text feature and the shots of a class::
+
+        a_c  = softmax((W_q w_c) . (W_k X_c) / sqrt(dim / heads))
+        w'_c = normalise(w_c + sigmoid(u . w_c + b) sum_j a_cj X_cj)
+
+    Meta-trained once over many tasks; a new task costs one forward pass of :func:`refine`. The
+    gate is below one, so the shots never outweigh the text: where the text features are poor, a
+    ``prototype`` can be better. The parameters have the published names and PyTorch's
+    orientation, ``y = x W^T + b``, so published checkpoints load, and ours load there.
 
     Attributes:
         heads: attention heads. 1 is the published code; the paper says several.
@@ -144,6 +152,9 @@ class MetaAdapter:
         >>> state = adapter.fit(params, task, jax.random.key(0))
         >>> adapter.logits(state, query.features).shape
         (6, 3)
+
+    Source: Cheng et al., "Meta-Adapter: An Online Few-shot Learner for Vision-Language Model",
+    equations 4 and 5; its published code.
     """
 
     heads: int = 1

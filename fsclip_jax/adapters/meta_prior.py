@@ -76,7 +76,7 @@ class MetaPrior:
         >>> adapter.logits(state, query.features).shape
         (6, 3)
 
-    Source: this project, docs/meta_prior.md. The latent-function view is Rasmussen and Williams,
+    Source: this project. The latent-function view is Rasmussen and Williams,
     Gaussian Processes for Machine Learning, section 3.5; a fixed matrix in place of the Hessian is
     Boehning, Multinomial logistic regression algorithm, 1992.
     """

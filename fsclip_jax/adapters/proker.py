@@ -14,13 +14,12 @@ from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
 
 @dataclass(frozen=True)
 class ProKeR:
-    """Kernel ridge regression of what zero-shot gets wrong on the shots.
+    """Regression of zero-shot's errors, ``z + k(f, F) (K + penalty I)^-1 (height L - z(F))``.
 
-    ``logits = z(f) + k(f, F) (k(F, F) + penalty I)^-1 (height L - z(F))`` with the zero-shot
-    logits ``z(f) = logit_scale f W^T``, the shots ``F``, their one-hot labels ``L`` and the
-    kernel ``k(x, y) = exp(-beta (1 - x . y))``. Of all functions it is the one with the least
-    squared error on the shots plus ``penalty`` times its squared distance from ``z`` in the
-    space of the kernel.
+    ``z(f) = logit_scale f W^T`` are the zero-shot logits, ``F`` the shots, ``L`` their one-hot
+    labels, ``k(x, y) = exp(-beta (1 - x . y))`` the kernel and ``K = k(F, F)``. Of all functions
+    it is the one with the least squared error on the shots plus ``penalty`` times its squared
+    distance from ``z`` in the space of the kernel.
 
     The equation is published, its scaling is not clear from what we could read: one-hot labels
     next to cosines would be ``height = logit_scale``. Labels and zero-shot logits must be of one

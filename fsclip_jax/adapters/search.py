@@ -18,7 +18,7 @@ BLOCK = 2**22
 """Logits that are in memory together, over all settings that share a fit: 16 MB in float32."""
 
 
-def settings(adapter: Adapter) -> dict[str, Float[np.ndarray, " setting"]]:
+def grid_settings(adapter: Adapter) -> dict[str, Float[np.ndarray, " setting"]]:
     """List the settings of a method, grid after grid, the last scalar of a grid fastest.
 
     Args:
@@ -32,7 +32,8 @@ def settings(adapter: Adapter) -> dict[str, Float[np.ndarray, " setting"]]:
 
     Example:
         >>> from fsclip_jax.adapters.catalog import get_adapter
-        >>> {name: len(values) for name, values in settings(get_adapter("tip_adapter")).items()}
+        >>> settings = grid_settings(get_adapter("tip_adapter"))
+        >>> {name: len(values) for name, values in settings.items()}
         {'beta': 8000, 'alpha': 8000}
     """
     grids = grids_of(adapter)
@@ -68,14 +69,14 @@ def count_right(
         key: randomness of the fit.
 
     Returns:
-        Right answers, in the order of :func:`settings`.
+        Right answers, in the order of :func:`grid_settings`.
 
     Example:
         >>> from fsclip_jax.adapters.catalog import example_task, get_adapter
         >>> task, query = example_task(way=3)
         >>> adapter = get_adapter("text_prototype")
         >>> counts = count_right(adapter, {}, task, query, jax.random.key(0))
-        >>> counts.shape == settings(adapter)["gate"].shape
+        >>> counts.shape == grid_settings(adapter)["gate"].shape
         True
     """
     own: Any = getattr(adapter, "count_right", None)

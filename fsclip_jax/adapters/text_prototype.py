@@ -41,6 +41,9 @@ class TextPrototype:
         >>> state = adapter.fit(params, task, jax.random.key(0))
         >>> adapter.logits(state, query.features).shape
         (6, 3)
+
+    Source: this project; the untrained limit of Cheng et al., "Meta-Adapter: An Online Few-shot
+    Learner for Vision-Language Model".
     """
 
     text_in_mean: bool = True

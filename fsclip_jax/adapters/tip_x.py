@@ -31,7 +31,7 @@ _NO_SPREAD = 1e-7
 
 @dataclass(frozen=True)
 class TipX:
-    """Tip-Adapter plus an inter-modal term, ``... + gamma psi(M) L``.
+    """Tip-Adapter's logits plus an inter-modal term, ``tip(f) + gamma psi(M) L``.
 
     The signature of an image is ``p = softmax(f W^T / temperature)``, how it looks to the text of
     every class. ``M_qk = KL(p_q || p_k)`` compares a query with a key, and ``psi`` maps the

@@ -9,7 +9,7 @@ import numpy as np
 
 from fsclip_jax.adapters.base import Grid
 from fsclip_jax.adapters.catalog import get_adapter
-from fsclip_jax.adapters.search import count_late, settings
+from fsclip_jax.adapters.search import count_late, grid_settings
 from fsclip_jax.adapters.tip_adapter_f import REACH, TipAdapterF
 from fsclip_jax.adapters.tip_search import TIP_GRIDS, search_tip
 from fsclip_jax.data.splits import SPLITS, base_novel
@@ -120,7 +120,7 @@ def _choose_one(
     cached = task._replace(support=state["cache_keys"][epoch])
     counts = [search_tip(cached, val, grid, REACH).ravel() for grid in TIP_GRIDS]
     best = jnp.concatenate(counts).argmax()
-    values = settings(get_adapter("tip_adapter"))
+    values = grid_settings(get_adapter("tip_adapter"))
     found = {name: jnp.asarray(each)[best] for name, each in values.items()}
     searched = {**state, **found, "epoch": epoch.astype(jnp.float32)}
     hits = adapter.logits(searched, test.features).argmax(-1) == test.labels

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsclip_jax.adapters.base import Adapter, grids_of
-from fsclip_jax.adapters.search import count_right, settings
+from fsclip_jax.adapters.search import count_right, grid_settings
 from fsclip_jax.episodes.task import Query, Task, take_tasks
 from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.fitting.engine import Engine, fit_key
@@ -181,7 +181,7 @@ def _choose(
         counts = counts.sum(axis=0, keepdims=True)
     best = counts.argmax(axis=1)
     chosen: Mapping[str, np.ndarray] = {
-        name: values[best] for name, values in settings(adapter).items()
+        name: values[best] for name, values in grid_settings(adapter).items()
     }
     record: dict[str, Any] = {"split": split, "rule": rule, "settings_tried": counts.shape[1]}
     for name, values in chosen.items():

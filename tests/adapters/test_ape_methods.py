@@ -8,7 +8,7 @@ import pytest
 
 from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.adapters.channels import refined_channels
-from fsclip_jax.adapters.search import count_late, settings
+from fsclip_jax.adapters.search import count_late, grid_settings
 from fsclip_jax.adapters.tip_x import inter_modal_votes
 from fsclip_jax.episodes.task import Task
 
@@ -229,7 +229,7 @@ def test_the_search_counts_what_the_logits_say(name, sizes):
     counts = np.asarray(jax.jit(adapter.count_right)(params, task, query, KEY))
     state = adapter.fit(params, task, KEY)
     expected = np.concatenate([count_late(adapter, grid, state, query) for grid in adapter.grid])
-    assert counts.shape == settings(adapter)["alpha"].shape
+    assert counts.shape == grid_settings(adapter)["alpha"].shape
     # A query within rounding of a tie may fall on either side, in a cell of thousands.
     assert np.abs(counts - expected).max() <= 1
     assert (counts != expected).mean() <= 2e-3

@@ -7,7 +7,7 @@ import pytest
 
 from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.adapters.gaussian import TYPICAL_SCATTER, fit_gaussian
-from fsclip_jax.adapters.search import count_right, settings
+from fsclip_jax.adapters.search import count_right, grid_settings
 
 KEY = jax.random.key(0)
 
@@ -175,7 +175,7 @@ def test_the_search_counts_what_each_setting_gets_right(name):
     adapter = get_adapter(name)
     params = adapter.init(KEY, 24)
     counts = jax.jit(lambda t, q: count_right(adapter, params, t, q, KEY))(task, query)
-    listed = settings(adapter)
+    listed = grid_settings(adapter)
     predict = jax.jit(lambda p: adapter.logits(adapter.fit(p, task, KEY), query.features))
     for place in range(0, len(counts), max(1, len(counts) // 4)):
         logits = predict({**params, **{k: jnp.float32(v[place]) for k, v in listed.items()}})
@@ -186,5 +186,5 @@ def test_the_search_counts_what_each_setting_gets_right(name):
 def test_the_default_is_on_the_grid_or_between(name):
     adapter = get_adapter(name)
     defaults = adapter.init(KEY, 24)
-    for scalar, values in settings(adapter).items():
+    for scalar, values in grid_settings(adapter).items():
         assert values.min() <= float(defaults[scalar]) <= values.max()

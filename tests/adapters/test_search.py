@@ -10,7 +10,7 @@ import pytest
 from fsclip_jax.adapters import search
 from fsclip_jax.adapters.base import Grid
 from fsclip_jax.adapters.catalog import ADAPTERS, example_task, get_adapter
-from fsclip_jax.adapters.search import count_right, settings
+from fsclip_jax.adapters.search import count_right, grid_settings
 
 KEY = jax.random.key(0)
 
@@ -47,7 +47,7 @@ def task_and_query():
 
 def by_hand(adapter, task, query):
     """One fit and one answer a setting, as anybody would write it."""
-    values = settings(adapter)
+    values = grid_settings(adapter)
     counts = []
     for setting in zip(*values.values(), strict=True):
         params = {name: jnp.float32(x) for name, x in zip(values, setting, strict=True)}
@@ -76,14 +76,14 @@ def test_a_fit_is_made_once_for_all_late_values(task_and_query, monkeypatch):
 
 
 def test_settings_are_products_with_the_last_scalar_fastest():
-    values = settings(Toy())
+    values = grid_settings(Toy())
     assert list(values) == ["power", "shift", "alpha", "cut"]
     wanted = itertools.product((1.0, 3.0), (0.0, 0.4, 0.8), (0.0, 0.5, 2.0, 8.0), (-1.0, 0.3))
     np.testing.assert_allclose(np.stack(list(values.values()), 1), list(wanted), rtol=1e-6)
 
 
 def test_grids_of_a_method_lie_one_after_the_other():
-    values = settings(get_adapter("tip_adapter"))
+    values = grid_settings(get_adapter("tip_adapter"))
     assert values["beta"][0] == values["beta"][4000] == pytest.approx(0.1)
     assert values["beta"][:4000].max() < 7 < values["beta"][4000:].max()
 
@@ -93,12 +93,12 @@ def test_grids_that_name_different_scalars_are_refused():
         grid = (Grid(late={"alpha": (1.0,)}), Grid(late={"beta": (1.0,)}))
 
     with pytest.raises(ValueError, match="different scalars"):
-        settings(Mixed())
+        grid_settings(Mixed())
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_the_fixed_setting_names_what_is_searched(name):
     adapter = get_adapter(name)
     params = adapter.init(KEY, 8)
-    for scalar in settings(adapter):
+    for scalar in grid_settings(adapter):
         assert jnp.shape(params[scalar]) == ()

@@ -18,7 +18,7 @@ from fsclip_jax.adapters.descent import (
     support_rows,
 )
 from fsclip_jax.adapters.lp_plus_plus import largest_eigenvalue
-from fsclip_jax.adapters.search import settings
+from fsclip_jax.adapters.search import grid_settings
 from fsclip_jax.adapters.tip_search import TipGrid, search_tip
 
 KEY = jax.random.key(3)
@@ -97,7 +97,7 @@ def test_the_search_counts_what_the_logits_say(every_epoch):
     state = adapter.fit(params, task, KEY)
     lengths = jnp.linalg.norm(state["cache_keys"], axis=-1)[..., task.support_mask]
     assert float(lengths.max()) > 2
-    grid = settings(adapter)
+    grid = grid_settings(adapter)
     counts = np.asarray(adapter.count_right(params, task, query, KEY))
     assert counts.shape == grid["beta"].shape == ((24000,) if every_epoch else (8000,))
     assert np.ptp(counts) > 5

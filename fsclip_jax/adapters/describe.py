@@ -1,0 +1,128 @@
+"""What the docstrings of a method say of it, as Markdown: the pages of methods are made of this."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fsclip_jax.adapters.base import Adapter, is_meta_learned, needs_of, reads_patches
+from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
+from fsclip_jax.adapters.search import grid_settings
+
+_SECTION = re.compile(r"^(Attributes|Example|Source):[ \n]", re.M)
+
+
+def kind_of(adapter: Adapter) -> str:
+    """Say how a method comes by its classifier.
+
+    Example:
+        >>> kind_of(get_adapter("ridge")), kind_of(get_adapter("meta_adapter"))
+        ('closed form', 'meta-learned')
+    """
+    if is_meta_learned(adapter):
+        return "meta-learned"
+    if "words" in needs_of(adapter):
+        return "learned prompt"
+    return "trained on the shots" if hasattr(adapter, "train") else "closed form"
+
+
+def method_markdown(name: str, level: int = 2) -> str:
+    """Return the section on one method: what it does, its equation, fields, grid and source.
+
+    Everything is read off the method's own file: the docstrings of the module and the class, the
+    fields with their defaults, the scalars of ``init``, and the declared grid.
+
+    Args:
+        name: a key of the catalog.
+        level: of the heading.
+
+    Example:
+        >>> print(method_markdown("zero_shot").splitlines()[0])
+        ## `zero_shot`
+    """
+    adapter = get_adapter(name)
+    parts = _sections(type(adapter))
+    opening = _markdown(inspect.getdoc(inspect.getmodule(type(adapter))) or "")
+    lines = [f"{'#' * level} `{name}`", "", opening, "", _markdown(parts["text"])]
+    facts = [f"- Kind: {', '.join([kind_of(adapter), *_conditions(adapter)])}."]
+    if start := _start(adapter):
+        facts.append(f"- Parameters before any search: {start}.")
+    if grid_settings(adapter):
+        facts.append(f"- Searched: {_searched(adapter)}.")
+    if "Source" in parts:
+        facts.append(f"- Source: {_markdown(' '.join(parts['Source'].split()))}")
+    fields = list(_fields(adapter, parts.get("Attributes", "")))
+    table = ["| field | default | what it is |", "|---|---|---|", *fields, ""] if fields else []
+    return "\n".join([*lines, "", *table, *facts, ""])
+
+
+def methods_table() -> str:
+    """Return a Markdown table of all methods: name, kind, and the first line of each class.
+
+    Example:
+        >>> len(methods_table().splitlines()) == len(ADAPTERS) + 2
+        True
+    """
+    rows = []
+    for name in ADAPTERS:
+        adapter = get_adapter(name)
+        first = _sections(type(adapter))["text"].split("\n\n")[0]
+        rows.append(f"| `{name}` | {kind_of(adapter)} | {_cell(first)} |")
+    return "\n".join(["| method | kind | what it computes |", "|---|---|---|", *rows])
+
+
+def _sections(kind: type) -> dict[str, str]:
+    """Split a class docstring into its ``text`` and what follows each heading."""
+    pieces = _SECTION.split(inspect.cleandoc(kind.__doc__ or ""))
+    named = zip(pieces[1::2], pieces[2::2], strict=True)
+    return {"text": pieces[0].strip(), **{name: body.strip("\n") for name, body in named}}
+
+
+def _markdown(text: str) -> str:
+    """Turn what docstrings use of reStructuredText into Markdown."""
+    text = re.sub(r":\w+:`~?([^`]*)`", lambda role: f"`{role[1].rsplit('.', 1)[-1]}`", text)
+    blocks = []
+    for block in text.split("\n\n"):
+        if block.startswith("    "):
+            blocks.append("```\n" + inspect.cleandoc(block) + "\n```")
+        else:
+            blocks.append(re.sub(r"::$", ":", block.replace("``", "`")))
+    return "\n\n".join(blocks)
+
+
+def _cell(text: str) -> str:
+    return _markdown(" ".join(text.split())).replace("|", "\\|")
+
+
+def _fields(adapter: Adapter, described: str) -> Iterator[str]:
+    """One row of the table a field: its name, its default, and its line under ``Attributes``."""
+    lines = dict(re.findall(r"^    (\w+): (.*(?:\n        .*)*)", described, re.M))
+    for field in dataclasses.fields(adapter):  # type: ignore[arg-type]
+        words = " ".join(lines.get(field.name, "").split())
+        yield f"| `{field.name}` | {_value(field.default)} | {_cell(words)} |"
+
+
+def _conditions(adapter: Adapter) -> list[str]:
+    needed = [f"needs {name}" for name in sorted(needs_of(adapter))]
+    return [*needed, *(["looks at patches of the query"] if reads_patches(adapter) else [])]
+
+
+def _start(adapter: Adapter) -> str:
+    """The scalars of ``init``; matrices and nested parameters are learned, and not listed."""
+    params = adapter.init(jax.random.key(0), 8)
+    scalars = {name: x for name, x in params.items() if not isinstance(x, dict) and not jnp.ndim(x)}
+    return ", ".join(f"`{name}` {float(x):g}" for name, x in scalars.items())
+
+
+def _searched(adapter: Adapter) -> str:
+    values = grid_settings(adapter)
+    spans = [f"`{name}` {x.min():.3g} to {x.max():.3g}" for name, x in values.items()]
+    return f"{', '.join(spans)}; {len(next(iter(values.values()))):,} settings"
+
+
+def _value(default: Any) -> str:
+    return f"{default:,}" if type(default) is int else f"`{default!r}`"
