@@ -47,8 +47,10 @@ def test_draws_differ_and_do_not_depend_on_how_many_there_are(data):
 
 
 def test_a_class_with_few_boxes_leaves_shots_empty(data):
-    plan = plan_support(data, CATEGORIES, 99, 1)
+    plan = plan_support(data, CATEGORIES, 10, 1)
     assert ((plan.rows >= 0).sum(-1) == [9, 10, 10, 10]).all()  # the crowd and the empty one apart
+    with pytest.raises(UserError, match="at most 10 boxes of a category; give --shots 10"):
+        plan_support(data, CATEGORIES, 11, 1)
 
 
 def test_classes_are_found_by_their_names(data):
@@ -62,19 +64,19 @@ def test_classes_are_found_by_their_names(data):
 
 
 def test_the_feature_of_every_box_lands_in_its_place(data):
-    plan = plan_support(data, CATEGORIES, 12, 2)
+    plan = plan_support(data, CATEGORIES, 10, 2)
     features = [
         need.boxes / np.linalg.norm(need.boxes, axis=-1, keepdims=True) for need in plan.needed
     ]
     text = np.eye(4, dtype=np.float32)
     task, background = make_tasks(plan, features, text, 30.0)
-    assert task.support.shape == (2, 4, 12, 4)
+    assert task.support.shape == (2, 4, 10, 4)
     for draw, mine in enumerate(drawn(data, plan)):
         for row, some in enumerate(mine):
             wanted = np.array([data.boxes[i].bbox for i in some])
             wanted /= np.linalg.norm(wanted, axis=-1, keepdims=True)
             assert np.allclose(task.support[draw, row, : len(some)], wanted)
-            assert (np.asarray(task.support_mask[draw, row]) == (np.arange(12) < len(some))).all()
+            assert (np.asarray(task.support_mask[draw, row]) == (np.arange(10) < len(some))).all()
             assert (np.asarray(task.support[draw, row, len(some) :]) == 0).all()
     assert np.allclose(np.linalg.norm(background, axis=-1), 1)
 

@@ -122,7 +122,7 @@ def test_an_owlvit_detects_what_pytorch_detects(scenes, owlvit_folder, torch_owl
         ("", "--images is missing"),
         ("--scenes nowhere", "holds no scenes"),
         ("--scenes SCENES --shots 0", "give 1 or more"),
-        ("--scenes SCENES --shots 99", "at most 8 boxes"),
+        ("--scenes SCENES --shots 99", "at most 5 boxes"),
         ("--scenes SCENES --crops 0", "--crops"),
         ("--scenes SCENES --detector yolo:x", "accepted is owlvit:FOLDER"),
         ("--scenes SCENES --detector owlvit:x", "there is no folder"),

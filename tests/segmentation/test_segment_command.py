@@ -99,7 +99,7 @@ def test_truth_is_read_as_positions_in_the_list_of_classes(scenes):
     [
         (["--methods", "tip_adpter"], "tip_adapter"),
         (["--shots", "99"], "at most 8 objects"),
-        (["--methods", "coop"], "leave it out"),
+        (["--methods", "coop"], "leave coop out"),
         (["--shots", "0"], "--shots"),
         (["--windows", "2"], "--windows"),
         (["--backbone", "nothing-like-it.safetensors"], "backbone"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fsclip_jax.errors import UserError
 from fsclip_jax.segmentation.annotated import draw_shots
 from fsclip_jax.segmentation.background import best_threshold
 from fsclip_jax.segmentation.parts import count_labels
@@ -42,7 +43,9 @@ def test_no_threshold_overlaps_better(seed):
 
 def test_shots_come_from_different_artists_first():
     objects = [
-        {"category_id": number, "family": family} for number in (1, 2) for family in "aabbccdd"
+        {"category_id": number, "family": family}
+        for number, families in ((1, "aabbccdd"), (2, "aabbccdda"))
+        for family in families
     ]
     for seed in range(6):
         four = draw_shots(objects, (1, 2), 4, seed)
@@ -52,4 +55,6 @@ def test_shots_come_from_different_artists_first():
         )
         np.testing.assert_array_equal(draw_shots(objects, (1, 2), 2, seed), four[:, :2])
         nine = draw_shots(objects, (1, 2), 9, seed)
-        assert sorted(nine[0].tolist()) == [-1, *range(8)]
+        assert [sorted(row.tolist()) for row in nine] == [[-1, *range(8)], [*range(8, 17)]]
+    with pytest.raises(UserError, match="at most 9 objects of a category; give --shots 9"):
+        draw_shots(objects, (1, 2), 10, 0)
