@@ -30,6 +30,18 @@ def kind_of(adapter: Adapter) -> str:
     return "trained on the shots" if hasattr(adapter, "train") else "closed form"
 
 
+def source_of(adapter: Adapter) -> str:
+    """Return the authors and title of a method's source, without section and edition.
+
+    Example:
+        >>> source_of(get_adapter("coop"))
+        'Zhou et al., "Learning to Prompt for Vision-Language Models"'
+    """
+    told = " ".join(_sections(type(adapter)).get("Source", "").split())
+    title = re.match('(.*?"[^"]+?)[,.]?"', told)
+    return f'{title[1]}"' if title else re.split("[;.]", told)[0]
+
+
 def method_markdown(name: str, level: int = 2) -> str:
     """Return the section on one method: what it does, its equation, fields, grid and source.
 

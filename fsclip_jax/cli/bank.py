@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from fsclip_jax.cli.listing import bank_line
 from fsclip_jax.cli.parsing import parse
 from fsclip_jax.errors import UserError, suggestion
 
@@ -18,7 +19,7 @@ _USAGE = """usage: fsclip bank import --features F.npz --out DIR   make a bank f
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """What ``fsclip bank import`` takes."""
+    """Make a feature bank from a NumPy .npz of features."""
 
     features: Path
     """NumPy .npz with features, labels and text_features; docs/bank.md lists what else."""
@@ -34,7 +35,7 @@ class ImportConfig:
 
 @dataclass(frozen=True)
 class ShowConfig:
-    """What ``fsclip bank show`` takes."""
+    """Say what is in a feature bank."""
 
     path: Annotated[Path, tyro.conf.Positional]
     """The folder of the bank."""
@@ -55,11 +56,7 @@ def import_bank(config: ImportConfig) -> int:
     )
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
-    manifest = made.bank.manifest
-    print(
-        f"{config.out}: {manifest['n']} images, {manifest['views']} view(s), "
-        f"{manifest['classes']} classes, dim {manifest['dim']}; use it as --data bank:{config.out}"
-    )
+    print(bank_line(config.out, made.bank.manifest))
     return 0
 
 
@@ -78,21 +75,14 @@ def show_bank(config: ShowConfig) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``fsclip bank`` and return its exit code.
-
-    Args:
-        argv: the words after ``fsclip bank``.
-    """
+    """Run the command."""
     command = argv[0] if argv else "--help"
     if command in ("-h", "--help"):
         print(_USAGE)
         return 0
     if command == "import":
-        prog = "fsclip bank import"
-        text = "Make a feature bank from a NumPy .npz of features."
-        return import_bank(parse(ImportConfig, argv[1:], prog=prog, description=text))
+        return import_bank(parse(ImportConfig, argv[1:], prog="fsclip bank import"))
     if command == "show":
-        text = "Say what is in a feature bank."
-        return show_bank(parse(ShowConfig, argv[1:], prog="fsclip bank show", description=text))
+        return show_bank(parse(ShowConfig, argv[1:], prog="fsclip bank show"))
     hint = suggestion(command, ("import", "show"))
     raise UserError(f"fsclip bank {command} is not known; accepted: import, show{hint}")

@@ -22,15 +22,15 @@ HELP = f"Like every command it takes {FLAG} DIR|off: where compiled programs are
 VARIABLE = "FSCLIP_COMPILE_CACHE"
 """Says the same for all runs; the flag wins."""
 
-_MOST_BYTES, _MOST_FILES = 2**30, 20_000
-_LEAST_FREE = 2**26
+MOST_BYTES, MOST_FILES = 2**30, 20_000
+"""What may be in the folder; above, it is emptied by half."""
+
+LEAST_FREE = 2**26
+"""Bytes free on the disk, below which nothing is kept."""
 
 
 def take_flag(args: Sequence[str]) -> tuple[list[str], str | None]:
     """Separate the flag that every command shares from the words of the command.
-
-    Args:
-        args: the command line.
 
     Returns:
         The other words, and what the flag says; None where it is not there.
@@ -132,7 +132,7 @@ def _problem(folder: Path) -> str | None:
     with tempfile.TemporaryFile(dir=folder):
         pass
     free = shutil.disk_usage(folder).free
-    return f"{folder} has {free >> 20} MB free" if free < _LEAST_FREE else None
+    return f"{folder} has {free >> 20} MB free" if free < LEAST_FREE else None
 
 
 def _make_room(folder: Path) -> None:
@@ -141,11 +141,11 @@ def _make_room(folder: Path) -> None:
         with os.scandir(folder) as entries:
             files = [(entry.stat(), entry.path) for entry in entries if entry.is_file()]
         count, size = len(files), sum(found.st_size for found, _ in files)
-        if count <= _MOST_FILES and size <= _MOST_BYTES:
+        if count <= MOST_FILES and size <= MOST_BYTES:
             return
         files.sort(key=lambda file: max(file[0].st_atime, file[0].st_mtime))
         for found, path in files:
-            if count <= _MOST_FILES // 2 and size <= _MOST_BYTES // 2:
+            if count <= MOST_FILES // 2 and size <= MOST_BYTES // 2:
                 return
             os.unlink(path)
             count, size = count - 1, size - found.st_size

@@ -20,7 +20,7 @@ _ABSENT = "-"
 
 @dataclass(frozen=True)
 class DatasetsConfig:
-    """What ``fsclip datasets`` takes."""
+    """List the published data sets, say which are here and how to get the others."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """A data set: say all about it, and how to get it. Without: list all."""
@@ -34,12 +34,6 @@ class DatasetsConfig:
 
 def run(config: DatasetsConfig) -> int:
     """List the data sets, or say all about one.
-
-    Args:
-        config: the flags.
-
-    Returns:
-        The exit code.
 
     Raises:
         UserError: the name or the folder is unknown.
@@ -72,9 +66,7 @@ def run(config: DatasetsConfig) -> int:
 
 
 def _print_all(found: "Sequence[tuple[KnownSet, Sequence[Place]]]") -> None:
-    """A table on a terminal, plain lines elsewhere."""
-    from rich.console import Console
-    from rich.table import Table
+    from fsclip_jax.cli.listing import print_table
 
     rows = [
         (
@@ -85,19 +77,7 @@ def _print_all(found: "Sequence[tuple[KnownSet, Sequence[Place]]]") -> None:
         )
         for known, places in found
     ]
-    console = Console()
-    if not console.is_terminal:
-        for row in (_HEAD, *rows):
-            print("\t".join(row))
-    else:
-        table = Table(_HEAD[0], title="published data sets", title_justify="left")
-        for head in _HEAD[1:5]:
-            table.add_column(head, justify="right")
-        for head in _HEAD[5:]:
-            table.add_column(head, overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+    print_table(_HEAD, rows, right=_HEAD[1:5], title="published data sets")
     for line in (
         "`fsclip datasets NAME` says how to get a data set and what it is.",
         "`--root DIR` looks for CoOp's folders in DIR; without it only TFDS's folder is looked at.",
@@ -183,14 +163,9 @@ def _published(known: "KnownSet") -> Iterator[str]:
         f"--methods {' '.join(row._fields)} --shots 16"
     )
     numbers = ", ".join(f"{name} {value:.2f}" for name, value in row._asdict().items())
-    yield f"  published, RN50, 16 shots, %: {numbers} (docs/datasets.md has sources and caveats)"
+    yield f"  published, RN50, 16 shots, %: {numbers} (docs/data.md has sources and caveats)"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``fsclip datasets`` and return its exit code.
-
-    Args:
-        argv: the words after ``fsclip datasets``.
-    """
-    text = "List the published data sets, say which are on this machine and how to get the others."
-    return run(parse(DatasetsConfig, argv, prog="fsclip datasets", description=text))
+    """Run the command."""
+    return run(parse(DatasetsConfig, argv, prog="fsclip datasets"))

@@ -7,13 +7,8 @@ from fsclip_jax.detection.config import DetectConfig
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``fsclip detect`` and return its exit code.
-
-    Args:
-        argv: the words after ``fsclip detect``.
-    """
-    text = "Compare methods on boxes: --scenes DIR, or --images, --annotations and so on; --out DIR"
-    config = parse(DetectConfig, argv, prog="fsclip detect", description=text)
+    """Run the command."""
+    config = parse(DetectConfig, argv, prog="fsclip detect")
     from rich.console import Console
 
     from fsclip_jax.detection.compare import compare

@@ -1,19 +1,19 @@
 """``fsclip eval``: compare few-shot methods and write the report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from fsclip_jax.cli.parsing import parse_experiment
 from fsclip_jax.evaluation.config import EvalConfig
 
 
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    return run(*parse_experiment(EvalConfig, "evaluate", args))
+
+
 def run(config: EvalConfig, name: str) -> int:
-    """Evaluate, print the table, write the report.
-
-    Args:
-        config: what to evaluate.
-        name: of the configuration; the default workdir is ``runs/NAME``.
-
-    Returns:
-        0, the exit code.
+    """Evaluate, print the table, write the report into ``runs/NAME`` by default.
 
     Raises:
         UserError: the input is wrong, another evaluation writes there, or the disk is full.

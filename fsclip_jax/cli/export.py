@@ -13,7 +13,7 @@ from fsclip_jax.errors import UserError
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """What ``fsclip export`` takes."""
+    """Write a trained adapter or a fitted classifier for use elsewhere."""
 
     out: Path
     """Folder to make. It must not be there."""
@@ -42,25 +42,13 @@ class ExportConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``fsclip export`` and return its exit code.
-
-    Args:
-        argv: the words after ``fsclip export``.
-    """
-    text = "Write a trained adapter or a fitted classifier for use elsewhere: --out DIR"
-    config = parse(ExportConfig, argv, prog="fsclip export", description=text)
+    """Run the command."""
+    config = parse(ExportConfig, argv, prog="fsclip export")
     return run(config, shlex.join(["fsclip", "export", *argv]))
 
 
 def run(config: ExportConfig, command: str) -> int:
-    """Export and say what was written.
-
-    Args:
-        config: the flags.
-        command: the command line, for the model card.
-
-    Returns:
-        0, the exit code.
+    """Export and say what was written; ``command`` is for the model card.
 
     Raises:
         UserError: the input is wrong, or the folder is there or cannot be written.

@@ -2,17 +2,18 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from fsclip_jax.cli.listing import bank_line
 from fsclip_jax.cli.parsing import parse
 from fsclip_jax.errors import UserError
 
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """What ``fsclip extract`` takes."""
+    """Encode images once, into a feature bank."""
 
     data: str
     """The images: emoji[:TOPIC], folder:DIR with one folder per class, coop:NAME@ROOT,
@@ -60,12 +61,6 @@ class ExtractConfig:
 def run(config: ExtractConfig) -> int:
     """Extract a bank and say what it holds.
 
-    Args:
-        config: the flags.
-
-    Returns:
-        The exit code.
-
     Raises:
         UserError: the input is wrong.
     """
@@ -81,48 +76,27 @@ def run(config: ExtractConfig) -> int:
     from fsclip_jax.features.images import data_mesh
     from fsclip_jax.features.layout import partial_name
 
-    settings = ExtractSettings(
-        views=config.views,
-        dtype=config.dtype,
-        seed=config.seed,
-        shard=config.shard,
-        prompts=config.prompts,
-        locals=config.locals,
-        batch=config.batch,
-        workers=config.workers,
-        decode=config.decode,
-        compute=config.compute,
-    )
     hosts = join_hosts(config.coordinator, config.processes, config.process)
     source, clip = open_source(config.data), load_clip(config.backbone)
     prompts = prompts_of(source, clip, config.templates, config.prompt_file)
     for note in prompts.notes:
         print(f"note: {note}", file=sys.stderr)
+    same = {field.name: getattr(config, field.name) for field in fields(ExtractSettings)}
     try:
-        bank = extract(source, clip, config.out, settings, data_mesh(), prompts, hosts)
+        bank = extract(
+            source, clip, config.out, ExtractSettings(**same), data_mesh(), prompts, hosts
+        )
     except KeyboardInterrupt:
         print(
             f"fsclip: interrupted; the same command continues {partial_name(config.out)}",
             file=sys.stderr,
         )
         return 130
-    if hosts.index:  # process 0 says it for all
-        return 0
-    manifest = bank.manifest
-    skipped = f", {len(manifest['skipped'])} unreadable" if manifest["skipped"] else ""
-    patches = f", {bank.patches} patch(es)" if bank.patches else ""
-    print(
-        f"{config.out}: {manifest['n']} images{skipped}, {manifest['views']} view(s){patches}, "
-        f"{manifest['classes']} classes, dim {manifest['dim']}; use it as --data bank:{config.out}"
-    )
+    if not hosts.index:  # process 0 says it for all
+        print(bank_line(config.out, bank.manifest))
     return 0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``fsclip extract`` and return its exit code.
-
-    Args:
-        argv: the words after ``fsclip extract``.
-    """
-    text = "Encode images once, into a feature bank."
-    return run(parse(ExtractConfig, argv, prog="fsclip extract", description=text))
+    """Run the command."""
+    return run(parse(ExtractConfig, argv, prog="fsclip extract"))

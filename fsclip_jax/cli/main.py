@@ -2,111 +2,36 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from fsclip_jax import __version__
 from fsclip_jax.cli.compiled import FLAG, keep_compiled, take_flag
 from fsclip_jax.errors import UserError, suggestion
 
-SUMMARY = {
+COMMANDS = {
     "train": "meta-train an adapter",
     "eval": "compare few-shot methods",
     "suite": "compare methods on many data sets, into one table",
     "extract": "encode images into a feature bank",
     "bank": "import features, or show what is in a bank",
-    "backbones": "list published CLIPs to choose from",
     "predict": "classify your pictures by a folder of labelled ones",
     "export": "write an adapter or a classifier for use elsewhere",
-    "report": "draw the report again from report.json",
-    "datasets": "list the published data sets, and how to get them",
+    "report": "draw the pages of a stored comparison again",
     "detect": "compare few-shot methods by the boxes they find",
-    "scenes": "compose an offline task for detection and segmentation",
     "segment": "give every pixel of scenes a class, method against method",
+    "scenes": "compose an offline task for detection and segmentation",
+    "methods": "list the few-shot methods",
+    "backbones": "list published CLIPs to choose from",
+    "datasets": "list the published data sets, and how to get them",
 }
-
-
-def _default_config(name: str = "quickstart") -> Path:
-    """A configuration that comes along: of the folder one is in, the checkout, or the package."""
-    package = Path(__file__).parents[1]
-    places = [Path("configs"), package.parent / "configs", package / "assets" / "configs"]
-    files = [place / f"{name}.py" for place in places]
-    return next((file for file in files if file.is_file()), files[0])
-
-
-def _train(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.parsing import load_config, parse, split_config_file
-    from fsclip_jax.training.config import TrainConfig
-
-    path, flags = split_config_file(args, _default_config())
-    config = parse(
-        TrainConfig,
-        flags,
-        prog="fsclip train",
-        description="Meta-train an adapter on episodes: [CONFIG.py] [--field VALUE ...]",
-        default=load_config(path, "train", TrainConfig),
-    )
-    from fsclip_jax.cli.train import run
-
-    return run(config, path.stem)
-
-
-def _eval(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.parsing import load_config, parse, split_config_file
-    from fsclip_jax.evaluation.config import EvalConfig
-
-    path, flags = split_config_file(args, _default_config())
-    config = parse(
-        EvalConfig,
-        flags,
-        prog="fsclip eval",
-        description="Compare few-shot methods: [CONFIG.py] [--field VALUE ...]",
-        default=load_config(path, "evaluate", EvalConfig),
-    )
-    from fsclip_jax.cli.eval import run
-
-    return run(config, path.stem)
-
-
-def _suite(args: Sequence[str]) -> int:
-    from fsclip_jax.cli.parsing import load_config, parse, split_config_file
-    from fsclip_jax.suite.config import SuiteConfig
-
-    path, flags = split_config_file(args, _default_config("emoji_suite"))
-    config = parse(
-        SuiteConfig,
-        flags,
-        prog="fsclip suite",
-        description="Compare methods on many data sets: [CONFIG.py] [--field VALUE ...]",
-        default=load_config(path, "suite", SuiteConfig),
-    )
-    from fsclip_jax.cli.suite import run
-
-    return run(config, path.stem)
-
-
-def _command(name: str) -> Callable[[Sequence[str]], int]:
-    """The command in ``cli/NAME.py``, which is imported only when it runs."""
-
-    def run(args: Sequence[str]) -> int:
-        return int(import_module(f"fsclip_jax.cli.{name}").main(list(args)))
-
-    return run
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    **{name: _command(name) for name in SUMMARY},
-    "train": _train,
-    "eval": _eval,
-    "suite": _suite,
-}
+"""What each does. The command NAME is ``main(words) -> exit code`` of ``cli/NAME.py``."""
 
 
 def usage() -> str:
     """Return the help text of ``fsclip`` itself."""
-    width = max(map(len, SUMMARY))
-    lines = [f"  {name:<{width}}  {text}" for name, text in SUMMARY.items()]
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             f"fsclip {__version__}: few-shot image classification on a frozen CLIP",
@@ -137,14 +62,12 @@ def _dispatch(words: Sequence[str]) -> int:
         )
     if not {"-h", "--help"} & set(rest):
         keep_compiled(cache)
-    return COMMANDS[command](rest)
+    # Imported only when it runs: help answers at once.
+    return int(import_module(f"fsclip_jax.cli.{command}").main(rest))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code.
-
-    Args:
-        argv: the words after ``fsclip``; those of the process if not given.
+    """Run a command, by default that of the process's own words.
 
     Returns:
         0 when done, 2 when the input is wrong (one line on the error stream says how), 130 when

@@ -30,13 +30,7 @@ def _one_line(framed: str) -> str:
 
 
 def flags_of(kind: type) -> list[str]:
-    """Return the flags that a configuration accepts, as they are typed.
-
-    Args:
-        kind: a dataclass.
-
-    Returns:
-        One ``--flag`` a field.
+    """Return the flags of a dataclass as they are typed, one a field.
 
     Example:
         >>> from fsclip_jax.training.config import TrainConfig
@@ -51,25 +45,20 @@ def parse(
     args: Sequence[str],
     *,
     prog: str,
-    description: str,
     default: Config | None = None,
 ) -> Config:
     """Turn flags into a configuration; what is wrong with them is told in one line.
 
-    Args:
-        kind: the dataclass to fill.
-        args: the words after the command.
-        prog: the command, for the help text.
-        description: what the command does, for the help text.
-        default: values of the fields that no flag names.
-
-    Returns:
-        The configuration.
+    ``default`` has the values of the fields that no flag names; ``prog`` is the command. The first
+    line of the docstring of ``kind`` says in the help text what the command does.
 
     Raises:
         UserError: an unknown flag (with the nearest known one) or a value of the wrong type.
     """
     known = flags_of(kind)
+    told = (kind.__doc__ or "").partition("\n")[0]
+    if default is not None:
+        told += " A configuration, CONFIG.py, may come before the flags."
     accepted = [*known, *("--no-" + flag[2:] for flag in known), "--help"]
     spelled = [flag.replace("-", "_").replace("__", "--", 1) for flag in accepted]
     for word in args:
@@ -86,7 +75,7 @@ def parse(
                 kind,
                 args=list(args),
                 prog=prog,
-                description=f"{description} {HELP}",
+                description=f"{told} {HELP}",
                 default=default,
                 config=(tyro.conf.AvoidSubcommands,),
             )
@@ -98,14 +87,7 @@ def parse(
 
 
 def split_config_file(args: Sequence[str], fallback: Path) -> tuple[Path, list[str]]:
-    """Separate the configuration file from the flags behind it.
-
-    Args:
-        args: the words after the command; the first may be a path that ends in ``.py``.
-        fallback: the file to use when none is named.
-
-    Returns:
-        The configuration file and the flags.
+    """Separate the configuration file, ``fallback`` if none is named, from the flags behind it.
 
     Raises:
         UserError: the first word is neither a flag nor an existing ``.py`` file.
@@ -128,21 +110,13 @@ def split_config_file(args: Sequence[str], fallback: Path) -> tuple[Path, list[s
 
 
 def load_config(path: Path, part: str, kind: type[Config]) -> Config:
-    """Read one part of an experiment's configuration file.
+    """Read one part of an experiment's configuration file, such as its ``train``.
 
     A configuration is Python that the user wrote or chose, run as such. Nothing else that is
     read from a user is ever executed.
 
-    Args:
-        path: the configuration file.
-        part: ``train`` or ``evaluate``, the name it must define.
-        kind: the type that the part must have.
-
-    Returns:
-        The part.
-
     Raises:
-        UserError: the file fails to run or does not define the part.
+        UserError: the file fails to run or does not define the part with that type.
     """
     try:
         names: dict[str, Any] = runpy.run_path(str(path))
@@ -156,3 +130,33 @@ def load_config(path: Path, part: str, kind: type[Config]) -> Config:
             f"found {type(config).__name__}"
         )
     return config
+
+
+def parse_experiment(
+    kind: type[Config], part: str, args: Sequence[str], fallback: str = "quickstart"
+) -> tuple[Config, str]:
+    """Read ``[CONFIG.py] [--field VALUE ...]``.
+
+    Args:
+        kind: the type of the configuration.
+        part: the name that the file gives it.
+        args: the words after the command.
+        fallback: name of the bundled file to use when none is named.
+
+    Returns:
+        The configuration, and the name of its file, after which the run's folder is called.
+
+    Raises:
+        UserError: a wrong flag, or the file is not there, fails or lacks the part.
+    """
+    path, flags = split_config_file(args, _bundled(fallback))
+    prog = f"fsclip {'eval' if part == 'evaluate' else part}"
+    return parse(kind, flags, prog=prog, default=load_config(path, part, kind)), path.stem
+
+
+def _bundled(name: str) -> Path:
+    """A configuration that comes along: of the folder one is in, the checkout, or the package."""
+    package = Path(__file__).parents[1]
+    places = [Path("configs"), package.parent / "configs", package / "assets" / "configs"]
+    files = [place / f"{name}.py" for place in places]
+    return next((file for file in files if file.is_file()), files[0])

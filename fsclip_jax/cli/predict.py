@@ -11,7 +11,7 @@ from fsclip_jax.errors import UserError
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """What ``fsclip predict`` takes."""
+    """Classify pictures by a folder of labelled ones."""
 
     support: Path
     """Folder of labelled pictures, one sub-folder per class."""
@@ -44,23 +44,12 @@ class PredictConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``fsclip predict`` and return its exit code.
-
-    Args:
-        argv: the words after ``fsclip predict``.
-    """
-    text = "Classify pictures by a folder of labelled ones: --support DIR --images DIR"
-    return run(parse(PredictConfig, argv, prog="fsclip predict", description=text))
+    """Run the command."""
+    return run(parse(PredictConfig, argv, prog="fsclip predict"))
 
 
 def run(config: PredictConfig) -> int:
     """Fit to the labelled pictures and write a line for every other one.
-
-    Args:
-        config: the flags.
-
-    Returns:
-        0, the exit code.
 
     Raises:
         UserError: the input is wrong, or another run writes the same table.

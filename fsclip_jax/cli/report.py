@@ -22,32 +22,12 @@ class ReportConfig:
 
 
 def main(args: Sequence[str]) -> int:
-    """Run the command.
-
-    Args:
-        args: the words after ``fsclip report``.
-
-    Returns:
-        0, the exit code.
-
-    Raises:
-        UserError: there is no report, or it cannot be read.
-    """
-    description = (
-        "Draw report.md, report.html and accuracy.svg again from a report.json, or suite.html "
-        "from a suite.json."
-    )
-    return run(parse(ReportConfig, args, prog="fsclip report", description=description))
+    """Run the command."""
+    return run(parse(ReportConfig, args, prog="fsclip report"))
 
 
 def run(config: ReportConfig) -> int:
     """Draw the pages and print the table.
-
-    Args:
-        config: which report, and where to.
-
-    Returns:
-        0, the exit code.
 
     Raises:
         UserError: there is no report, or it cannot be read.

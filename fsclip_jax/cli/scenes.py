@@ -10,7 +10,7 @@ from fsclip_jax.cli.parsing import parse
 
 @dataclass(frozen=True)
 class ScenesConfig:
-    """What ``fsclip scenes`` takes."""
+    """Compose scenes of the bundled art with boxes and masks."""
 
     out: Path
     """Folder to make."""
@@ -23,13 +23,8 @@ class ScenesConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``fsclip scenes`` and return its exit code.
-
-    Args:
-        argv: the words after ``fsclip scenes``.
-    """
-    text = "Compose scenes of the bundled art with boxes and masks: --out DIR"
-    config = parse(ScenesConfig, argv, prog="fsclip scenes", description=text)
+    """Run the command."""
+    config = parse(ScenesConfig, argv, prog="fsclip scenes")
     if config.proposals_for:
         from fsclip_jax.scenes.proposals import propose_for
 

@@ -10,7 +10,7 @@ from fsclip_jax.cli.parsing import parse
 
 @dataclass(frozen=True)
 class SegmentConfig:
-    """What ``fsclip segment`` takes."""
+    """Give every pixel of scenes a class, method against method."""
 
     scenes: Path
     """Folder made by `fsclip scenes`."""
@@ -34,13 +34,8 @@ class SegmentConfig:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``fsclip segment`` and return its exit code.
-
-    Args:
-        argv: the words after ``fsclip segment``.
-    """
-    text = "Segment scenes with few-shot methods: --scenes DIR --out DIR"
-    config = parse(SegmentConfig, argv, prog="fsclip segment", description=text)
+    """Run the command."""
+    config = parse(SegmentConfig, argv, prog="fsclip segment")
     from fsclip_jax.segmentation.run import segment_scenes, table
 
     whole = segment_scenes(

@@ -1,22 +1,25 @@
 """``fsclip suite``: many comparisons from one configuration, and one table."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from fsclip_jax.cli.parsing import parse_experiment
 from fsclip_jax.suite.config import SuiteConfig
 
 SOME_FAILED = 3
 """Exit code where cells failed and the rest is done."""
 
 
-def run(config: SuiteConfig, name: str) -> int:
-    """Work through the cells, write the table, print the averages.
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    return run(*parse_experiment(SuiteConfig, "suite", args, fallback="emoji_suite"))
 
-    Args:
-        config: what to compare.
-        name: of the configuration; the default folder is ``runs/NAME``.
+
+def run(config: SuiteConfig, name: str) -> int:
+    """Work through the cells in ``runs/NAME`` by default, write the table, print the averages.
 
     Returns:
-        0, or 3 if a cell failed and the rest went on.
+        0, or `SOME_FAILED`.
 
     Raises:
         UserError: the input is wrong, another suite works in that folder, or the disk is full.

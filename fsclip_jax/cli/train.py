@@ -1,24 +1,20 @@
 """``fsclip train``: meta-train an adapter, and say what came of it."""
 
-import contextlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.features.progress import Progress
+from fsclip_jax.cli.parsing import parse_experiment
 from fsclip_jax.training.config import TrainConfig, check_config
-from fsclip_jax.training.interrupt import stop_requests
-from fsclip_jax.training.loop import Episodes
-from fsclip_jax.training.metrics_log import Row
-from fsclip_jax.training.run import Observer, Outcome, make_adapter, train
+
+
+def main(args: Sequence[str]) -> int:
+    """Run the command."""
+    return run(*parse_experiment(TrainConfig, "train", args))
 
 
 def run(config: TrainConfig, name: str) -> int:
-    """Train, with a progress bar, and print a summary and the next command.
-
-    Args:
-        config: the resolved configuration.
-        name: of the configuration; the workdir is ``runs/NAME`` unless the config says otherwise.
+    """Train in ``runs/NAME`` by default, with a progress bar; print a summary and what is next.
 
     Returns:
         0 when done; 128 plus the number of the signal when asked to stop.
@@ -26,11 +22,14 @@ def run(config: TrainConfig, name: str) -> int:
     Raises:
         UserError: see `training.run.train`.
     """
+    from fsclip_jax.cli.train_display import Display, summary
+    from fsclip_jax.training.run import Observer, make_adapter, train
+
     check_config(config)
     make_adapter(config)
     workdir = Path("runs") / name if config.workdir is None else config.workdir
 
-    def open_stored() -> StoredBank:
+    def open_stored() -> Any:
         # Pulls in the CLIP towers and transformers, which a run that is done already needs not.
         from fsclip_jax.features.extract import bank_for
 
@@ -53,82 +52,3 @@ def run(config: TrainConfig, name: str) -> int:
         return 128 + display.stop_requested()
     print(summary(config, workdir, outcome))
     return 0
-
-
-class Display(contextlib.ExitStack):
-    """Progress of a run; from its first step on, Ctrl-C is a request to stop."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self._steps, self._step = steps, 0
-        self._progress: Progress | None = None
-        self._requested: Callable[[], int] = lambda: 0
-
-    def begin(self, stored: StoredBank, episodes: Episodes, step: int) -> None:
-        """Show what is trained on."""
-        self._step = step
-        self._progress = self.enter_context(Progress(self._steps, "steps", "train", start=step))
-        self._progress.note(describe_episodes(stored, episodes, step))
-        self._requested = self.enter_context(stop_requests())
-
-    def stop_requested(self) -> int:
-        """The signal that asked for a stop, 0 if none did."""
-        return self._requested()
-
-    def row(self, row: Row) -> None:
-        """Show a row of the log."""
-        assert self._progress is not None
-        step = int(row["step"] or 0)
-        values = {name: row[name] for name in ("loss", "accuracy") if row.get(name) is not None}
-        self._progress.advance(step - self._step, **values)
-        self._step = step
-        validated = validation_line(row)
-        if validated:
-            self._progress.note(validated)
-
-
-def describe_episodes(stored: StoredBank, episodes: Episodes, step: int) -> str:
-    """Say in a line what is trained on, and from which step if it is not the first."""
-    spec, sizes = episodes.plan.spec, episodes.source.bank.sizes
-    shots = f"{spec.min_shot or spec.shot}-{spec.shot}" if spec.min_shot else f"{spec.shot}"
-    start = f"continuing from step {step}; " if step else ""
-    held = episodes.validation
-    held_out = f"{len(held.support.bank.sizes)} held out" if held else "none held out: no val"
-    return (
-        f"{start}{len(sizes)} classes to train on ({held_out}), "
-        f"{len(episodes.source.mean)} images, dim {stored.dim}; "
-        f"episodes of {spec.way} ways, {shots} shots, {spec.query} queries a class"
-    )
-
-
-def validation_line(row: Row) -> str | None:
-    """Say in a line what a validation gave; None where the row has none."""
-    accuracy = row.get("val_accuracy")
-    if accuracy is None or accuracy != accuracy:
-        return None
-    line = f"step {row['step']}: val accuracy {accuracy:.2f} %"
-    for name in ("zero_shot", "text_prototype"):
-        reference = row.get(f"val_{name}")
-        line += "" if reference is None else f", {name} {reference:.2f} %"
-    return line + (" (before training)" if row["step"] == 0 else "")
-
-
-def summary(config: TrainConfig, workdir: Path, outcome: Outcome) -> str:
-    """Say in two lines what was trained and where it is, then what to do next."""
-    references = ", ".join(f"{name} {value:.2f}" for name, value in outcome.references.items())
-    told = (
-        f"best of {outcome.step} steps is step {outcome.best_step}, "
-        f"val accuracy {outcome.val_accuracy:.2f} % ({references})"
-        if outcome.val_accuracy == outcome.val_accuracy
-        else f"{outcome.step} steps, nothing held out to validate on"
-    )
-    done = " was trained already" if outcome.was_done else ""
-    anew = "; to train anew, delete that folder or give another --workdir" * outcome.was_done
-    backbone = "" if config.data.startswith("bank:") else f" --backbone {config.backbone}"
-    return "\n".join(
-        [
-            f"{config.method}{done}: {told}",
-            f"wrote {workdir / 'adapter.safetensors'}{anew}",
-            f"next: python eval.py --data {config.data}{backbone} --checkpoint {workdir}",
-        ]
-    )

@@ -10,7 +10,7 @@ from fsclip_jax.errors import UserError
 
 @dataclass(frozen=True)
 class DetectConfig:
-    """The flags of ``fsclip detect``."""
+    """Compare methods on boxes: of --scenes DIR, or of --images, --annotations and so on."""
 
     out: Path
     """Folder for detection.json and the detections of every method, in COCO's layout."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class SuiteConfig:
-    """Data sets x backbones x methods x shots x seeds, one cell after another."""
+    """Compare methods on data sets x backbones x shots x seeds, one cell after another."""
 
     data: tuple[str, ...] = ("emoji",)
     """Data sets, as `fsclip eval --data` takes them. `{root}` in them stands for `--root`."""

@@ -29,7 +29,7 @@ def test_words_choose_and_their_sources_follow(capsys):
 
 def test_a_terminal_gets_whole_names(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert backbones.main(["laion"]) == 0
     assert "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K" in capsys.readouterr().out
 

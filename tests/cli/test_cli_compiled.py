@@ -105,7 +105,7 @@ def test_a_place_that_does_not_work_is_told_in_one_line(
     elif wrong == "shared":
         keep_compiled(str(place)).chmod(0o777)
     else:
-        monkeypatch.setattr(compiled, "_LEAST_FREE", 2**80)
+        monkeypatch.setattr(compiled, "LEAST_FREE", 2**80)
     assert keep_compiled(str(place)) is None
     assert settings["jax_enable_compilation_cache"] is False
     said = capsys.readouterr().err
@@ -122,17 +122,17 @@ def test_what_was_used_least_lately_makes_room(monkeypatch, tmp_path):
         file = folder / f"program-{age}-cache"
         file.write_bytes(b"x")
         os.utime(file, (1e9 - age, 1e9 - age))
-    monkeypatch.setattr(compiled, "_MOST_FILES", 10)
+    monkeypatch.setattr(compiled, "MOST_FILES", 10)
     keep_compiled(str(tmp_path))
     assert len(list(folder.iterdir())) == 10
-    monkeypatch.setattr(compiled, "_MOST_BYTES", 8)
+    monkeypatch.setattr(compiled, "MOST_BYTES", 8)
     keep_compiled(str(tmp_path))
     assert {file.name for file in folder.iterdir()} == {f"program-{i}-cache" for i in range(4)}
 
 
 def test_every_command_takes_the_flag(settings, monkeypatch, tmp_path, capsys):
     heard = []
-    monkeypatch.setitem(cli.COMMANDS, "train", lambda args: heard.append(list(args)) or 0)
+    monkeypatch.setattr("fsclip_jax.cli.train.main", lambda args: heard.append(list(args)) or 0)
     assert cli.main(["train", "--steps", "3", f"--compile-cache={tmp_path}"]) == 0
     assert cli.main(["--compile_cache", "off", "train", "--steps", "3"]) == 0
     assert heard == [["--steps", "3"]] * 2

@@ -230,9 +230,9 @@ def _read_config(folder: Path, data: bytes) -> None:
         try:
             if kind in (TrainConfig, EvalConfig):
                 _, words = split_config_file(words, folder)
-                parse(kind, words, prog="fsclip x", description="d", default=kind())
+                parse(kind, words, prog="fsclip x", default=kind())
             else:
-                parse(kind, words, prog="fsclip x", description="d")
+                parse(kind, words, prog="fsclip x")
         except SystemExit as leaving:  # tyro's own flags, such as --tyro-print-completion
             if leaving.code:
                 raise AssertionError(f"left with {leaving.code}") from leaving
