@@ -33,7 +33,7 @@ READERS = [
     "fsclip_jax.clip.pickles",
     "fsclip_jax.clip.opcodes",
     "fsclip_jax.adapters.checkpoint",
-    "fsclip_jax.detection.coco",
+    "fsclip_jax.data.coco_files",
 ]
 
 

@@ -2,22 +2,17 @@
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool
 
-Record = dict[str, Any]
+Record: TypeAlias = dict[str, Any]
+"""A JSON object, as COCO's format has them."""
 
 
 def encode_mask(mask: Bool[np.ndarray, "height width"]) -> Record:
-    """Encode a mask as COCO's compressed run lengths.
-
-    Args:
-        mask: true where the object is.
-
-    Returns:
-        ``size`` (height, width) and ``counts``, text.
+    """Encode a mask as COCO's compressed run lengths: ``size`` (height, width) and ``counts``.
 
     Example:
         >>> encode_mask(np.eye(2, dtype=bool))
@@ -30,14 +25,7 @@ def encode_mask(mask: Bool[np.ndarray, "height width"]) -> Record:
 
 
 def decode_mask(encoded: Mapping[str, Any]) -> Bool[np.ndarray, "height width"]:
-    """Decode what :func:`encode_mask` made.
-
-    Args:
-        encoded: ``size`` and ``counts``.
-
-    Returns:
-        The mask.
-    """
+    """Decode what :func:`encode_mask` made."""
     from pycocotools import mask as coco_mask
 
     with warnings.catch_warnings():  # pycocotools 2.0.11 asks for arrays as NumPy 1 did

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsclip_jax.detection.coco import Boxes
+from fsclip_jax.data.coco_files import Boxes
 from fsclip_jax.typing import Float
 
 IOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
@@ -136,7 +136,7 @@ def _judged(data: Boxes, found: Detections) -> Detections:
     """Leave out detections of categories that an image of LVIS says nothing of."""
     if not data.federated:
         return found
-    told: dict[int, set[int]] = {p.id: set(p.absent) for p in data.pictures}
+    told: dict[int, set[int]] = {p.id: set(p.absent or ()) for p in data.pictures}
     for box in data.boxes:
         told[box.image].add(box.category)
     pairs = zip(found.image.tolist(), found.category.tolist(), strict=True)
@@ -146,7 +146,7 @@ def _judged(data: Boxes, found: Detections) -> Detections:
 
 def _forgive(data: Boxes, judged: Sequence[dict[str, Any] | None]) -> None:
     """Ignore unmatched detections where the objects of the category are not all annotated."""
-    partly = {picture.id: picture.partly for picture in data.pictures}
+    partly = {picture.id: picture.partly or () for picture in data.pictures}
     for each in judged:
         if each is not None and each["category_id"] in partly[each["image_id"]]:
             each["dtIgnore"] = np.logical_or(each["dtIgnore"], each["dtMatches"] == 0)

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from fsclip_jax import __version__
 from fsclip_jax.clip.load import load_clip
+from fsclip_jax.data.coco_files import Category, read_boxes, read_proposals, write_results
 from fsclip_jax.detection.average_precision import average_precision
-from fsclip_jax.detection.coco import Category, read_boxes, read_proposals, write_results
 from fsclip_jax.detection.config import DetectConfig, check, with_scenes
 from fsclip_jax.detection.fitting import (
     Fitted,

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 
 from fsclip_jax.clip.load import Backbone
+from fsclip_jax.data.coco_files import Picture
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.data.source import UnreadableImage
-from fsclip_jax.detection.coco import Picture
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.buckets import bucket_size, padded
 from fsclip_jax.features.images import image_encoder

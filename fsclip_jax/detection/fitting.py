@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsclip_jax.adapters.base import Adapter, grids_of
-from fsclip_jax.detection.coco import Boxes, Category, Proposals
+from fsclip_jax.data.coco_files import Boxes, Category, Proposals
 from fsclip_jax.detection.crops import open_picture
 from fsclip_jax.detection.models import Boxed, Model
 from fsclip_jax.detection.scoring import SCORINGS, Found, Scoring

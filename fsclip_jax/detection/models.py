@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from fsclip_jax.clip.load import Backbone
+from fsclip_jax.data.boxes import overlaps
+from fsclip_jax.data.coco_files import Picture, Proposals
 from fsclip_jax.data.templates import BARE, PHOTO, prompts
-from fsclip_jax.detection.boxes import overlaps
-from fsclip_jax.detection.coco import Picture, Proposals
 from fsclip_jax.detection.crops import SCALES, open_picture, region_features, usable
 from fsclip_jax.detection.owlvit import find_regions, unit
 from fsclip_jax.detection.owlvit_load import Detector

@@ -9,8 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
+from fsclip_jax.data.coco_files import Boxes
 from fsclip_jax.detection.average_precision import Precision, group_numbers
-from fsclip_jax.detection.coco import Boxes
 from fsclip_jax.durable import write_file
 from fsclip_jax.report.intervals import confidence_interval, paired_difference
 

@@ -5,13 +5,14 @@ from dataclasses import asdict
 
 import numpy as np
 
+from fsclip_jax.data.boxes import overlaps
+from fsclip_jax.data.coco_files import Boxes, Category
 from fsclip_jax.detection.average_precision import (
     Detections,
     average_precision,
     most_detections,
 )
-from fsclip_jax.detection.boxes import keep_best, overlaps
-from fsclip_jax.detection.coco import Boxes, Category
+from fsclip_jax.detection.boxes import keep_best
 from fsclip_jax.detection.fitting import Fitted, Split, Supported, region_logits
 from fsclip_jax.detection.models import Model
 from fsclip_jax.detection.scoring import (

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from fsclip_jax.detection.boxes import overlaps
-from fsclip_jax.detection.coco import Boxes, Category, Picture
+from fsclip_jax.data.boxes import overlaps
+from fsclip_jax.data.coco_files import Boxes, Category, Picture
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.errors import UserError
 from fsclip_jax.typing import Float, Int

@@ -12,8 +12,6 @@ from PIL import Image
 from fsclip_jax.data.masks import Record, encode_mask
 from fsclip_jax.durable import write_file
 
-"""A JSON object, as COCO's format has them."""
-
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> list[float]:
     """Return the tightest box around a mask, ``[x, y, width, height]``.

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from fsclip_jax.data.boxes import overlaps
 from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.masks import Record
 from fsclip_jax.durable import storage_errors, write_json
@@ -137,24 +138,6 @@ def propose_for(pictures: Sequence[Path], out: Path) -> int:
     write_json(out / "images.json", {"images": images})
     write_json(out / "proposals.json", records)
     return len(records)
-
-
-def overlaps(
-    boxes: Float[np.ndarray, "n 4"], others: Float[np.ndarray, "m 4"]
-) -> Float[np.ndarray, "n m"]:
-    """Intersection over union of every two boxes ``x, y, width, height``.
-
-    Example:
-        >>> overlaps(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 2, 2]])).round(3).tolist()
-        [[0.333]]
-    """
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(
-        boxes[:, None, :2] + boxes[:, None, 2:], others[None, :, :2] + others[None, :, 2:]
-    )
-    shared = np.clip(high - low, 0, None).prod(-1)
-    areas = boxes[:, 2:].prod(1)[:, None] + others[:, 2:].prod(1)[None]
-    return shared / np.maximum(areas - shared, 1e-9)
 
 
 def found_by(

@@ -120,12 +120,12 @@ def object_features(
     Returns:
         Unit features, and whether there is one: all zero features are none.
     """
-    place = {image["id"]: index for index, image in enumerate(split.images)}
+    place = {image.id: index for index, image in enumerate(split.images)}
     rows = []
     for one in split.objects:
-        index = place[one["image_id"]]
+        index = place[one.image]
         some = points.features[points.starts[index] : points.starts[index + 1]]
-        weights = mask_weights(decode_mask(one["segmentation"]), *points.shapes[index])
+        weights = mask_weights(decode_mask(one.mask), *points.shapes[index])
         rows.append(weights @ some)
     features = np.stack(rows)
     norms = np.linalg.norm(features, axis=-1, keepdims=True)

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from fsclip_jax.data.boxes import overlaps
+from fsclip_jax.data.coco_files import Box, Boxes, Category, Picture
 from fsclip_jax.detection.average_precision import (
     IOUS,
     Detections,
@@ -10,8 +12,7 @@ from fsclip_jax.detection.average_precision import (
     empty_detections,
     group_numbers,
 )
-from fsclip_jax.detection.boxes import keep_best, overlaps
-from fsclip_jax.detection.coco import Box, Boxes, Category, Picture
+from fsclip_jax.detection.boxes import keep_best
 
 
 def case(seed, federated=False, crowds=True):
@@ -33,8 +34,8 @@ def case(seed, federated=False, crowds=True):
         rest = [number for number in numbers if number not in there]
         absent = frozenset(number for number in rest if rng.random() < 0.5)
         partly = frozenset(number for number in there if rng.random() < 0.4)
-        some = (absent, partly) if federated else ()
-        pictures.append(Picture(image, f"{image}.png", 70, 70, *some))
+        absent, partly = (absent, partly) if federated else (frozenset(), frozenset())
+        pictures.append(Picture(image, 70, 70, f"{image}.png", absent=absent, partly=partly))
     rows = []
     for box in boxes:  # near misses, and boxes out of the blue
         for _ in range(rng.integers(0, 3)):
@@ -127,7 +128,7 @@ def test_the_truth_itself_is_found_perfectly_and_nothing_not_at_all():
 
 @pytest.mark.parametrize(("federated", "most"), [(False, 100), (True, 300)])
 def test_only_the_best_of_an_image_count_over_all_categories(federated, most):
-    picture = Picture(0, "0.png", 90, 90, frozenset({2}))
+    picture = Picture(0, 90, 90, "0.png", absent=frozenset({2}))
     data = Boxes(
         "",
         (picture,),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fsclip_jax.detection.boxes import overlaps
-from fsclip_jax.detection.coco import Box, Boxes, Category, Picture
+from fsclip_jax.data.boxes import overlaps
+from fsclip_jax.data.coco_files import Box, Boxes, Category, Picture
 from fsclip_jax.detection.support import empty_boxes, make_tasks, plan_support
 from fsclip_jax.errors import UserError
 
@@ -13,11 +13,11 @@ CATEGORIES = tuple(Category(3 * c + 1, f"c{c}") for c in range(4))
 
 @pytest.fixture
 def data(rng):
-    pictures = tuple(Picture(10 + i, f"{i}.png", 100, 80) for i in range(8))
+    pictures = tuple(Picture(10 + i, 100, 80, f"{i}.png") for i in range(8))
     boxes = []
     for i in range(40):
         bbox = tuple(map(float, (*rng.uniform(0, 60, 2), *rng.uniform(8, 20, 2))))
-        boxes.append(Box(10 + i % 8, CATEGORIES[i % 4].id, bbox, 1.0, crowd=i == 4))
+        boxes.append(Box(10 + i % 8, CATEGORIES[i % 4].id, bbox, 1.0, i == 4))
     boxes.append(Box(10, CATEGORIES[3].id, (1, 1, 0, 5), 0.0))
     return Boxes("support.json", pictures, tuple(boxes), CATEGORIES, federated=False)
 

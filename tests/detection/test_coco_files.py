@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fsclip_jax.detection.coco import read_boxes, read_proposals, write_results
+from fsclip_jax.data.coco_files import read_boxes, read_proposals, write_results
 from fsclip_jax.errors import UserError
 
 GOOD = {
@@ -59,7 +59,9 @@ def test_a_file_of_lvis_is_read(read):
         category["frequency"] = "r"
     data = read(values)
     assert data.federated
-    assert data.pictures[0][1:] == ("val/b.png", 64, 48, frozenset({9}), frozenset({2}))
+    picture = data.pictures[0]
+    assert (picture.file_name, picture.width, picture.height) == ("val/b.png", 64, 48)
+    assert (picture.absent, picture.partly) == (frozenset({9}), frozenset({2}))
     assert {category.frequency for category in data.categories} == {"r"}
 
 
@@ -73,33 +75,46 @@ def broken(part, at, **changes):
     ("values", "words"),
     [
         ("", "no JSON"),
-        ("[" * 100_000, "no JSON"),
+        ('{"x":' * 100_000, "no JSON"),
         ("[]", "no data set of boxes"),
         ({**GOOD, "images": {}}, "no data set of boxes"),
         ({**GOOD, "images": [], "annotations": []}, "no images"),
-        ({**GOOD, "images": [1]}, "no JSON object"),
-        ({**GOOD, "categories": []}, "which the file does not have"),
+        ({**GOOD, "images": [1]}, r"Expected `object`, got `int` - at `\$.images\[0\]`"),
+        ({**GOOD, "categories": []}, "no categories"),
         (broken("images", 0, file_name="../../etc/passwd"), "below the folder"),
         (broken("images", 0, file_name="/etc/passwd"), "below the folder"),
-        (broken("images", 0, file_name=None), "below the folder"),
+        (broken("images", 0, file_name=None), r"at `\$.images\[0\].file_name`"),
         (broken("images", 0, file_name="a\0b"), "below the folder"),
         (broken("images", 0, id=3), "two images have the id 3"),
-        (broken("images", 0, width=0), "wanted is 1 or more"),
-        (broken("images", 0, id=True), "whole number"),
+        (broken("images", 0, width=0), r">= 1 - at `\$.images\[0\].width`"),
+        (broken("images", 0, id=True), r"got `bool` - at `\$.images\[0\].id`"),
+        (broken("images", 0, id=1.5), "whole number"),
         (broken("images", 0, neg_category_ids=[5]), "neg_category_ids"),
-        (broken("categories", 0, name=""), "name ''"),
+        (broken("categories", 0, name=""), r"at `\$.categories\[0\].name`"),
         (broken("categories", 0, name="dog"), "same name"),
-        (broken("categories", 0, novel="yes"), "true or false"),
+        (
+            broken("categories", 0, novel="yes"),
+            r"Expected `bool.*`, got `str` - at `\$.categories\[0\].novel`",
+        ),
         (broken("categories", 0, novel=None), "some categories have 'novel'"),
-        (broken("categories", 0, frequency="x"), "r, c or f"),
-        (broken("annotations", 0, bbox=[1, 2, 3]), "4 numbers"),
-        (broken("annotations", 0, bbox=[1, 2, 3, float("nan")]), "4 numbers"),
-        (broken("annotations", 0, bbox=[1, 2, -3, 4]), "negative size"),
-        (broken("annotations", 0, bbox=[1, 2, 3, 10**400]), "4 numbers"),
+        (broken("categories", 0, frequency="x"), r"'x' - at `\$.categories\[0\].frequency`"),
+        (broken("annotations", 0, bbox=[1, 2, 3]), r"length 4 - at `\$.annotations\[0\].bbox`"),
+        (broken("annotations", 0, bbox=[1, 2, 3, float("nan")]), "no JSON"),
+        (
+            broken("annotations", 0, bbox=[1, 2, -3, 4]),
+            r">= 0.0 - at `\$.annotations\[0\].bbox\[2\]`",
+        ),
+        (
+            broken("annotations", 0, bbox=[1, 2, 3, 10**400]),
+            r"out of range - at `\$.annotations\[0\].bbox\[3\]`",
+        ),
         (broken("annotations", 0, image_id=1), "image 1, which"),
-        (broken("annotations", 0, category_id="2"), "whole number"),
-        (broken("annotations", 0, area=-1), "the area"),
-        (broken("annotations", 0, iscrowd=2), "0 or 1"),
+        (
+            broken("annotations", 0, category_id="2"),
+            r"got `str` - at `\$.annotations\[0\].category_id`",
+        ),
+        (broken("annotations", 0, area=-1), r">= 0.0 - at `\$.annotations\[0\].area`"),
+        (broken("annotations", 0, iscrowd=2), r"at `\$.annotations\[0\].iscrowd`"),
     ],
 )
 def test_a_broken_file_is_refused_in_one_line(read, values, words):
@@ -107,6 +122,14 @@ def test_a_broken_file_is_refused_in_one_line(read, values, words):
         read(values)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 400
+
+
+def test_whole_numbers_that_are_written_as_floats_are_read(read):
+    values = broken("images", 0, id=7.0, width=64.0)
+    values["annotations"][0].update(image_id=7.0, category_id=2.0)
+    data = read("\ufeff" + json.dumps(values))
+    numbers = [data.pictures[0].id, data.pictures[0].width, data.boxes[0].image]
+    assert [(type(number), number) for number in numbers] == [(int, 7), (int, 64), (int, 7)]
 
 
 def test_a_missing_file_is_refused(tmp_path):
@@ -150,15 +173,15 @@ def test_proposals_come_best_first_and_without_empty_boxes(read, tmp_path):
     assert found[3].boxes.shape == (0, 4)
     for changes, words in (
         ({"image_id": 5}, "image 5"),
-        ({"score": 1.5}, "from 0 to 1"),
-        ({"score": None}, "from 0 to 1"),
-        ({"bbox": "x"}, "4 numbers"),
+        ({"score": 1.5}, r"<= 1.0 - at `\$\[0\].score`"),
+        ({"score": None}, r"got `null` - at `\$\[0\].score`"),
+        ({"bbox": "x"}, r"got `str` - at `\$\[0\].bbox`"),
     ):
         path.write_text(json.dumps([{**rows[0], **changes}]))
         with pytest.raises(UserError, match=words):
             read_proposals(path, data.pictures)
     path.write_text("{}")
-    with pytest.raises(UserError, match="no proposals"):
+    with pytest.raises(UserError, match="no list of proposals"):
         read_proposals(path, data.pictures)
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fsclip_jax.cli.main import main
+from fsclip_jax.data.coco_files import read_boxes
 from fsclip_jax.detection.average_precision import Detections, average_precision
-from fsclip_jax.detection.coco import read_boxes
 from fsclip_jax.detection.models import in_pixels
 from fsclip_jax.detection.owlvit_load import load_owlvit
 
@@ -129,7 +129,7 @@ def test_an_owlvit_detects_what_pytorch_detects(scenes, owlvit_folder, torch_owl
         ("--scenes SCENES --methods cocoop", "it needs words"),
         ("--scenes SCENES --images nowhere", "is no folder"),
         ("--scenes SCENES --annotations SCENES/proposals_val.json", "no data set of boxes"),
-        ("--scenes SCENES --proposals SCENES/test.json", "holds no proposals"),
+        ("--scenes SCENES --proposals SCENES/test.json", "no list of proposals"),
         (
             "--scenes SCENES --support-annotations SCENES/test.json --support-images TEST",
             "are also judged on",

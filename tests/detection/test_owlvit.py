@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsclip_jax.detection.boxes import overlaps
-from fsclip_jax.detection.coco import Picture
+from fsclip_jax.data.boxes import overlaps
+from fsclip_jax.data.coco_files import Picture
 from fsclip_jax.detection.models import owlvit_model
 from fsclip_jax.detection.owlvit import box_bias, find_regions, query_logits, unit
 from fsclip_jax.detection.owlvit_load import (
@@ -144,7 +144,7 @@ def test_an_annotated_box_is_described_by_the_region_that_fits_it(owlvit_folder,
     folder = owlvit_folder(5)
     for name, picture in zip(names, pictures, strict=True):
         picture.save(folder / name)
-    listed = [Picture(i, name, 50, 30 + i) for i, name in enumerate(names)]
+    listed = [Picture(i, 50, 30 + i, name) for i, name in enumerate(names)]
     found = list(model.regions(folder, listed, {}))
     assert [each.image for each in found] == list(range(6))
     asked = [(picture, each.boxes[[7, 3]]) for picture, each in zip(pictures, found, strict=True)]

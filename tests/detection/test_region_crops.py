@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fsclip_jax.clip.load import load_clip
-from fsclip_jax.detection.coco import Picture
+from fsclip_jax.data.coco_files import Picture
 from fsclip_jax.detection.crops import cut, open_picture, region_features, usable
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.images import image_encoder
@@ -57,11 +57,11 @@ def test_batches_over_several_pictures_give_what_single_crops_give(mini, rng):
 
 def test_a_picture_that_does_not_fit_its_annotations_is_refused(tmp_path, rng):
     picture(rng).save(tmp_path / "a.png")
-    assert open_picture(tmp_path, Picture(0, "a.png", 90, 60)).size == (90, 60)
+    assert open_picture(tmp_path, Picture(0, 90, 60, "a.png")).size == (90, 60)
     with pytest.raises(UserError, match="annotations say 60 x 90"):
-        open_picture(tmp_path, Picture(0, "a.png", 60, 90))
+        open_picture(tmp_path, Picture(0, 60, 90, "a.png"))
     with pytest.raises(UserError, match="cannot be read"):
-        open_picture(tmp_path, Picture(0, "b.png", 60, 90))
+        open_picture(tmp_path, Picture(0, 60, 90, "b.png"))
     (tmp_path / "c.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match="cannot be read"):
-        open_picture(tmp_path, Picture(0, "c.png", 60, 90))
+        open_picture(tmp_path, Picture(0, 60, 90, "c.png"))

@@ -328,12 +328,12 @@ def _coco_seeds(_folder: Path) -> list[bytes]:
 
 
 def _read_coco(folder: Path, data: bytes) -> None:
-    from fsclip_jax.detection.coco import Picture, read_boxes, read_proposals
+    from fsclip_jax.data.coco_files import Picture, read_boxes, read_proposals
 
     path = folder / "boxes.json"
     path.write_bytes(data[1:])
     if data[:1] == b"1":
-        read_proposals(path, [Picture(1, "a.png", 32, 24)])
+        read_proposals(path, [Picture(1, 32, 24, "a.png")])
     else:
         read_boxes(path)
 

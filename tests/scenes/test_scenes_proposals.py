@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fsclip_jax.data.boxes import overlaps
 from fsclip_jax.scenes.hierarchy import boxes_of, group, histograms, neighbours
-from fsclip_jax.scenes.proposals import found_by, overlaps, propose
+from fsclip_jax.scenes.proposals import found_by, propose
 
 
 def patches(seed, cells=4, side=8):

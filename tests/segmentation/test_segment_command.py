@@ -90,7 +90,7 @@ def test_a_trained_method_stands_beside_its_untrained_self(tmp_path):
 
 def test_truth_is_read_as_positions_in_the_list_of_classes(scenes):
     split = read_split(scenes, "test")
-    present = {one["category_id"] for one in split.objects if one["image_id"] == 1}
+    present = {one.category for one in split.objects if one.image == 1}
     assert set(np.unique(split.truth(0)).tolist()) == {0, *present}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fsclip_jax.errors import UserError
-from fsclip_jax.segmentation.annotated import draw_shots
+from fsclip_jax.segmentation.annotated import MaskedBox, draw_shots
 from fsclip_jax.segmentation.background import best_threshold
 from fsclip_jax.segmentation.parts import count_labels
 from fsclip_jax.segmentation.score import class_ious, confusion
@@ -43,15 +43,15 @@ def test_no_threshold_overlaps_better(seed):
 
 def test_shots_come_from_different_artists_first():
     objects = [
-        {"category_id": number, "family": family}
+        MaskedBox(1, number, (0, 0, 1, 1), mask={}, family=family)
         for number, families in ((1, "aabbccdd"), (2, "aabbccdda"))
         for family in families
     ]
     for seed in range(6):
         four = draw_shots(objects, (1, 2), 4, seed)
-        assert all({objects[i]["family"] for i in row} == set("abcd") for row in four)
+        assert all({objects[i].family for i in row} == set("abcd") for row in four)
         assert all(
-            objects[i]["category_id"] == n for n, row in zip((1, 2), four, strict=True) for i in row
+            objects[i].category == n for n, row in zip((1, 2), four, strict=True) for i in row
         )
         np.testing.assert_array_equal(draw_shots(objects, (1, 2), 2, seed), four[:, :2])
         nine = draw_shots(objects, (1, 2), 9, seed)
