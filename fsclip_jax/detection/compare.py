@@ -14,12 +14,12 @@ from fsclip_jax.data.coco_files import Category, read_boxes, read_proposals, wri
 from fsclip_jax.detection.average_precision import average_precision
 from fsclip_jax.detection.config import DetectConfig, check, with_scenes
 from fsclip_jax.detection.fitting import (
-    Fitted,
+    ScoredMethod,
     Split,
     Supported,
     encode_objects,
     encode_support,
-    fit,
+    fit_methods,
 )
 from fsclip_jax.detection.models import Model, clip_model, owlvit_model
 from fsclip_jax.detection.owlvit_load import load_owlvit
@@ -27,7 +27,8 @@ from fsclip_jax.detection.report import Measured, make_rows, print_table, write_
 from fsclip_jax.detection.run import choose_scoring, detect
 from fsclip_jax.durable import only_writer
 from fsclip_jax.errors import UserError
-from fsclip_jax.fitting.methods import Method, choose_methods, read_checkpoint
+from fsclip_jax.fitting.checkpoints import FeatureSpec
+from fsclip_jax.fitting.methods import Method, choose_methods, not_given_by
 
 
 def compare(config: DetectConfig, console: Console) -> None:
@@ -47,15 +48,15 @@ def compare(config: DetectConfig, console: Console) -> None:
     tested = _split(config.annotations, config.images, config.proposals, model, "proposals")
     categories = tested.data.categories
     with only_writer(config.out, ".detect.lock", "is detecting", "--out"):
-        fitted, supported = _fit(config, model, methods, tested, categories, console)
-        found = detect(model, fitted, supported, tested, categories)
+        scored, supported = _fit(config, model, methods, tested, categories, console)
+        found = detect(model, scored, supported, tested, categories)
         measured = []
-        for one in fitted:
-            draws = found[one.method.name]
+        for one in scored:
+            draws = found[one.name]
             for draw, each in enumerate(draws):
-                write_results(config.out / f"{one.method.name}.{draw}.json", each.results())
+                write_results(config.out / f"{one.name}.{draw}.json", each.results())
             precisions = [average_precision(tested.data, each) for each in draws]
-            measured.append(Measured(one.method.name, precisions, one.selection))
+            measured.append(Measured(one.name, precisions, one.selection))
         rows = make_rows(tested.data, measured, config.shots)
         write_report(
             config.out / "detection.json", {**_header(config, model, tested), "rows": rows}
@@ -74,13 +75,9 @@ def _model(config: DetectConfig) -> Model:
 
 
 def _methods(config: DetectConfig, model: Model) -> tuple[Method, ...]:
-    backbone = {"id": model.id, "sha256": model.sha256}
-    checkpoints = [read_checkpoint(path, model.dim, backbone) for path in config.checkpoint]
-    reasons = {
-        name: f"it needs {name} of the images, which boxes do not give"
-        for name in ("prompts", "words", "patches")
-    }
-    return choose_methods(config.methods, checkpoints, model.dim, reasons).methods
+    features = FeatureSpec(model.dim, {"id": model.id, "sha256": model.sha256})
+    missing = not_given_by("boxes do not give")
+    return choose_methods(config.methods, features, config.checkpoint, missing=missing).methods
 
 
 def _split(
@@ -105,7 +102,7 @@ def _fit(
     tested: Split,
     categories: Sequence[Category],
     console: Console,
-) -> tuple[list[Fitted], Supported]:
+) -> tuple[list[ScoredMethod], Supported]:
     """Fit to the support, with settings chosen on val where there is one."""
     support_images = config.support_images or config.images
     drawn = _split(config.support_annotations, support_images, None, model, "")
@@ -117,11 +114,11 @@ def _fit(
         _refuse_shared(val, tested, "val")
         objects = encode_objects(model, val, categories)
     supported = encode_support(model, drawn, categories, config.shots, config.seeds)
-    fitted = fit(methods, supported, objects)
+    scored = fit_methods(methods, supported, objects)
     if val is not None:
         say = partial(console.print, soft_wrap=True, style="dim")
-        fitted = choose_scoring(model, fitted, supported, val, categories, say)
-    return fitted, supported
+        scored = choose_scoring(model, scored, supported, val, categories, say)
+    return scored, supported
 
 
 def _refuse_shared(some: Split, tested: Split, name: str) -> None:

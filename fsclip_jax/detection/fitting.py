@@ -2,27 +2,24 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsclip_jax.adapters.base import Adapter, grids_of
 from fsclip_jax.data.coco_files import Boxes, Category, Proposals
 from fsclip_jax.detection.crops import open_picture
 from fsclip_jax.detection.models import Boxed, Model
 from fsclip_jax.detection.scoring import SCORINGS, Found, Scoring
 from fsclip_jax.detection.support import make_tasks, plan_support
-from fsclip_jax.episodes.task import Query, Task, take_tasks
-from fsclip_jax.features.buckets import padded
-from fsclip_jax.fitting.draws import Draws
-from fsclip_jax.fitting.engine import Engine, fit_key
+from fsclip_jax.episodes.task import Query, Task
+from fsclip_jax.fitting.draws import draws_of
+from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.fitted import Fitted, choose_setting, fit, logits_of
 from fsclip_jax.fitting.methods import Method
-from fsclip_jax.fitting.selection import fixed, select_held_out, select_on
-from fsclip_jax.typing import Array, Float, Params, State
+from fsclip_jax.fitting.selection import Val
+from fsclip_jax.typing import Float
 
 
 class Split(NamedTuple):
@@ -34,20 +31,23 @@ class Split(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """A method fitted to every draw of the support.
+class ScoredMethod:
+    """A method fitted to every draw of the support, and how its logits become scores.
 
     Attributes:
-        method: the method.
-        state: what its fit returned, with a leading axis of draws.
+        fitted: the method.
         scoring: how its logits become scores.
         selection: how its settings were chosen, JSON values.
     """
 
-    method: Method
-    state: State
+    fitted: Fitted
     scoring: Scoring
     selection: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the method."""
+        return self.fitted.method.name
 
 
 class Supported(NamedTuple):
@@ -118,7 +118,9 @@ def encode_objects(model: Model, split: Split, categories: Sequence[Category]) -
     return Query(features, jnp.asarray(labels, jnp.int32), jnp.ones(len(labels), bool))
 
 
-def fit(methods: Sequence[Method], supported: Supported, val_objects: Query | None) -> list[Fitted]:
+def fit_methods(
+    methods: Sequence[Method], supported: Supported, val_objects: Query | None
+) -> list[ScoredMethod]:
     """Fit methods to every draw, with searched scalars chosen first.
 
     They are chosen on the annotated objects of val; without val, on shots held out in turn.
@@ -132,55 +134,21 @@ def fit(methods: Sequence[Method], supported: Supported, val_objects: Query | No
         The fitted methods, with the first scoring there is.
     """
     task, engine = supported.task, Engine()
-    draws = Draws(task, task.support, jnp.full(task.support_mask.shape, -1, jnp.int32))
-    fitted = []
+    val = None
+    if val_objects is not None:
+        val = Val(task, val_objects, "most objects of val classified right")
+    scored = []
     for method in methods:
-        adapter, params = method.adapter, method.params
-        if not grids_of(adapter):
-            choice = fixed(adapter, params, "nothing to choose")
-        elif val_objects is not None and val_objects.labels.size:
-            rule = "most objects of val classified right"
-            choice = select_on(engine, adapter, params, task, val_objects, rule)
-        else:
-            choice = select_held_out(engine, adapter, params, draws)
-        states = [
-            _fit_one(adapter, _of_draw(choice.params, choice.per_draw, d), take_tasks(task, d), d)
-            for d in range(task.support.shape[0])
-        ]
-        state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-        fitted.append(Fitted(method, state, SCORINGS[0], _plain(choice.record)))
-    return fitted
+        choice = choose_setting(engine, method, draws_of(task), val=val)
+        fitted = fit(engine, method, choice, task)
+        scored.append(ScoredMethod(fitted, SCORINGS[0], choice.record))
+    return scored
 
 
-def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v.tolist() if hasattr(v, "tolist") else v for k, v in record.items()}
+def region_logits(fitted: Fitted, found: Found) -> Float[np.ndarray, "draw region way"]:
+    """Return the logits of the regions of an image, for every draw.
 
-
-def _of_draw(params: Params, per_draw: bool, draw: int) -> Params:
-    return jax.tree.map(lambda leaf: leaf[draw], params) if per_draw else params
-
-
-@partial(jax.jit, static_argnums=0)
-def _fit_one(adapter: Adapter, params: Params, task: Task, draw: Array | int) -> State:
-    return adapter.fit(params, task, fit_key(draw))
-
-
-@partial(jax.jit, static_argnums=0)
-def _logits(adapter: Adapter, state: State, query: Float[Array, "region dim"]) -> Array:
-    return jax.vmap(adapter.logits, in_axes=(0, None))(state, query)
-
-
-def region_logits(one: Fitted, found: Found) -> Float[np.ndarray, "draw region way"]:
-    """Return what a fitted method says of the regions of an image, for every draw.
-
-    Args:
-        one: the fitted method.
-        found: the regions. They are padded to a power of two, so that few shapes are compiled.
-
-    Returns:
-        Logits.
+    The regions are padded to a power of two, so that few shapes are compiled.
     """
-    count = len(found.features)
-    size = max(32, 1 << max(0, count - 1).bit_length())
-    query = jnp.asarray(padded(found.features, size))
-    return np.asarray(_logits(one.method.adapter, one.state, query), np.float32)[:, :count]
+    size = max(32, 1 << max(0, len(found.features) - 1).bit_length())
+    return logits_of(fitted, found.features, size)

@@ -13,7 +13,7 @@ from fsclip_jax.detection.average_precision import (
     most_detections,
 )
 from fsclip_jax.detection.boxes import keep_best
-from fsclip_jax.detection.fitting import Fitted, Split, Supported, region_logits
+from fsclip_jax.detection.fitting import ScoredMethod, Split, Supported, region_logits
 from fsclip_jax.detection.models import Model
 from fsclip_jax.detection.scoring import (
     SCORINGS,
@@ -53,19 +53,19 @@ def _join(rows: Sequence[Rows]) -> Detections:
 
 def choose_scoring(
     model: Model,
-    fitted: Sequence[Fitted],
+    scored: Sequence[ScoredMethod],
     supported: Supported,
     split: Split,
     categories: Sequence[Category],
     say: Callable[[str], None],
-) -> list[Fitted]:
+) -> list[ScoredMethod]:
     """Choose for every method how its logits become scores: the best AP50 on val.
 
     The same settings are open to every method. An OWL-ViT has nothing to choose.
 
     Args:
         model: what describes the regions.
-        fitted: the methods.
+        scored: the fitted methods.
         supported: the support.
         split: val.
         categories: the classes.
@@ -75,13 +75,13 @@ def choose_scoring(
         The methods with their scoring.
     """
     if model.proposes:
-        return list(fitted)
+        return list(scored)
     images = list(model.regions(split.folder, split.data.pictures, split.proposals))
     overs = [overlaps(found.boxes, found.boxes) > NMS for found in images]
     ids, most = _ids(split.data, categories), most_detections(split.data)
     chosen = []
-    for one in fitted:
-        logits = [region_logits(one, found)[:_SCORING_DRAWS] for found in images]
+    for one in scored:
+        logits = [region_logits(one.fitted, found)[:_SCORING_DRAWS] for found in images]
         points = []
         for scoring in SCORINGS:
             each = []
@@ -100,10 +100,9 @@ def choose_scoring(
             points.append(float(np.mean(each)))
         best = int(np.argmax(points))
         with_ = f"background {SCORINGS[best].background}, objectness {SCORINGS[best].objectness}"
-        say(f"{one.method.name}: AP50 {points[best]:.1f} on val with {with_}")
-        told = {"split": "val", "ap50": round(points[best], 3), **asdict(SCORINGS[best])}
-        selection = {**one.selection, "scoring": told}
-        chosen.append(Fitted(one.method, one.state, SCORINGS[best], selection))
+        say(f"{one.name}: AP50 {points[best]:.1f} on val with {with_}")
+        how = {"split": "val", "ap50": round(points[best], 3), **asdict(SCORINGS[best])}
+        chosen.append(ScoredMethod(one.fitted, SCORINGS[best], {**one.selection, "scoring": how}))
     return chosen
 
 
@@ -120,7 +119,7 @@ def _ids(data: Boxes, categories: Sequence[Category]) -> np.ndarray:
 
 def detect(
     model: Model,
-    fitted: Sequence[Fitted],
+    scored: Sequence[ScoredMethod],
     supported: Supported,
     split: Split,
     categories: Sequence[Category],
@@ -129,7 +128,7 @@ def detect(
 
     Args:
         model: what describes the regions.
-        fitted: the methods.
+        scored: the fitted methods.
         supported: the support.
         split: the pictures.
         categories: the classes.
@@ -139,15 +138,15 @@ def detect(
     """
     ids, most = _ids(split.data, categories), most_detections(split.data)
     rows: dict[str, list[list[Rows]]] = {
-        one.method.name: [[] for _ in supported.background] for one in fitted
+        one.name: [[] for _ in supported.background] for one in scored
     }
     found_images: Iterable[Found] = model.regions(
         split.folder, split.data.pictures, split.proposals
     )
     for found in found_images:
         over = overlaps(found.boxes, found.boxes) > NMS
-        for one in fitted:
-            for draw, z in enumerate(region_logits(one, found)):
+        for one in scored:
+            for draw, z in enumerate(region_logits(one.fitted, found)):
                 scores = _scores(model, z, found, supported.background[draw], one.scoring)
-                rows[one.method.name][draw].append(_rows(found, over, scores, ids, most))
+                rows[one.name][draw].append(_rows(found, over, scores, ids, most))
     return {name: [_join(each).rounded() for each in draws] for name, draws in rows.items()}

@@ -9,16 +9,14 @@ import numpy as np
 
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.episodes.gather import (
-    gather_patches,
     gather_query,
-    gather_support,
     mean_view,
 )
 from fsclip_jax.episodes.sampler import EpisodeSpec, sample_across, sample_support
 from fsclip_jax.episodes.task import Query
 from fsclip_jax.evaluation.label_spaces import Group, LabelSpace
 from fsclip_jax.features.bank import Bank, StoredBank, largest_class, select_bank
-from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.fitting.draws import Draws, gather_draw
 from fsclip_jax.typing import Array, Int, PRNGKeyArray
 
 
@@ -58,17 +56,7 @@ def _draw_support(
     size: int,
 ) -> Draws:
     index, mask = sample_support(jax.random.fold_in(key, seed), bank, classes, shots, size)
-    return _draws(bank, classes, index, mask, mean)
-
-
-def _draws(bank: Bank, classes: Array, index: Array, mask: Array, mean: Array) -> Draws:
-    return Draws(
-        task=gather_support(bank, classes, index, mask, mean=mean, views=True),
-        plain=gather_support(bank, classes, index, mask, view="first").support,
-        domains=jnp.where(mask, bank.domains[index], -1),
-        patches=gather_patches(bank, index, mask),
-        rows=jnp.where(mask, index, -1),
-    )
+    return gather_draw(bank, classes, index, mask, mean)
 
 
 def queries_of(
@@ -147,7 +135,9 @@ def _draw_episodes(
     def draw(number: Array) -> tuple[Draws, Query]:
         own = jax.random.fold_in(key, number)
         episode = sample_across(own, support_bank, query_bank, spec, size)
-        draws = _draws(support_bank, episode.classes, episode.support, episode.support_mask, mean)
+        draws = gather_draw(
+            support_bank, episode.classes, episode.support, episode.support_mask, mean
+        )
         return draws, gather_query(query_bank, episode.query, episode.query_mask)
 
     return jax.vmap(draw)(numbers)

@@ -30,8 +30,9 @@ from fsclip_jax.evaluation.provenance import describe_checkpoint, training_warni
 from fsclip_jax.evaluation.transfer import Target, left_out, run_transfer, targets_of
 from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.fitting.checkpoints import Checkpoint, FeatureSpec
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import Checkpoint, Chosen, choose_methods, find_checkpoints
+from fsclip_jax.fitting.methods import Chosen, choose_methods
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.write import write_report
 
@@ -98,9 +99,12 @@ def evaluate_fully(
         UserError: the settings, the data and the checkpoint do not go together.
     """
     check_config(config)
-    checkpoints = find_checkpoints(config.checkpoint, workdir, stored)
     words, missing = find_inputs(config, stored, targets)
-    chosen = choose_methods(config.methods, checkpoints, stored.dim, missing)
+    features = FeatureSpec(stored.dim, stored.manifest["backbone"])
+    chosen = choose_methods(
+        config.methods, features, config.checkpoint, workdir=workdir, missing=missing
+    )
+    checkpoints = chosen.checkpoints
     methods = (*chosen.methods, *published_methods(config.as_published, stored.dim))
     named = targets_of(config, stored, targets) if config.protocol in TRANSFERS else ()
     if named:

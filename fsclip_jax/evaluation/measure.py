@@ -1,4 +1,4 @@
-"""One method at one number of shots: choosing its setting, fitting it, judging its answers."""
+"""One method at one number of shots: choosing its setting, fitting it, judging its predictions."""
 
 import numpy as np
 
@@ -14,9 +14,10 @@ from fsclip_jax.evaluation.metrics import (
 from fsclip_jax.evaluation.prepare import Setting
 from fsclip_jax.evaluation.results import Result
 from fsclip_jax.fitting.draws import Draws, first_draw, truncate
-from fsclip_jax.fitting.engine import Answers, Engine, answer
+from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.fitted import Asked, choose_setting, fit_and_predict
 from fsclip_jax.fitting.methods import Method
-from fsclip_jax.fitting.selection import Choice, fixed, select_held_out, select_on
+from fsclip_jax.fitting.selection import Choice, Val
 
 
 def evaluate(
@@ -42,17 +43,10 @@ def evaluate(
     """
     draws = _with_shots(setting, setting.draws, shots)
     choice = choice or choose(engine, config, setting, method, shots)
-    answers = answer(
-        engine,
-        method.adapter,
-        choice.params,
-        draws.task,
-        setting.queries,
-        params_per_draw=choice.per_draw,
-    )
+    asked = fit_and_predict(engine, method, choice, draws.task, setting.queries)
     how = {"episodic": config.protocol == "episodic", "keep": config.predictions}
     return {
-        name: _judge(setting, query, answers, name, choice, **how)
+        name: _judge(setting, query, asked, name, choice, **how)
         for name, query in setting.queries.items()
     }
 
@@ -60,34 +54,34 @@ def evaluate(
 def _judge(
     setting: Setting,
     query: Query,
-    answers: Answers,
+    asked: Asked,
     group: str,
     choice: Choice,
     *,
     episodic: bool,
     keep: bool,
 ) -> Result:
-    """Compare the answers of one group with the truth."""
-    told = answers.told[group]
-    labels = np.broadcast_to(np.asarray(query.labels), told.predictions.shape)
-    mask = np.broadcast_to(np.asarray(query.mask), told.predictions.shape)
+    """Compare the predictions of one group with the truth."""
+    predictions = asked.predictions[group]
+    labels = np.broadcast_to(np.asarray(query.labels), predictions.predicted.shape)
+    mask = np.broadcast_to(np.asarray(query.mask), predictions.predicted.shape)
     class_mean = None
     if not episodic:
         way = len(setting.space.classes)
-        class_mean = float(class_mean_accuracy(told.predictions, labels, mask, way).mean())
-    error = told.confidence, told.predictions == labels, mask
+        class_mean = float(class_mean_accuracy(predictions.predicted, labels, mask, way).mean())
+    error = predictions.confidence, predictions.predicted == labels, mask
     if episodic:  # episodes are too small for bins of their own: theirs are pooled
         error = error[0].ravel(), error[1].ravel(), error[2].ravel()
     return Result(
-        per_draw=accuracy(told.predictions, labels, mask),
+        per_draw=accuracy(predictions.predicted, labels, mask),
         selection=choice.record,
         class_mean=class_mean,
         calibration_error=float(calibration_error(*error).mean()),
-        negative_log_likelihood=float(masked_query_mean(told.surprise, mask).mean()),
-        fit_seconds=answers.fit_seconds,
-        predict_us_per_query=answers.predict_us_per_query[group],
-        state_bytes=answers.state_bytes,
-        told=None if episodic or not keep else told,
+        negative_log_likelihood=float(masked_query_mean(predictions.nll, mask).mean()),
+        fit_seconds=asked.fit_seconds,
+        predict_us_per_query=asked.predict_us_per_query[group],
+        state_bytes=asked.state_bytes,
+        told=None if episodic or not keep else predictions,
     )
 
 
@@ -111,21 +105,17 @@ def choose(
         (test,) = setting.queries.values()
         val_query = None if setting.val is None else setting.val[1]
         return choose_on_test(engine, method, task, test, val_query)
-    if not method.searched:
-        return Choice(method.params, False, dict(method.origin))
-    if config.select == "none":
-        return fixed(method.adapter, method.params, "one setting for all data")
     # The tasks of episodes are too small to choose on one by one, and the setting of a source
     # is to serve draws that are not its own.
     together = config.protocol in ("episodic", "cross_dataset", "domain_shift")
-    if config.select == "shots" or setting.val is None:
-        draws = _with_shots(setting, setting.draws, shots)
-        return select_held_out(engine, method.adapter, method.params, draws, together=together)
-    draws, query = setting.val
-    episodes = config.protocol == "episodic"
-    rule = "val episodes" if episodes else f"val images of {called(setting)}"
-    task = _with_shots(setting, draws, shots).task
-    return select_on(engine, method.adapter, method.params, task, query, rule, together=together)
+    val = None
+    if setting.val is not None:
+        draws, query = setting.val
+        episodes = config.protocol == "episodic"
+        rule = "val episodes" if episodes else f"val images of {called(setting)}"
+        val = Val(_with_shots(setting, draws, shots).task, query, rule)
+    draws = _with_shots(setting, setting.draws, shots)
+    return choose_setting(engine, method, draws, config.select, val, together=together)
 
 
 def _with_shots(setting: Setting, draws: Draws, shots: int) -> Draws:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.fitting.methods import Checkpoint
+from fsclip_jax.fitting.checkpoints import Checkpoint
 
 
 def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from fsclip_jax.evaluation.metrics import harmonic_mean
 from fsclip_jax.evaluation.predictions import Predicted
-from fsclip_jax.fitting.engine import Told
+from fsclip_jax.fitting.fitted import Predictions
 from fsclip_jax.fitting.methods import UNTRAINED
 from fsclip_jax.report.intervals import confidence_interval, paired_difference
 from fsclip_jax.report.rows import Accuracy, Difference, Row
@@ -27,7 +27,7 @@ class Result(NamedTuple):
     fit_seconds: float | None = None
     predict_us_per_query: float | None = None
     state_bytes: int | None = None
-    told: Told | None = None
+    told: Predictions | None = None
 
 
 def harmonic_results(
@@ -134,7 +134,7 @@ def kept_answers(
         told = results[group, name, shot].told
         if told is not None:
             small = np.uint16 if ways[group] <= 2**16 else np.uint32
-            predicted = np.asarray(told.predictions).astype(small)
+            predicted = np.asarray(told.predicted).astype(small)
             kept.append(
                 Predicted(
                     name,
@@ -142,7 +142,7 @@ def kept_answers(
                     group,
                     predicted,
                     np.asarray(told.confidence, np.float32),
-                    np.asarray(told.surprise, np.float32),
+                    np.asarray(told.nll, np.float32),
                 )
             )
     return tuple(kept)

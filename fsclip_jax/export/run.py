@@ -12,15 +12,16 @@ import numpy as np
 
 from fsclip_jax import __version__
 from fsclip_jax.adapters.base import Adapter, is_meta_learned
-from fsclip_jax.adapters.catalog import get_adapter
-from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE, restore_adapter, save_adapter
+from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE, save_adapter
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.errors import UserError
 from fsclip_jax.export.card import CARD, Card, accuracy_of, write_card
 from fsclip_jax.export.folder import new_folder, sums, write_files
 from fsclip_jax.export.stablehlo import PLATFORMS, export_adapter, export_classifier
 from fsclip_jax.export.torch_zip import torch_archive
-from fsclip_jax.prediction.run import Ready
+from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
+from fsclip_jax.fitting.methods import choose_method
+from fsclip_jax.prediction.run import PictureClassifier
 from fsclip_jax.typing import Params
 
 ADAPTER = "adapter.stablehlo"
@@ -80,7 +81,8 @@ def export_weights(checkpoint: Path, out: Path, command: str, *, torch: bool = F
     Raises:
         UserError: there is no checkpoint, it has no parameters, or the folder cannot be made.
     """
-    adapter, params, meta = restore_adapter(checkpoint)
+    trained = read_checkpoint(checkpoint)
+    adapter, params, meta = trained.adapter, trained.params, trained.meta
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
         raise UserError(f"{adapter.name} has no parameters to export; give another --checkpoint")
@@ -130,19 +132,14 @@ def export_program(
     Raises:
         UserError: see ``stablehlo.refuse_fixed_shapes``; there is no such checkpoint or method.
     """
-    meta: Mapping[str, Any]
     if checkpoint is not None:
-        adapter, params, meta = restore_adapter(checkpoint)
-        if method not in (None, adapter.name):
-            raise UserError(f"the checkpoint {checkpoint} is of {adapter.name}, not of {method}")
-        dim = _dim(params, meta, checkpoint)
+        trained = read_checkpoint(checkpoint)
+        dim, meta = _dim(trained.params, trained.meta, checkpoint), trained.meta
     else:
-        adapter = get_adapter(method or "zero_shot")
-        if is_meta_learned(adapter):
-            raise UserError(f"{adapter.name} is meta-trained before it is used: give --checkpoint")
         clip = load_clip(backbone or "mini")
         dim, meta = clip.embed_dim, {"backbone": clip.id, "backbone_sha256": clip.sha256}
-        params = adapter.init(jax.random.key(0), dim)
+    chosen = choose_method(method, FeatureSpec(dim), checkpoint, default="zero_shot")
+    adapter, params = chosen.adapter, chosen.params
     artifact = export_adapter(adapter, params, dim)
     about = {
         "method": adapter.name,
@@ -167,7 +164,7 @@ def export_program(
 
 
 def export_ready(
-    ready: Ready, out: Path, command: str, checkpoint: Path | None = None
+    ready: PictureClassifier, out: Path, command: str, checkpoint: Path | None = None
 ) -> list[str]:
     """Write image tower and fitted classifier as one StableHLO program, with a predictor.
 
@@ -183,43 +180,43 @@ def export_ready(
     Raises:
         UserError: the folder cannot be made.
     """
-    fitted, clip = ready.fitted, ready.backbone
-    meta = {**fitted.record, "backbone": clip.id, "backbone_sha256": clip.sha256}
+    classifier, clip = ready.classifier, ready.backbone
+    meta = {**classifier.record, "backbone": clip.id, "backbone_sha256": clip.sha256}
     preprocess = dataclasses.asdict(clip.preprocess)
     about = {
-        "class_names": list(fitted.class_names),
+        "class_names": list(classifier.class_names),
         "image_size": clip.image_size,
         **{name: preprocess[name] for name in ("fit", "resample", "odd_margin")},
         "input": "pixels uint8 [batch image_size image_size 3]",
         "output": "probabilities float32 [batch way]",
-        "method": fitted.adapter.name,
+        "method": classifier.method.name,
         "backbone": clip.id,
-        "temperature": fitted.temperature.value,
+        "temperature": classifier.temperature.value,
         **_made_by(),
     }
     script = (resources.files("fsclip_jax") / "export" / "predictor.py").read_bytes()
     files = {
-        CLASSIFIER: export_classifier(clip, fitted),
+        CLASSIFIER: export_classifier(clip, classifier),
         "classifier.json": _json(about),
         "predictor.py": script,
     }
     support = str(ready.bank.manifest["data"].get("spec"))
     facts = [
         ("support", f"{support}: {ready.describe()}"),
-        ("classes", ", ".join(fitted.class_names)),
-        *_facts(fitted.adapter, {}, meta, command),
+        ("classes", ", ".join(classifier.class_names)),
+        *_facts(classifier.method.adapter, {}, meta, command),
     ]
     with new_folder(out) as folder:
         write_files(folder, files)
         card = Card(
-            title=f"Classifier of {len(fitted.class_names)} classes on {clip.id}",
+            title=f"Classifier of {len(classifier.class_names)} classes on {clip.id}",
             purpose="Pictures in, class probabilities out: the image tower of a CLIP and a "
             f"few-shot classifier as one StableHLO program. It runs on {', '.join(PLATFORMS)}.",
             facts=facts,
             use=_AS_PREDICTOR,
             backbone=clip.id,
             data=[support, *_data(meta)],
-            accuracy=accuracy_of(_workdir(checkpoint), fitted.adapter.name),
+            accuracy=accuracy_of(_workdir(checkpoint), classifier.method.name),
         )
         return _finish(folder, card)
 

@@ -13,7 +13,7 @@ from fsclip_jax.clip.model import encode_image
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.errors import UserError
 from fsclip_jax.numerics import l2_normalize
-from fsclip_jax.prediction.fitting import Fitted
+from fsclip_jax.prediction.classifier import Classifier
 from fsclip_jax.typing import Array, Float, Params, UInt8
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -103,7 +103,7 @@ def export_adapter(adapter: Adapter, params: Params, dim: int) -> bytes:
     )
 
 
-def export_classifier(backbone: Backbone, fitted: Fitted) -> bytes:
+def export_classifier(backbone: Backbone, classifier: Classifier) -> bytes:
     """Export the image tower and a fitted classifier as one program.
 
     ``pixels -> probabilities``: uint8 ``[batch size size 3]``, as ``Preprocess.crop`` gives them,
@@ -112,18 +112,20 @@ def export_classifier(backbone: Backbone, fitted: Fitted) -> bytes:
 
     Args:
         backbone: the CLIP. Only its image tower is in the artifact.
-        fitted: the classifier.
+        classifier: what was fitted.
 
     Returns:
         The artifact, for ``jax.export.deserialize``.
     """
-    state: Mapping[str, Any] = jax.tree.map(jnp.asarray, fitted.state)
+    state: Mapping[str, Any] = jax.tree.map(
+        lambda leaf: jnp.asarray(leaf[0]), classifier.fitted.state
+    )
 
     def classify(pixels: UInt8[Array, "batch size size 3"]) -> Float[Array, "batch way"]:
         normal = backbone.preprocess.normalize(pixels)
         features = l2_normalize(encode_image(backbone.graphdef, backbone.state, normal))
-        logits = fitted.adapter.logits(state, as_stored(features)).astype(jnp.float32)
-        return jax.nn.softmax(logits / fitted.temperature.value, axis=-1)
+        logits = classifier.method.adapter.logits(state, as_stored(features)).astype(jnp.float32)
+        return jax.nn.softmax(logits / classifier.temperature.value, axis=-1)
 
     (batch,) = export.symbolic_shape("batch", constraints=["batch >= 1"])
     size = backbone.image_size

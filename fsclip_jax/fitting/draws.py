@@ -2,10 +2,13 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
+from fsclip_jax.episodes.gather import gather_patches, gather_support, mean_view
 from fsclip_jax.episodes.task import Task, take_tasks
-from fsclip_jax.typing import Array, Float, Int
+from fsclip_jax.features.bank import Bank
+from fsclip_jax.typing import Array, Bool, Float, Int
 
 
 class Draws(NamedTuple):
@@ -63,4 +66,35 @@ def first_draw(draws: Draws) -> Draws:
         draws.domains[:1],
         None if draws.patches is None else draws.patches[:1],
         None if draws.rows is None else draws.rows[:1],
+    )
+
+
+def draws_of(task: Task) -> Draws:
+    """Return tasks with a leading axis of draws, of images that have one view and no family."""
+    return Draws(task, task.support, jnp.full(task.support_mask.shape, -1, jnp.int32))
+
+
+def gather_draw(
+    bank: Bank,
+    classes: Int[Array, " way"],
+    index: Int[Array, "way shot"],
+    mask: Bool[Array, "way shot"],
+    mean: Float[Array, "n dim"] | None = None,
+) -> Draws:
+    """Read one draw of a support, without an axis of draws.
+
+    Args:
+        bank: the images.
+        classes: ids of the classes.
+        index: row of every shot.
+        mask: true where there is a shot.
+        mean: mean over the views of every image, if it is at hand.
+    """
+    mean = mean_view(bank) if mean is None else mean
+    return Draws(
+        task=gather_support(bank, classes, index, mask, mean=mean, views=True),
+        plain=gather_support(bank, classes, index, mask, view="first").support,
+        domains=jnp.where(mask, bank.domains[index], -1),
+        patches=gather_patches(bank, index, mask),
+        rows=jnp.where(mask, index, -1),
     )

@@ -1,4 +1,4 @@
-"""The methods of a comparison: the catalog's, and a trained adapter beside its untrained self."""
+"""Choosing methods: by name, or all; a trained adapter beside its untrained self."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +10,23 @@ import jax
 
 from fsclip_jax.adapters.base import Adapter, grids_of, is_meta_learned, needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
-from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE, restore_adapter
 from fsclip_jax.errors import UserError, suggestion
-from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.fitting.checkpoints import (
+    Checkpoint,
+    FeatureSpec,
+    find_checkpoints,
+    read_checkpoint,
+)
 from fsclip_jax.typing import Params
 
 UNTRAINED = "_untrained"
 """What the name of a method with its starting parameters ends in."""
+
+LEARNS_PROMPTS = "words"
+"""Methods that need this train through the text tower; ``all`` leaves them out, they take long."""
+
+INPUTS = ("prompts", "words", "patches")
+"""What methods may need beyond features and text; see ``Adapter.needs``."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +38,14 @@ class Method:
         adapter: the method.
         params: its parameters, before any selection.
         origin: where learned parameters came from, for the report; empty if there are none.
+        trained: the checkpoint that holds them.
     """
 
     name: str
     adapter: Adapter
     params: Params
     origin: Mapping[str, Any] = field(default_factory=dict)
+    trained: Checkpoint | None = None
 
     @property
     def searched(self) -> bool:
@@ -42,158 +54,50 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A trained adapter.
-
-    Attributes:
-        path: the workdir.
-        adapter: the method, with the static settings it was trained with.
-        params: the trained parameters.
-        meta: what else is known of the training.
-    """
-
-    path: Path
-    adapter: Adapter
-    params: Params
-    meta: Mapping[str, Any]
-
-
-def find_checkpoints(
-    given: Sequence[Path], workdir: Path, stored: StoredBank
-) -> tuple[Checkpoint, ...]:
-    """Read the trained adapters that were asked for, or those of the workdir if there are any.
-
-    Args:
-        given: train workdirs; if there are none, ``workdir`` is looked into, and its subfolders
-            named after a method.
-        workdir: folder of the experiment.
-        stored: the bank they are to be applied to.
-
-    Returns:
-        One checkpoint a method.
-
-    Raises:
-        UserError: there is no checkpoint where one was asked for, it is damaged, two are of the
-            same method, or its features are of another width or backbone than the bank's.
-    """
-    places = given or [
-        folder
-        for folder in (workdir, *(workdir / name for name in ADAPTERS))
-        if (folder / WEIGHTS_FILE).is_file()
-    ]
-    found: dict[str, Checkpoint] = {}
-    backbone = stored.manifest["backbone"]
-    for checkpoint in (read_checkpoint(path, stored.dim, backbone) for path in places):
-        other = found.setdefault(checkpoint.adapter.name, checkpoint)
-        if other is not checkpoint:
-            raise UserError(
-                f"{other.path} and {checkpoint.path} both hold a {other.adapter.name}; give "
-                "--checkpoint with one folder per method"
-            )
-    return tuple(found.values())
-
-
-def read_checkpoint(path: Path, dim: int, backbone: Mapping[str, Any]) -> Checkpoint:
-    """Read a trained adapter that is to be applied to features at hand.
-
-    Args:
-        path: workdir of the training.
-        dim: width of the features.
-        backbone: ``id`` and ``sha256`` of what made them, as far as they are known.
-
-    Returns:
-        The checkpoint.
-
-    Raises:
-        UserError: there is none, it is damaged, or it is of other features.
-    """
-    if not path.exists():
-        raise UserError(f"no checkpoint at {path}; give the workdir of a finished `fsclip train`")
-    known = backbone.get("sha256")
-    adapter, params, meta = restore_adapter(path, dim=dim, backbone_sha256=known)
-    mine, theirs = meta.get("backbone"), backbone.get("id")
-    same_file = bool(known) and known == meta.get("backbone_sha256")
-    unknown = (None, "", "unknown")
-    if not same_file and mine not in unknown and theirs not in unknown and mine != theirs:
-        raise UserError(
-            f"checkpoint {path} was trained on the backbone {mine}, the features are of {theirs}; "
-            "use the same backbone for both"
-        )
-    return Checkpoint(path, adapter, params, meta)
-
-
-@dataclass(frozen=True)
 class Chosen:
-    """The methods of a comparison.
+    """The methods of a comparison, each once.
 
     Attributes:
-        methods: each once.
         left_out: why a method of ``all`` is not among them, by its name.
     """
 
     methods: tuple[Method, ...]
-    left_out: Mapping[str, str]
+    checkpoints: tuple[Checkpoint, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-LEARNS_PROMPTS = "words"
-"""Methods that need this train through the text tower; ``all`` leaves them out, they take long."""
-
-
-def choose_methods(
-    names: Sequence[str],
-    checkpoints: Sequence[Checkpoint],
-    dim: int,
-    missing: Mapping[str, str] = MappingProxyType({}),
-) -> Chosen:
-    """Return the methods that were asked for, in the order of the catalog for ``all``.
-
-    A method that learns across tasks makes two lines where there is a checkpoint of it: trained,
-    and ``NAME_untrained`` with its starting parameters. Without one it makes the second only.
-    ``all`` leaves out what does not apply to the data, and methods that learn prompts.
-
-    Args:
-        names: names of methods, or ``all``.
-        checkpoints: trained adapters.
-        dim: width of the features.
-        missing: why an input that methods may need is not at hand, by its name.
-
-    Returns:
-        The methods, each once, and what was left out.
-
-    Raises:
-        UserError: an unknown name, none at all, or a method by name that does not apply.
+def not_given_by(what: str) -> dict[str, str]:
+    """Say of every input that methods may need that something does not give it.
 
     Example:
-        >>> chosen = choose_methods(["prototype", "meta_adapter"], (), 8)
-        >>> [method.name for method in chosen.methods]
-        ['prototype', 'meta_adapter_untrained']
+        >>> not_given_by("boxes do not give")["patches"]
+        'it needs patches of the images, which boxes do not give'
     """
-    if not names:
-        raise UserError(
-            f"no methods to compare; give --methods all, or some of {', '.join(ADAPTERS)}"
-        )
-    chosen: dict[str, Method] = {}
-    left_out: dict[str, str] = {}
+    return {name: f"it needs {name} of the images, which {what}" for name in INPUTS}
+
+
+def expand_names(names: Sequence[str]) -> dict[str, bool]:
+    """Return the methods that names stand for, and whether each was asked for by its name.
+
+    Raises:
+        UserError: an unknown name.
+
+    Example:
+        >>> list(expand_names(["meta_adapter_untrained", "gda"]).items())
+        [('meta_adapter_untrained', True), ('gda', True)]
+    """
+    found: dict[str, bool] = {}
     for name in names:
-        for known in ADAPTERS if name == "all" else [name]:
-            needs = needs_of(_known(known))
-            lacks = sorted(needs & set(missing))
-            why = f"{known}: {missing[lacks[0]]}" if lacks else ""
-            if name == "all" and LEARNS_PROMPTS in needs and not why:
-                why = f"{known}: trains through the text tower; ask for it by name"
-            if why and name != "all":
-                raise UserError(f"{why}; leave {known} out of --methods")
-            if why:
-                left_out[known] = why
-                continue
-            for method in _named(known, checkpoints, dim):
-                chosen[method.name] = method
-    left_out = {name: why for name, why in left_out.items() if name not in chosen}
-    return Chosen(tuple(chosen.values()), left_out)
+        if name == "all":
+            found |= {known: found.get(known, False) for known in ADAPTERS}
+        else:
+            adapter_named(name)
+            found[name] = True
+    return found
 
 
-def _known(name: str) -> Adapter:
-    """The method of that name, or of that name with ``_untrained`` at its end."""
+def adapter_named(name: str) -> Adapter:
+    """Return the method of that name, or of that name with ``_untrained`` at its end."""
     base = name.removesuffix(UNTRAINED)
     if base not in ADAPTERS or (base != name and not is_meta_learned(get_adapter(base))):
         accepted = [*ADAPTERS, "all"]
@@ -204,24 +108,135 @@ def _known(name: str) -> Adapter:
     return get_adapter(base)
 
 
-def _named(name: str, checkpoints: Sequence[Checkpoint], dim: int) -> list[Method]:
-    """The lines of one method of the catalog."""
+def choose_methods(
+    names: Sequence[str],
+    features: FeatureSpec,
+    checkpoints: Sequence[Path] = (),
+    *,
+    workdir: Path | None = None,
+    missing: Mapping[str, str] = MappingProxyType({}),
+) -> Chosen:
+    """Return the methods that were asked for, in the order of the catalog for ``all``.
+
+    A method that learns across tasks makes two lines where there is a checkpoint of it: trained,
+    and ``NAME_untrained`` with its starting parameters. Without one it makes the second only.
+    ``all`` leaves out what does not apply to the data, and methods that learn prompts.
+
+    Args:
+        names: of methods, ``NAME_untrained``, or ``all``.
+        features: what they are to be fitted to.
+        checkpoints: workdirs of trained adapters.
+        workdir: where to look for a checkpoint that a method needs and that was not given.
+        missing: why an input that methods may need is not at hand, by its name.
+
+    Raises:
+        UserError: an unknown name, none at all, or a method by name that does not apply; see
+            :func:`~fsclip_jax.fitting.checkpoints.find_checkpoints`.
+
+    Example:
+        >>> chosen = choose_methods(["prototype", "meta_adapter"], FeatureSpec(8))
+        >>> [method.name for method in chosen.methods]
+        ['prototype', 'meta_adapter_untrained']
+    """
+    if not names:
+        raise UserError(
+            f"no methods to compare; give --methods all, or some of {', '.join(ADAPTERS)}"
+        )
+    asked_for = expand_names(names)
+    left_out = {}
+    for name, by_name in asked_for.items():
+        why = _why_not(name, missing)
+        if by_name and why:
+            raise UserError(f"{why}; leave {name} out of --methods")
+        if not by_name and not why and LEARNS_PROMPTS in needs_of(get_adapter(name)):
+            why = f"{name}: trains through the text tower; ask for it by name"
+        if why:
+            left_out[name] = why
+    kept = [name for name in asked_for if name not in left_out]
+    wanted = [name for name in kept if name in ADAPTERS and is_meta_learned(get_adapter(name))]
+    trained = find_checkpoints(checkpoints, features, wanted, workdir)
+    chosen = {m.name: m for name in kept for m in _lines_of(name, trained, features.dim)}
+    return Chosen(tuple(chosen.values()), trained, left_out)
+
+
+def _why_not(name: str, missing: Mapping[str, str]) -> str:
+    """Why a method does not apply; empty if it does."""
+    lacks = sorted(needs_of(adapter_named(name)) & set(missing))
+    return f"{name}: {missing[lacks[0]]}" if lacks else ""
+
+
+def _lines_of(name: str, checkpoints: Sequence[Checkpoint], dim: int) -> list[Method]:
     base = name.removesuffix(UNTRAINED)
     trained = next((each for each in checkpoints if each.adapter.name == base), None)
     adapter = trained.adapter if trained else get_adapter(base)
-    start = adapter.init(jax.random.key(0), dim)
     if not is_meta_learned(adapter):
-        return [Method(base, adapter, start)]
-    methods = [Method(base + UNTRAINED, adapter, start, {"parameters": "untrained"})]
-    if trained and base == name:
-        origin = {"parameters": "trained", "checkpoint": str(trained.path), **_told(trained.meta)}
-        methods.insert(0, Method(base, adapter, trained.params, origin))
-    return methods
+        return [Method(base, adapter, adapter.init(jax.random.key(0), dim))]
+    untrained = _untrained(adapter, dim)
+    return [_trained(trained), untrained] if trained and base == name else [untrained]
 
 
-def _told(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """How the parameters of a checkpoint were chosen among those of its training."""
-    if meta.get("val_accuracy") is None:
-        return {"split": "none", "rule": "last step of the training"}
-    rule = "best step on classes held out of the training"
-    return {"split": "val", "rule": rule, "step": meta.get("step")}
+def _untrained(adapter: Adapter, dim: int) -> Method:
+    start = adapter.init(jax.random.key(0), dim)
+    return Method(adapter.name + UNTRAINED, adapter, start, {"parameters": "untrained"})
+
+
+def _trained(checkpoint: Checkpoint) -> Method:
+    """The line of a checkpoint, with how its parameters were chosen among those of its training."""
+    meta = checkpoint.meta
+    chosen: dict[str, Any] = {"split": "none", "rule": "last step of the training"}
+    if meta.get("val_accuracy") is not None:
+        rule = "best step on classes held out of the training"
+        chosen = {"split": "val", "rule": rule, "step": meta.get("step")}
+    origin = {"parameters": "trained", "checkpoint": str(checkpoint.path), **chosen}
+    name = checkpoint.adapter.name
+    return Method(name, checkpoint.adapter, checkpoint.params, origin, checkpoint)
+
+
+def choose_method(
+    name: str | None,
+    features: FeatureSpec,
+    checkpoint: Path | None = None,
+    *,
+    default: str,
+    missing: Mapping[str, str] = MappingProxyType({}),
+) -> Method:
+    """Return the one method that was asked for.
+
+    Args:
+        name: of a method, or ``NAME_untrained``; that of the checkpoint, or ``default``, if None.
+        features: what it is to be fitted to.
+        checkpoint: workdir of a training run, for a meta-learned method.
+        default: name of the method where nothing was asked for.
+        missing: as for :func:`choose_methods`.
+
+    Raises:
+        UserError: there is no such method or checkpoint, the two do not belong together, the
+            method is meta-learned and has neither, or it needs what is not at hand.
+    """
+    if checkpoint is not None:
+        trained = _trained(read_checkpoint(checkpoint, features))
+        if name not in (None, trained.name):
+            raise UserError(
+                f"the checkpoint {checkpoint} is of {trained.name}, not of {name}; "
+                "leave --method out, or give the checkpoint of that method"
+            )
+        return trained
+    name = name or default
+    adapter = adapter_named(name)
+    if is_meta_learned(adapter):
+        if name == adapter.name:
+            raise UserError(
+                f"{name} is meta-trained once before it is used: give --checkpoint with the "
+                f"workdir of `fsclip train --method {name}`, or take {name}{UNTRAINED} as it is"
+            )
+        return _untrained(adapter, features.dim)
+    if why := _why_not(name, missing):
+        raise UserError(f"{why}; usable here: {', '.join(usable_names(missing))}")
+    return Method(name, adapter, adapter.init(jax.random.key(0), features.dim))
+
+
+def usable_names(missing: Mapping[str, str]) -> list[str]:
+    """Return the names that :func:`choose_method` accepts without a checkpoint."""
+    fitting = [name for name in ADAPTERS if not _why_not(name, missing)]
+    learned = {name for name in fitting if is_meta_learned(get_adapter(name))}
+    return [name + UNTRAINED if name in learned else name for name in fitting]

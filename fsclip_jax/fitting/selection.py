@@ -1,7 +1,7 @@
 """Choosing searched scalars: on val images, or on shots held out of the support; never on test."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -36,31 +36,34 @@ class Choice(NamedTuple):
     record: dict[str, Any]
 
 
-def fixed(adapter: Adapter, params: Params, why: str) -> Choice:
-    """Keep the setting that a method comes with.
+SelectOn: TypeAlias = Literal["val", "shots", "none"]
+"""What settings are chosen on: val images, shots held out of the support, or nothing."""
 
-    Args:
-        adapter: the method.
-        params: its scalars.
-        why: the reason, for the report.
 
-    Returns:
-        The choice.
+class Val(NamedTuple):
+    """Images to choose settings on.
+
+    Attributes:
+        task: tasks with a leading axis of draws.
+        query: the images, the same for all draws or each draw's own; labels as in the task.
+        rule: how they choose, for the report.
+        split: what they are of, for the report.
     """
+
+    task: Task
+    query: Query
+    rule: str
+    split: str = "val"
+
+
+def fixed(adapter: Adapter, params: Params, why: str) -> Choice:
+    """Keep the setting that a method comes with, for a reason that the report tells."""
     values = {name: float(params[name]) for grid in grids_of(adapter)[:1] for name in grid.names}
     return Choice(params, False, {"split": "none", "rule": why, **values})
 
 
 def select_on(
-    engine: Engine,
-    adapter: Adapter,
-    params: Params,
-    task: Task,
-    query: Query,
-    rule: str,
-    *,
-    split: str = "val",
-    together: bool = False,
+    engine: Engine, adapter: Adapter, params: Params, val: Val, *, together: bool = False
 ) -> Choice:
     """Choose the setting that classifies most of the given images right.
 
@@ -72,19 +75,11 @@ def select_on(
         engine: keeps what was compiled.
         adapter: a method with searched scalars.
         params: its parameters; the searched ones are replaced.
-        task: tasks with a leading axis of draws.
-        query: images to choose on, the same for all draws or each draw's own; labels as in the
-            task.
-        rule: how it was chosen, for the report.
-        split: split of the images, for the report.
+        val: tasks and images to choose on.
         together: choose one setting for all draws.
-
-    Returns:
-        The choice.
     """
-    return _choose(
-        adapter, params, _counts(engine, adapter, params, task, query), split, rule, together
-    )
+    counts = _counts(engine, adapter, params, val.task, val.query)
+    return _choose(adapter, params, counts, val.split, val.rule, together)
 
 
 def select_held_out(
@@ -104,51 +99,48 @@ def select_held_out(
         params: its fixed setting.
         draws: the support.
         together: choose one setting for all draws.
-
-    Returns:
-        The choice.
     """
     shots = draws.task.support.shape[2]
     if shots < 2:
         return fixed(adapter, params, "a single shot leaves none to hold out")
     tasks, way = draws.task.text.shape[:2]
-    folds, asked = min(shots, MOST_FOLDS), 0
+    folds, held_out = min(shots, MOST_FOLDS), 0
     counts: list[Int[np.ndarray, "draw setting"]] = []
-    while len(counts) < folds and asked < ENOUGH_HELD_OUT:
+    while len(counts) < folds and held_out < ENOUGH_HELD_OUT:
         held = np.arange(shots) % folds == len(counts)
         counts.append(_counts(engine, adapter, params, *hold_out(draws, held)))
-        asked += int(held.sum()) * way * (tasks if together else 1)
+        held_out += int(held.sum()) * way * (tasks if together else 1)
     rule = f"shots of the support held out in turn, {len(counts)} of {folds} folds"
     return _choose(adapter, params, np.sum(counts, axis=0), "train", rule, together)
 
 
-def hold_out(draws: Draws, asked: Bool[np.ndarray, " shot"]) -> tuple[Task, Query]:
-    """Take some shots of every class out of the support and ask for them.
+def hold_out(draws: Draws, held: Bool[np.ndarray, " shot"]) -> tuple[Task, Query]:
+    """Take some shots of every class out of the support and make them queries.
 
     Args:
         draws: the support, two shots or more.
-        asked: true for the shots that are held out.
+        held: true for the shots that are held out.
 
     Returns:
         Tasks without those shots (others of their family are masked), and their images as
-        queries. Classes that would be left without support are not asked.
+        queries. Classes that would be left without support give none.
     """
     task, way = draws.task, draws.task.text.shape[1]
-    held = draws.domains[:, :, None, np.flatnonzero(asked)]
-    relative = ((draws.domains[..., None] == held) & (held >= 0)).any(-1)
-    kept = (task.support_mask & ~relative)[:, :, ~asked]
-    present = task.support_mask[:, :, asked] & kept.any(-1, keepdims=True)
+    domains = draws.domains[:, :, None, np.flatnonzero(held)]
+    relative = ((draws.domains[..., None] == domains) & (domains >= 0)).any(-1)
+    kept = (task.support_mask & ~relative)[:, :, ~held]
+    present = task.support_mask[:, :, held] & kept.any(-1, keepdims=True)
     labels = jnp.broadcast_to(jnp.arange(way, dtype=jnp.int32)[None, :, None], present.shape)
-    support = jnp.where(kept[..., None], task.support[:, :, ~asked], 0)
+    support = jnp.where(kept[..., None], task.support[:, :, ~held], 0)
     rest = task._replace(support=support, support_mask=kept)
     if task.views is not None:
-        views = jnp.where(kept[..., None, None], task.views[:, :, ~asked], 0)
+        views = jnp.where(kept[..., None, None], task.views[:, :, ~held], 0)
         rest = rest._replace(views=views)
 
     def flat(array: Array) -> Array:
         return array.reshape(array.shape[0], -1, *array.shape[3:])
 
-    return rest, Query(flat(draws.plain[:, :, asked]), flat(labels), flat(present))
+    return rest, Query(flat(draws.plain[:, :, held]), flat(labels), flat(present))
 
 
 def _counts(
@@ -160,8 +152,8 @@ def _counts(
 
     def every(params: Params, task: Task, query: Query) -> Int[Array, "draw setting"]:
         def one(draw: Array) -> Int[Array, " setting"]:
-            asked = query if shared else jax.tree.map(lambda leaf: leaf[draw], query)
-            return count_right(adapter, params, take_tasks(task, draw), asked, fit_key(draw))
+            own = query if shared else jax.tree.map(lambda leaf: leaf[draw], query)
+            return count_right(adapter, params, take_tasks(task, draw), own, fit_key(draw))
 
         return jax.lax.map(one, draws)
 

@@ -21,13 +21,13 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features.extract import bank_for
 from fsclip_jax.features.identity import prompts_of
 from fsclip_jax.features.text import class_text_features
-from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.fitting.checkpoints import FeatureSpec
+from fsclip_jax.fitting.draws import Draws, draws_of
 from fsclip_jax.numerics import l2_normalize
-from fsclip_jax.prediction.fitting import (
-    Fitted,
-    Source,
-    choose_method,
+from fsclip_jax.prediction.classifier import (
+    Classifier,
     fit_support,
+    method_for_pictures,
     probabilities,
 )
 from fsclip_jax.prediction.images import encode_pictures, loaded_source, picture_source
@@ -100,13 +100,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if made.backbone is None:
             raise UserError("pictures need a backbone; give backbone='mini' or another CLIP")
         stored = bank_for(f"folder:{folder}", made.backbone)
-        source = Source(stored.dim, stored.manifest["backbone"])
-        adapter, params, origin = choose_method(source, made.method, made._workdir())
+        spec = FeatureSpec(stored.dim, stored.manifest["backbone"])
+        method = method_for_pictures(made.method, spec, made._workdir())
         draws = support_of(stored, made.shots)
-        fitted = fit_support(
-            draws, stored.class_names, adapter, params, calibrate=made.calibrate, origin=origin
-        )
-        made._keep(fitted, np.asarray(stored.class_names, object), stored.dim)
+        classifier = fit_support(draws, stored.class_names, method, calibrate=made.calibrate)
+        made._keep(classifier, np.asarray(stored.class_names, object), stored.dim)
         return made
 
     def fit(self, X: Any, y: Any) -> "FewShotClassifier":  # noqa: N803 (scikit-learn's name)
@@ -138,12 +136,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         classes, numbers = np.unique(labels, return_inverse=True)
         draws = _draws(_unit(features), numbers, clip, [str(name) for name in classes.tolist()])
         backbone = {} if clip is None else {"id": clip.id, "sha256": clip.sha256}
-        adapter, params, origin = choose_method(
-            Source(features.shape[1], backbone), self.method, self._workdir()
-        )
+        spec = FeatureSpec(features.shape[1], backbone)
+        method = method_for_pictures(self.method, spec, self._workdir())
         names = [str(name) for name in classes.tolist()]
-        fitted = fit_support(draws, names, adapter, params, calibrate=self.calibrate, origin=origin)
-        self._keep(fitted, classes, features.shape[1], clip)
+        classifier = fit_support(draws, names, method, calibrate=self.calibrate)
+        self._keep(classifier, classes, features.shape[1], clip)
         return self
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -177,9 +174,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return probabilities(self.fitted_, _unit(features))
 
     def _keep(
-        self, fitted: Fitted, classes: np.ndarray, dim: int, clip: Backbone | None = None
+        self, classifier: Classifier, classes: np.ndarray, dim: int, clip: Backbone | None = None
     ) -> None:
-        self.fitted_, self.classes_, self.n_features_in_ = fitted, classes, dim
+        self.fitted_, self.classes_, self.n_features_in_ = classifier, classes, dim
         self._loaded = clip
 
     def _workdir(self) -> Path | None:
@@ -247,7 +244,7 @@ def _draws(
     task = Task(
         jnp.asarray(support)[None], jnp.asarray(mask)[None], text[None], jnp.full((1,), scale)
     )
-    return Draws(task, task.support, jnp.full((1, *mask.shape), -1, jnp.int32))
+    return draws_of(task)
 
 
 def _text(

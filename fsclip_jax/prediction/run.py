@@ -9,13 +9,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from fsclip_jax.adapters.checkpoint import restore_adapter
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.data.prompts import Choice
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.extract import bank_for
 from fsclip_jax.features.progress import Progress
-from fsclip_jax.prediction.fitting import Fitted, Source, choose_method, fit_support, probabilities
+from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
+from fsclip_jax.prediction.classifier import (
+    Classifier,
+    fit_support,
+    method_for_pictures,
+    probabilities,
+)
 from fsclip_jax.prediction.images import encode_pictures, picture_source
 from fsclip_jax.prediction.support import support_of
 from fsclip_jax.prediction.table import UNKNOWN, PredictionTable, prediction_row
@@ -24,23 +29,23 @@ DEFAULT_BACKBONE = "mini"
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
+class PictureClassifier:
     """A classifier of pictures.
 
     Attributes:
-        fitted: the classifier of features.
+        classifier: of features.
         backbone: what makes the features.
         bank: the labelled pictures.
     """
 
-    fitted: Fitted
+    classifier: Classifier
     backbone: Backbone
     bank: StoredBank
 
     def describe(self) -> str:
         """Say in a line what it is and how it was calibrated."""
-        fitted, temperature = self.fitted, self.fitted.temperature
-        counts = np.bincount(self.bank.labels, minlength=len(fitted.class_names))
+        classifier, temperature = self.classifier, self.classifier.temperature
+        counts = np.bincount(self.bank.labels, minlength=len(classifier.class_names))
         each = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to "
         each += "" if counts.min() == counts.max() else f"{counts.max()}"
         how = (
@@ -49,7 +54,8 @@ class Ready:
             else "probabilities are not calibrated (too few labelled pictures, or switched off)"
         )
         return (
-            f"{fitted.adapter.name} on {self.backbone.id}: {len(fitted.class_names)} classes, "
+            f"{classifier.method.name} on {self.backbone.id}: "
+            f"{len(classifier.class_names)} classes, "
             f"{each} labelled pictures each; {how}"
         )
 
@@ -64,7 +70,7 @@ def fit_folder(
     templates: Choice = "single",
     prompt_file: Path | None = None,
     calibrate: bool = True,
-) -> Ready:
+) -> PictureClassifier:
     """Fit a classifier to a folder of labelled pictures.
 
     Args:
@@ -84,20 +90,18 @@ def fit_folder(
         UserError: any of these is not as expected.
     """
     if backbone is None and checkpoint is not None and checkpoint.exists():
-        backbone = restore_adapter(checkpoint)[2].get("backbone")
+        backbone = read_checkpoint(checkpoint).meta.get("backbone")
     spec = backbone or DEFAULT_BACKBONE
     bank = bank_for(f"folder:{folder}", spec, templates=templates, prompt_file=prompt_file)
-    source = Source(bank.dim, bank.manifest["backbone"])
-    adapter, params, origin = choose_method(source, method, checkpoint)
+    features = FeatureSpec(bank.dim, bank.manifest["backbone"])
+    chosen = method_for_pictures(method, features, checkpoint)
     draws = support_of(bank, shots)
-    fitted = fit_support(
-        draws, bank.class_names, adapter, params, calibrate=calibrate, origin=origin
-    )
-    return Ready(fitted, load_clip(spec), bank)
+    classifier = fit_support(draws, bank.class_names, chosen, calibrate=calibrate)
+    return PictureClassifier(classifier, load_clip(spec), bank)
 
 
 def write_predictions(
-    ready: Ready,
+    ready: PictureClassifier,
     keys: Sequence[str],
     out: Path,
     top: int = 5,
@@ -121,8 +125,8 @@ def write_predictions(
     Raises:
         UserError: see ``PredictionTable``.
     """
-    fitted = ready.fitted
-    top = min(top, len(fitted.class_names))
+    classifier = ready.classifier
+    top = min(top, len(classifier.class_names))
     made_with = {**made_of(ready), "top": top, "unknown": threshold}
     lost = unknown = 0
     with PredictionTable(out, top, made_with) as table:
@@ -131,10 +135,10 @@ def write_predictions(
         with Progress(len(keys), "pictures", "predict", start=len(keys) - len(todo)) as progress:
             if todo:
                 for found in encode_pictures(picture_source(todo), ready.backbone, workers):
-                    told = probabilities(fitted, found.features)
+                    shares = probabilities(classifier, found.features)
                     rows = [
-                        prediction_row(todo[place], each, fitted.class_names, top, threshold)
-                        for place, each in zip(found.rows, told, strict=True)
+                        prediction_row(todo[place], each, classifier.class_names, top, threshold)
+                        for place, each in zip(found.rows, shares, strict=True)
                     ]
                     table.add(rows)
                     for _, why in found.lost:
@@ -146,15 +150,15 @@ def write_predictions(
     return written, lost, unknown
 
 
-def made_of(ready: Ready) -> dict[str, Any]:
+def made_of(ready: PictureClassifier) -> dict[str, Any]:
     """Return all that a prediction depends on but the picture, JSON values."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(ready.fitted.state):
+    for leaf in jax.tree.leaves(ready.classifier.fitted.state):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return {
         "backbone": ready.backbone.sha256,
-        "classes": list(ready.fitted.class_names),
-        "method": ready.fitted.adapter.name,
+        "classes": list(ready.classifier.class_names),
+        "method": ready.classifier.method.name,
         "state": digest.hexdigest(),
-        "temperature": ready.fitted.temperature.value,
+        "temperature": ready.classifier.temperature.value,
     }

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsclip_jax.data.splits import SPLITS
-from fsclip_jax.episodes.gather import gather_support, mean_view
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import Bank, StoredBank, select_bank
-from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.fitting.draws import Draws, gather_draw
 from fsclip_jax.typing import Bool, Int
 
 MOST_NUMBERS = 2**28
@@ -70,11 +69,7 @@ def support_draw(
     bank: Bank, rows: Int[np.ndarray, "way shot"], kept: Bool[np.ndarray, "way shot"]
 ) -> Draws:
     """Read the rows as the support of all classes of a bank, with a leading axis of one draw."""
-    classes, index, mask = jnp.arange(rows.shape[0]), jnp.asarray(rows), jnp.asarray(kept)
-    draw = Draws(
-        task=gather_support(bank, classes, index, mask, mean=mean_view(bank), views=True),
-        plain=gather_support(bank, classes, index, mask, view="first").support,
-        domains=jnp.where(mask, bank.domains[index], -1),
-    )
+    classes = jnp.arange(rows.shape[0])
+    draw = gather_draw(bank, classes, jnp.asarray(rows), jnp.asarray(kept))
     leading: Draws = jax.tree.map(lambda leaf: leaf[None], draw)
     return leading

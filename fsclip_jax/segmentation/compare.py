@@ -4,20 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from fsclip_jax.adapters.base import grids_of
-from fsclip_jax.episodes.task import Query, Task, take_tasks
-from fsclip_jax.fitting.engine import Engine, fit_key
+from fsclip_jax.episodes.task import Query, Task
+from fsclip_jax.fitting.draws import draws_of
+from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.fitted import choose_setting, fit, logits_of
 from fsclip_jax.fitting.methods import Method
-from fsclip_jax.fitting.selection import Choice, fixed, select_on
+from fsclip_jax.fitting.selection import Val
 from fsclip_jax.report.intervals import Interval, confidence_interval, paired_difference
 from fsclip_jax.segmentation.prepare import Parts, Points
 from fsclip_jax.segmentation.score import class_ious, confusion
-from fsclip_jax.typing import Array, State
 
 CHUNK = 8192
 """Points that are classified together."""
@@ -27,7 +26,7 @@ SELECTION = 2_000
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
+class SegmentationSetting:
     """What all methods are compared on.
 
     Attributes:
@@ -51,7 +50,9 @@ class Ready:
     things: Bool[np.ndarray, "parts"]
 
 
-def make_task(ready: Ready, scale: int, draws: Int[np.ndarray, "draw way shot"]) -> Task:
+def make_task(
+    ready: SegmentationSetting, scale: int, draws: Int[np.ndarray, "draw way shot"]
+) -> Task:
     """Lay the labelled objects out as tasks, one a draw.
 
     Args:
@@ -73,43 +74,8 @@ def make_task(ready: Ready, scale: int, draws: Int[np.ndarray, "draw way shot"])
     )
 
 
-def class_scores(
-    engine: Engine, method: Method, choice: Choice, tasks: Task, draw: int, points: Points
-) -> Float[np.ndarray, "n way"]:
-    """Fit a method to a draw and classify points.
-
-    Args:
-        engine: keeps what was compiled.
-        method: the method.
-        choice: its parameters.
-        tasks: with a leading axis of draws.
-        draw: which of them.
-        points: what to classify.
-
-    Returns:
-        Logits.
-    """
-    params = choice.params
-    if choice.per_draw:
-        params = jax.tree.map(lambda leaf: leaf[draw], params)
-    adapter = method.adapter
-
-    def fit(params: Any, task: Task, key: Array) -> State:
-        return adapter.fit(params, task, key)
-
-    state, _ = engine.run(("fit", adapter), fit, params, take_tasks(tasks, draw), fit_key(draw))
-    features = points.features
-    size = min(CHUNK, len(features))
-    starts = [min(low, len(features) - size) for low in range(0, len(features), size)]
-    out = np.empty((len(features), tasks.text.shape[1]), np.float32)
-    for low in starts:
-        block = jnp.asarray(features[low : low + size])
-        out[low : low + size], _ = engine.run(("ask", adapter), adapter.logits, state, block)
-    return out
-
-
 def measure(
-    ready: Ready,
+    ready: SegmentationSetting,
     method: Method,
     draws: Int[np.ndarray, "draw way shot"],
     engine: Engine,
@@ -125,26 +91,25 @@ def measure(
     Returns:
         Intersection over union of background and every class, and how scalars were chosen.
     """
-    scales = range(len(ready.test))
-    tasks = [make_task(ready, scale, draws) for scale in scales]
-    choices = [
-        _choose(engine, method, task, ready.val[scale])
-        for scale, task in zip(scales, tasks, strict=True)
-    ]
+    fitted = []
+    for scale, val in enumerate(ready.val):
+        task = make_task(ready, scale, draws)
+        choice = choose_setting(engine, method, draws_of(task), val=_val(task, val))
+        fitted.append(fit(engine, method, choice, task))
     ious = []
     for draw in range(len(draws)):
         logits = [
-            class_scores(engine, method, choices[s], tasks[s], draw, ready.test[s]) for s in scales
+            logits_of(one.draw(draw), points.features, min(CHUNK, len(points.features)))[0]
+            for one, points in zip(fitted, ready.test, strict=True)
         ]
         scores = ready.parts.average(ready.test, logits)
         predicted = np.where(ready.things, scores.argmax(1) + 1, 0)
         ious.append(class_ious(confusion(predicted, ready.parts.counts)))
-    return np.stack(ious), [choice.record for choice in choices]
+    return np.stack(ious), [one.choice.record for one in fitted]
 
 
-def _choose(engine: Engine, method: Method, tasks: Task, val: Points) -> Choice:
-    if not grids_of(method.adapter):
-        return fixed(method.adapter, method.params, "nothing to choose")
+def _val(task: Task, val: Points) -> Val:
+    """Some points inside the objects of val, to choose searched scalars on."""
     rows = np.flatnonzero(val.labels > 0)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, SELECTION).astype(int))]
     query = Query(
@@ -152,12 +117,11 @@ def _choose(engine: Engine, method: Method, tasks: Task, val: Points) -> Choice:
         jnp.asarray(val.labels[rows] - 1, jnp.int32),
         jnp.ones(len(rows), bool),
     )
-    rule = "points inside the objects of the val scenes (base classes)"
-    return select_on(engine, method.adapter, method.params, tasks, query, rule)
+    return Val(task, query, "points inside the objects of the val scenes (base classes)")
 
 
 def compare(
-    ready: Ready,
+    ready: SegmentationSetting,
     methods: Sequence[Method],
     draws: Mapping[int, Int[np.ndarray, "draw way shot"]],
     say: Callable[[str, int, Mapping[str, Any]], None] | None = None,

@@ -11,10 +11,11 @@ from fsclip_jax.data.templates import BARE, prompts
 from fsclip_jax.durable import only_writer, write_json
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.text import class_text_features
-from fsclip_jax.fitting.methods import Method, choose_methods, read_checkpoint
+from fsclip_jax.fitting.checkpoints import FeatureSpec
+from fsclip_jax.fitting.methods import Method, choose_methods, not_given_by
 from fsclip_jax.segmentation.annotated import Annotated, draw_shots, read_split
 from fsclip_jax.segmentation.background import best_threshold, fit_line
-from fsclip_jax.segmentation.compare import Ready, compare
+from fsclip_jax.segmentation.compare import SegmentationSetting, compare
 from fsclip_jax.segmentation.prepare import Points, cut_parts, encode_points, object_features
 
 _PHOTO = ("a photo of a {}.",)
@@ -22,9 +23,9 @@ _PHOTO = ("a photo of a {}.",)
 Say = Callable[[str], None]
 
 
-def prepare(
+def prepare_scenes(
     backbone: Backbone, scenes: Path, windows: Sequence[int], segments: bool, say: Say
-) -> tuple[Ready, Annotated, dict[str, Any]]:
+) -> tuple[SegmentationSetting, Annotated, dict[str, Any]]:
     """Encode the scenes and find the rule that tells things from background.
 
     Args:
@@ -61,7 +62,7 @@ def prepare(
     template = BARE if backbone.id == "mini" else _PHOTO
     text, _, _ = class_text_features(backbone, [prompts(name, template) for name in classes.names])
     found = [object_features(splits["support"], one) for one in points["support"]]
-    ready = Ready(
+    ready = SegmentationSetting(
         text=text,
         logit_scale=backbone.logit_scale,
         novel=np.array(classes.novel),
@@ -86,13 +87,9 @@ def gather_methods(
     Raises:
         UserError: a method is unknown, or needs what patches do not give.
     """
-    source = {"id": backbone.id, "sha256": backbone.sha256}
-    trained = [read_checkpoint(path, backbone.embed_dim, source) for path in checkpoints]
-    missing = {
-        name: f"it needs {name} of the images, which a scene does not give"
-        for name in ("prompts", "words", "patches")
-    }
-    chosen = choose_methods(names, trained, backbone.embed_dim, missing).methods
+    features = FeatureSpec(backbone.embed_dim, {"id": backbone.id, "sha256": backbone.sha256})
+    missing = not_given_by("a scene does not give")
+    chosen = choose_methods(names, features, checkpoints, missing=missing).methods
     return tuple(sorted(chosen, key=lambda method: method.name != "zero_shot"))
 
 
@@ -148,7 +145,7 @@ def segment_scenes(
     }
     with only_writer(out, ".segment.lock", "is segmenting", "--out"):
         windows = tuple(windows) or default_windows(clip)
-        ready, support, rule = prepare(clip, scenes, windows, segments, say)
+        ready, support, rule = prepare_scenes(clip, scenes, windows, segments, say)
         records = compare(ready, chosen, draws, lambda name, n, _: say(f"{name}, {n} shots"))
         whole = {
             "schema": 1,

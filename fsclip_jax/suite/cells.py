@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from fsclip_jax.adapters.base import is_meta_learned, needs_of
-from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE
 from fsclip_jax.durable import sha256_file
-from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.naming import unlike_names
-from fsclip_jax.fitting.methods import LEARNS_PROMPTS, UNTRAINED
+from fsclip_jax.fitting.methods import LEARNS_PROMPTS, adapter_named, expand_names
 from fsclip_jax.report.rows import Report, read_report
 from fsclip_jax.suite.config import SuiteConfig
 
@@ -95,27 +94,18 @@ def cells_of(suite: SuiteConfig) -> tuple[Cell, ...]:
 
 
 def _methods(names: Sequence[str]) -> dict[str, bool]:
-    """The methods, and whether each was asked for by name."""
-    found: dict[str, bool] = {}
-    for name in names:
-        if name == "all":
-            plain = [m for m in ADAPTERS if LEARNS_PROMPTS not in needs_of(get_adapter(m))]
-            found |= {method: found.get(method, False) for method in plain}
-        elif name.removesuffix(UNTRAINED) in ADAPTERS:
-            found[name] = True
-        else:
-            accepted = [*ADAPTERS, "all"]
-            raise UserError(
-                f"no method named {name!r}; the methods are {', '.join(accepted)}"
-                + suggestion(name, accepted)
-            )
-    return found
+    """The methods, and whether each was asked for by name; ``all`` leaves out learned prompts."""
+    return {
+        name: by_name
+        for name, by_name in expand_names(names).items()
+        if by_name or LEARNS_PROMPTS not in needs_of(adapter_named(name))
+    }
 
 
 def _config(
     suite: SuiteConfig, spec: str, backbone: str, method: str, shots: int, data: str, called: str
 ) -> EvalConfig:
-    learns = is_meta_learned(get_adapter(method.removesuffix(UNTRAINED)))
+    learns = is_meta_learned(adapter_named(method))
     places = [
         Path(place.replace("{data}", data).replace("{backbone}", called))
         for place in suite.checkpoint

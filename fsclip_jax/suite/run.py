@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 
 from fsclip_jax.adapters.base import needs_of
-from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.durable import write_text
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.evaluate import (
@@ -21,7 +20,7 @@ from fsclip_jax.evaluation.evaluate import (
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.extract import bank_for
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import UNTRAINED
+from fsclip_jax.fitting.methods import adapter_named
 from fsclip_jax.report.rows import Report, report_to_json
 from fsclip_jax.suite.cells import CELL, Cell, finished, identity
 
@@ -118,7 +117,7 @@ def _open(cell: Cell) -> tuple[StoredBank | None, str]:
 def _inapplicable(cell: Cell, stored: StoredBank) -> str:
     """Why a method that nobody named does not apply to the data; empty if it does."""
     _, missing = find_inputs(cell.config, stored)
-    needs = needs_of(get_adapter(cell.method.removesuffix(UNTRAINED)))
+    needs = needs_of(adapter_named(cell.method))
     return next((missing[name] for name in sorted(needs) if name in missing), "")
 
 

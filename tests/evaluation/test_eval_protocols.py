@@ -21,9 +21,11 @@ from fsclip_jax.evaluation.evaluate import evaluate_bank
 from fsclip_jax.evaluation.label_spaces import Group, LabelSpace, label_spaces
 from fsclip_jax.evaluation.metrics import calibration_error
 from fsclip_jax.features.bank import select_bank
-from fsclip_jax.fitting.engine import Engine, answer
-from fsclip_jax.fitting.methods import choose_methods
-from fsclip_jax.fitting.selection import hold_out, select_held_out, select_on
+from fsclip_jax.fitting.checkpoints import FeatureSpec
+from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.fitted import fit_and_predict
+from fsclip_jax.fitting.methods import Method, choose_methods
+from fsclip_jax.fitting.selection import Choice, Val, hold_out, select_held_out, select_on
 
 START = {
     name: get_adapter(name).init(jax.random.key(0), DIM)
@@ -67,7 +69,7 @@ def test_every_row_equals_a_plain_loop_over_the_same_draws(bank, tmp_path, label
     report = run(
         bank, tmp_path, protocol="cross_category", label_space=label_space, shots=shots, seeds=2
     )
-    methods = {m.name: m for m in choose_methods(PLAIN, (), DIM).methods}
+    methods = {m.name: m for m in choose_methods(PLAIN, FeatureSpec(DIM)).methods}
     space_of = {
         group.name: space
         for space in label_spaces(
@@ -137,12 +139,12 @@ def test_seeds_draw_differently(bank):
 def test_every_method_gets_the_same_support_and_queries(bank, tmp_path, monkeypatch):
     seen = {}
 
-    def spy(engine, adapter, params, task, queries, **rest):
+    def spy(engine, method, choice, task, queries):
         content = [np.asarray(x).tobytes() for x in jax.tree.leaves((task, queries))]
-        seen.setdefault(task.support.shape[2], []).append((adapter.name, content))
-        return answer(engine, adapter, params, task, queries, **rest)
+        seen.setdefault(task.support.shape[2], []).append((method.adapter.name, content))
+        return fit_and_predict(engine, method, choice, task, queries)
 
-    monkeypatch.setattr(measure, "answer", spy)
+    monkeypatch.setattr(measure, "fit_and_predict", spy)
     run(bank, tmp_path, shots=(1, 2), seeds=2)
     assert set(seen) == {1, 2}
     for calls in seen.values():
@@ -182,17 +184,23 @@ def test_the_test_labels_have_no_part_in_the_selection(
     assert selections(other) != selections(honest)
 
 
+def predicted(adapter, params, task, query, per_draw=False):
+    method, choice = Method(adapter.name, adapter, params), Choice(params, per_draw, {})
+    found = fit_and_predict(Engine(), method, choice, task, {"val": query})
+    return found.predictions["val"].predicted
+
+
 def test_the_setting_that_val_likes_best_is_chosen(bank):
     train = select_bank(bank, ["train"])
     whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
     draws = draw_supports(jax.random.key(1), train, whole, 2, 2)
     val = prepare.queries_of(bank, "val", whole, whole.groups[0])
     adapter = get_adapter("text_prototype")
-    choice = select_on(Engine(), adapter, START[adapter.name], draws.task, val, "rule")
+    choice = select_on(Engine(), adapter, START[adapter.name], Val(draws.task, val, "rule"))
     counts = []
     for gate in GATES:
         params = {"gate": jnp.float32(gate)}
-        best = answer(Engine(), adapter, params, draws.task, {"val": val}).told["val"].predictions
+        best = predicted(adapter, params, draws.task, val)
         counts.append((best == np.asarray(val.labels)).sum(1))
     expected = np.asarray(GATES)[np.argmax(counts, axis=0)]
     np.testing.assert_allclose(choice.params["gate"], expected, rtol=1e-6)
@@ -205,13 +213,11 @@ def test_tip_selection_is_at_least_as_good_on_val_as_any_setting_tried(bank):
     draws = draw_supports(jax.random.key(1), train, whole, 3, 2)
     val = prepare.queries_of(bank, "val", whole, whole.groups[0])
     adapter = get_adapter("tip_adapter")
-    choice = select_on(Engine(), adapter, START[adapter.name], draws.task, val, "rule")
+    choice = select_on(Engine(), adapter, START[adapter.name], Val(draws.task, val, "rule"))
 
     def counted(params, per_draw):
-        answers = answer(
-            Engine(), adapter, params, draws.task, {"val": val}, params_per_draw=per_draw
-        )
-        return (answers.told["val"].predictions == np.asarray(val.labels)).sum(1)
+        found = predicted(adapter, params, draws.task, val, per_draw)
+        return (found == np.asarray(val.labels)).sum(1)
 
     best = counted(choice.params, True)
     for alpha, beta in [(1.0, 5.5), (0.1, 0.1), (3.0, 1.0), (20.0, 30.0)]:
@@ -352,20 +358,20 @@ def test_episodes_are_drawn_from_train_and_test_and_make_the_interval(bank, tmp_
 
 
 def test_small_pieces_give_the_same_answers(bank, monkeypatch):
-    from fsclip_jax.fitting import engine
+    from fsclip_jax.fitting import fitted
 
     whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
     draws = draw_supports(jax.random.key(1), select_bank(bank, ["train"]), whole, 2, 5)
     queries = {"test": prepare.queries_of(bank, "test", whole, whole.groups[0])}
     adapter = get_adapter("tip_adapter")
     params = {"alpha": jnp.linspace(0.5, 3, 5), "beta": jnp.linspace(1, 6, 5)}
-    fields = {"params_per_draw": True}
-    at_once = answer(Engine(), adapter, params, draws.task, queries, **fields)
+    method, choice = Method("tip_adapter", adapter, params), Choice(params, True, {})
+    at_once = fit_and_predict(Engine(), method, choice, draws.task, queries)
     for piece in (1, 400, 1000):
-        monkeypatch.setattr(engine, "PIECE", piece)
-        in_pieces = answer(Engine(), adapter, params, draws.task, queries, **fields)
+        monkeypatch.setattr(fitted, "PIECE", piece)
+        in_pieces = fit_and_predict(Engine(), method, choice, draws.task, queries)
         np.testing.assert_array_equal(
-            in_pieces.told["test"].predictions, at_once.told["test"].predictions
+            in_pieces.predictions["test"].predicted, at_once.predictions["test"].predicted
         )
     assert at_once.fit_seconds > 0
     assert at_once.predict_us_per_query["test"] > 0
@@ -508,14 +514,14 @@ def test_checkpoints_are_found_in_folders_named_after_their_method(bank, tmp_pat
 def test_a_method_that_does_not_apply_is_left_out_of_all_and_refused_by_name(monkeypatch):
     monkeypatch.setattr(Prototype, "needs", frozenset({"prompts"}), raising=False)
     missing = {"prompts": "no prompts here"}
-    chosen = choose_methods(["all"], (), DIM, missing)
+    chosen = choose_methods(["all"], FeatureSpec(DIM), missing=missing)
     assert "prototype" not in [method.name for method in chosen.methods]
     assert chosen.left_out["prototype"] == "prototype: no prompts here"
     with pytest.raises(UserError, match="no prompts here; leave prototype out"):
-        choose_methods(["prototype"], (), DIM, missing)
+        choose_methods(["prototype"], FeatureSpec(DIM), missing=missing)
     monkeypatch.setattr(Prototype, "needs", frozenset({"words"}))
-    assert "ask for it by name" in choose_methods(["all"], (), DIM).left_out["prototype"]
-    chosen = choose_methods(["all", "prototype"], (), DIM)
+    assert "ask for it by name" in choose_methods(["all"], FeatureSpec(DIM)).left_out["prototype"]
+    chosen = choose_methods(["all", "prototype"], FeatureSpec(DIM))
     assert "prototype" in [method.name for method in chosen.methods]
     assert "prototype" not in chosen.left_out
 

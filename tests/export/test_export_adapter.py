@@ -130,7 +130,7 @@ def test_what_a_user_gets_wrong_is_one_line_and_leaves_nothing(workdir, tmp_path
         "needs --checkpoint": out,
         "goes with --format stablehlo": [*checkpoint, *out, "--support", "x"],
         "say what": [*out, "--format", "stablehlo"],
-        "no adapter at": [*out, "--checkpoint", str(tmp_path / "none")],
+        "no checkpoint at": [*out, "--checkpoint", str(tmp_path / "none")],
         "is of meta_adapter, not of ridge": [
             *(*checkpoint, *out, "--format", "stablehlo", "--method", "ridge")
         ],

@@ -34,8 +34,11 @@ from fsclip_jax.export import predictor
 from fsclip_jax.export.stablehlo import export_classifier
 from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.features.images import image_encoder
+from fsclip_jax.fitting.fitted import Fitted
+from fsclip_jax.fitting.methods import Method
+from fsclip_jax.fitting.selection import Choice
 from fsclip_jax.prediction.calibrate import Temperature
-from fsclip_jax.prediction.fitting import Fitted, probabilities
+from fsclip_jax.prediction.classifier import Classifier, probabilities
 from fsclip_jax.prediction.images import encode_pixels
 
 CLASSES = 6
@@ -165,13 +168,10 @@ def test_every_kind_of_tower_takes_any_number_of_pictures(tower):
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(4, config.embed_dim)).astype(np.float32)
     weights /= np.linalg.norm(weights, axis=-1, keepdims=True)
-    fitted = Fitted(
-        get_adapter("zero_shot"),
-        {"weights": weights, "logit_scale": np.float32(20)},
-        tuple("abcd"),
-        Temperature(2.0, 0),
-        {},
-    )
+    method = Method("zero_shot", get_adapter("zero_shot"), {})
+    state = {"weights": weights[None], "logit_scale": np.float32([20])}
+    one_draw = Fitted(method, Choice({}, False, {}), state, 1, 0.0)
+    fitted = Classifier(one_draw, tuple("abcd"), Temperature(2.0, 0), {})
     program = export.deserialize(bytearray(export_classifier(clip, fitted)))
     encode = image_encoder(clip)
     pixels = rng.integers(0, 256, (3, clip.image_size, clip.image_size, 3), np.uint8)

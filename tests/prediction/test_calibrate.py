@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 
 from fsclip_jax.adapters.catalog import example_task, get_adapter
-from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.fitting.draws import draws_of as leading_draws
+from fsclip_jax.fitting.methods import Method
 from fsclip_jax.prediction.calibrate import ENOUGH, fit_temperature, held_out_logits
-from fsclip_jax.prediction.fitting import fit_support, probabilities
+from fsclip_jax.prediction.classifier import fit_support, probabilities
 
 
 def draws_of(task):
-    one = jax.tree.map(lambda leaf: leaf[None], task)
-    return Draws(one, one.support, jnp.full((1, *task.support_mask.shape), -1))
+    return leading_draws(jax.tree.map(lambda leaf: leaf[None], task))
+
+
+def method_of(name, params):
+    return Method(name, get_adapter(name), params)
 
 
 @pytest.mark.parametrize("true", [0.3, 1.0, 4.0])
@@ -49,10 +53,9 @@ def test_every_shot_is_held_out_once_and_never_seen():
 def test_probabilities_are_softer_for_a_larger_temperature_and_order_stays():
     task, query = example_task(way=4, shot=8, query=40)
     task = task._replace(logit_scale=jnp.float32(10))
-    fitted = fit_support(draws_of(task), "abcd", get_adapter("text_prototype"), {"gate": 0.5})
-    plain = fit_support(
-        draws_of(task), "abcd", get_adapter("text_prototype"), {"gate": 0.5}, calibrate=False
-    )
+    method = method_of("text_prototype", {"gate": jnp.float32(0.5)})
+    fitted = fit_support(draws_of(task), "abcd", method)
+    plain = fit_support(draws_of(task), "abcd", method, calibrate=False)
     assert fitted.temperature.images == 32
     assert fitted.temperature.after <= fitted.temperature.before
     assert plain.temperature.value == 1.0
@@ -66,5 +69,5 @@ def test_probabilities_are_softer_for_a_larger_temperature_and_order_stays():
 
 def test_no_picture_gives_no_probability():
     task, _ = example_task(way=4, shot=8)
-    fitted = fit_support(draws_of(task), "abcd", get_adapter("prototype"), {})
+    fitted = fit_support(draws_of(task), "abcd", method_of("prototype", {}))
     assert probabilities(fitted, np.zeros((0, 8), np.float32)).shape == (0, 4)

@@ -16,7 +16,10 @@ from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.label_spaces import label_spaces
 from fsclip_jax.evaluation.prepare import prepare
 from fsclip_jax.features.extract import bank_for
-from fsclip_jax.fitting.engine import Engine, answer
+from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.fitted import fit_and_predict
+from fsclip_jax.fitting.methods import Method
+from fsclip_jax.fitting.selection import Choice
 from fsclip_jax.prediction.run import fit_folder
 
 CLASSES = 12
@@ -67,12 +70,14 @@ def test_predictions_are_those_of_an_evaluation(pictures, tmp_path, method):
     setting = prepare(config, stored, space, shots, False)
     adapter = get_adapter(method)
     start = adapter.init(jax.random.key(0), stored.dim)
-    told = answer(Engine(), adapter, start, setting.draws.task, setting.queries).told["test"]
+    chosen, choice = Method(method, adapter, start), Choice(start, False, {})
+    asked = fit_and_predict(Engine(), chosen, choice, setting.draws.task, setting.queries)
+    theirs = asked.predictions["test"]
 
-    asked = [key for key, split in zip(stored.keys, stored.splits, strict=True) if split == 2]
-    assert len(asked) == len(ours)
-    labels = [stored.class_names[place] for place in told.predictions[0]]
-    for key, label, confidence in zip(asked, labels, told.confidence[0], strict=True):
+    keys = [key for key, split in zip(stored.keys, stored.splits, strict=True) if split == 2]
+    assert len(keys) == len(ours)
+    labels = [stored.class_names[place] for place in theirs.predicted[0]]
+    for key, label, confidence in zip(keys, labels, theirs.confidence[0], strict=True):
         row = ours[str(pictures / key)]
         assert float(row["probability"]) == pytest.approx(confidence, abs=2e-3)
         if float(row["probability_1"]) - float(row["probability_2"]) > 2e-3:
@@ -84,7 +89,9 @@ def test_a_support_of_few_shots_is_spread_over_the_files(pictures):
     few = fit_folder(pictures / "train", method="prototype", calibrate=False, shots=1)
     whole = every.bank
     first = [int(np.flatnonzero(whole.labels == label)[0]) for label in range(CLASSES)]
-    np.testing.assert_allclose(few.fitted.state["weights"], whole.features[0, first], atol=1e-6)
+    np.testing.assert_allclose(
+        few.classifier.fitted.state["weights"][0], whole.features[0, first], atol=1e-6
+    )
 
 
 def test_what_a_user_gets_wrong_is_one_line(pictures, tmp_path, capsys):
@@ -95,7 +102,7 @@ def test_what_a_user_gets_wrong_is_one_line(pictures, tmp_path, capsys):
         "shots is 0; give 1 or more": ("--shots", "0"),
         "is meta-trained once before it is used: give --checkpoint": ("--method", "meta_adapter"),
         "no checkpoint at": ("--checkpoint", str(tmp_path / "none")),
-        "coop needs words": ("--method", "coop"),
+        "coop: it needs words of the images, which a folder": ("--method", "coop"),
     }
     for says, flags in wrong.items():
         assert predict(pictures, out, *flags) == 2

@@ -1,0 +1,111 @@
+"""Trained adapters: read, checked against the features at hand, and only where they are needed."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fsclip_jax.adapters.base import Adapter
+from fsclip_jax.adapters.catalog import ADAPTERS
+from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE, restore_adapter
+from fsclip_jax.errors import UserError
+from fsclip_jax.typing import Params
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """The features that methods are to be fitted to.
+
+    Attributes:
+        dim: width of a feature.
+        backbone: ``id`` and ``sha256`` of what made them, as far as they are known.
+    """
+
+    dim: int
+    backbone: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained adapter.
+
+    Attributes:
+        path: the workdir.
+        adapter: the method, with the static settings it was trained with.
+        params: the trained parameters.
+        meta: what else is known of the training.
+    """
+
+    path: Path
+    adapter: Adapter
+    params: Params
+    meta: Mapping[str, Any]
+
+
+def read_checkpoint(path: Path, features: FeatureSpec | None = None) -> Checkpoint:
+    """Read a trained adapter, for features at hand where they are given.
+
+    Raises:
+        UserError: there is none, it is damaged, or it is of features of another width or backbone.
+    """
+    if not path.exists():
+        raise UserError(f"no checkpoint at {path}; give the workdir of a finished `fsclip train`")
+    if features is None:
+        return Checkpoint(path, *restore_adapter(path))
+    known = features.backbone.get("sha256")
+    adapter, params, meta = restore_adapter(path, dim=features.dim, backbone_sha256=known)
+    mine, theirs = meta.get("backbone"), features.backbone.get("id")
+    same_file = bool(known) and known == meta.get("backbone_sha256")
+    unknown = (None, "", "unknown")
+    if not same_file and mine not in unknown and theirs not in unknown and mine != theirs:
+        raise UserError(
+            f"checkpoint {path} was trained on the backbone {mine}, the features are of {theirs}; "
+            "use the same backbone for both"
+        )
+    return Checkpoint(path, adapter, params, meta)
+
+
+def find_checkpoints(
+    given: Sequence[Path],
+    features: FeatureSpec,
+    wanted: Collection[str],
+    workdir: Path | None = None,
+) -> tuple[Checkpoint, ...]:
+    """Read the trained adapters that were given, or those in a workdir that are wanted.
+
+    Args:
+        given: train workdirs; if there are none, ``workdir`` is looked into, and its subfolders
+            named after a method.
+        features: what they are to be applied to.
+        wanted: methods that a checkpoint serves. Of a workdir no other one is looked at: it may
+            lie there from an experiment on other features.
+        workdir: folder of the experiment, if there is one.
+
+    Returns:
+        One checkpoint a method.
+
+    Raises:
+        UserError: there is no checkpoint where one was given, two are of the same method, or see
+            :func:`read_checkpoint`.
+    """
+    found: dict[str, Checkpoint] = {}
+    places = given or (_in_workdir(workdir, wanted) if workdir is not None and wanted else [])
+    for checkpoint in (read_checkpoint(path, features) for path in places):
+        other = found.setdefault(checkpoint.adapter.name, checkpoint)
+        if other is not checkpoint:
+            raise UserError(
+                f"{other.path} and {checkpoint.path} both hold a {other.adapter.name}; give "
+                "--checkpoint with one folder per method"
+            )
+    return tuple(found.values())
+
+
+def _in_workdir(workdir: Path, wanted: Collection[str]) -> list[Path]:
+    """Folders of finished trainings of these methods."""
+    named = [workdir / name for name in ADAPTERS if name in wanted]
+    places = [folder for folder in (workdir, *named) if (folder / WEIGHTS_FILE).is_file()]
+    return [folder for folder in places if folder != workdir or _method_in(folder) in wanted]
+
+
+def _method_in(folder: Path) -> str:
+    return read_checkpoint(folder).adapter.name

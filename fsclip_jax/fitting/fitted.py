@@ -1,0 +1,292 @@
+"""A method and a support in, a classifier out: the one place where methods are fitted and asked.
+
+The draws of a support are fitted in batches and the queries classified in chunks, so that memory
+grows with the number of neither.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fsclip_jax.adapters.base import Adapter, query_logits
+from fsclip_jax.episodes.task import Query, Task, take_tasks, task_axes
+from fsclip_jax.features.buckets import padded
+from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.fitting.engine import Engine, fit_key
+from fsclip_jax.fitting.methods import Method
+from fsclip_jax.fitting.selection import (
+    Choice,
+    SelectOn,
+    Val,
+    fixed,
+    select_held_out,
+    select_on,
+)
+from fsclip_jax.typing import Array, Float, Key, State
+
+PIECE = 2**24
+"""Numbers in the largest array that a piece of the work makes: 64 MB in float32."""
+
+FITS = 2**20
+"""Support numbers of the tasks that are fitted together. Small tasks are quicker side by side,
+large ones one after the other."""
+
+
+class Predictions(NamedTuple):
+    """What a method predicts for every query, arrays [draw query]; of one draw [query].
+
+    Attributes:
+        predicted: predicted place in the label space, int32.
+        confidence: probability of the predicted class.
+        nll: negative log-probability of the true class, in nats.
+    """
+
+    predicted: Any
+    confidence: Any
+    nll: Any
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A method fitted to draws of a support.
+
+    Attributes:
+        method: the method.
+        choice: the parameters that it was fitted with, and how they were chosen.
+        state: what its ``fit`` returned, with a leading axis of draws.
+        draws: how many of them; the last ones of a batch may repeat a draw and do not count.
+        fit_seconds: time to fit one draw, without compiling.
+    """
+
+    method: Method
+    choice: Choice
+    state: State
+    draws: int
+    fit_seconds: float
+
+    @property
+    def rows(self) -> int:
+        """Length of the axis of draws, those that do not count included."""
+        return len(jax.tree.leaves(self.state)[0])
+
+    @property
+    def state_bytes(self) -> int:
+        """Size of what one fit leaves for classifying."""
+        leaves = jax.tree.leaves(self.state)
+        return sum(leaf.size * leaf.dtype.itemsize // len(leaf) for leaf in leaves)
+
+    def draw(self, number: int) -> "Fitted":
+        """Return one draw alone, still with an axis of draws."""
+        state = jax.tree.map(lambda leaf: leaf[number : number + 1], self.state)
+        return Fitted(self.method, self.choice, state, 1, self.fit_seconds)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a method predicts for groups of queries, and what it costs.
+
+    Attributes:
+        predictions: by group.
+        fit_seconds: time to fit one draw.
+        predict_us_per_query: microseconds to classify one query, by group.
+        state_bytes: size of what one fit leaves for classifying.
+    """
+
+    predictions: Mapping[str, Predictions]
+    fit_seconds: float
+    predict_us_per_query: Mapping[str, float]
+    state_bytes: int
+
+
+def choose_setting(
+    engine: Engine,
+    method: Method,
+    draws: Draws,
+    select: SelectOn = "val",
+    val: Val | None = None,
+    *,
+    together: bool = False,
+) -> Choice:
+    """Choose the parameters that a method is fitted with.
+
+    Args:
+        engine: keeps what was compiled.
+        method: the method; only searched scalars are chosen, learned parameters stay.
+        draws: the support.
+        select: ``val``: on the images of ``val``, or as ``shots`` where there are none. ``shots``:
+            by cross-validation within the support. ``none``: the setting that the method has.
+        val: images to choose on.
+        together: choose one setting for all draws.
+
+    Returns:
+        The choice, with a record of what was chosen on which images.
+    """
+    if not method.searched:
+        return Choice(method.params, False, dict(method.origin))
+    if select == "none":
+        return fixed(method.adapter, method.params, "one setting for all data")
+    if select == "shots" or val is None or not val.query.labels.size:
+        return select_held_out(engine, method.adapter, method.params, draws, together=together)
+    return select_on(engine, method.adapter, method.params, val, together=together)
+
+
+def fit(engine: Engine, method: Method, choice: Choice, task: Task) -> Fitted:
+    """Fit a method to all draws of a support; see :func:`fit_in_batches`."""
+    batches = list(fit_in_batches(engine, method, choice, task))
+    states = [jax.tree.map(lambda leaf, n=b.draws: leaf[:n], b.state) for b in batches]
+    state = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states)
+    seconds = float(np.mean([batch.fit_seconds for batch in batches]))
+    return Fitted(method, choice, state, sum(batch.draws for batch in batches), seconds)
+
+
+def fit_in_batches(engine: Engine, method: Method, choice: Choice, task: Task) -> Iterator[Fitted]:
+    """Fit a method to the draws of a support, as many side by side as is quick.
+
+    Args:
+        engine: keeps what was compiled.
+        method: the method.
+        choice: its parameters, from :func:`choose_setting`.
+        task: tasks with a leading axis of draws.
+
+    Yields:
+        The fitted method, some draws at a time.
+    """
+    adapter = method.adapter
+    draws, way, shot, dim = task.support.shape
+    batch = min(draws, max(1, FITS // (way * shot * dim)))
+    if getattr(adapter, "one_by_one", False):
+        batch = 1
+    axes = (0 if choice.per_draw else None, task_axes(task), 0)
+    for first in range(0, draws, batch):
+        rows = np.minimum(np.arange(first, first + batch), draws - 1)
+        params = choice.params
+        if choice.per_draw:
+            params = jax.tree.map(lambda leaf, at=rows: leaf[at], params)
+        keys: Key[Array, " batch"] = jax.vmap(fit_key)(jnp.asarray(rows))
+        state, seconds = engine.run(
+            ("fit", adapter, choice.per_draw),
+            jax.vmap(adapter.fit, in_axes=axes),
+            params,
+            take_tasks(task, rows),
+            keys,
+        )
+        yield Fitted(method, choice, state, min(batch, draws - first), seconds / batch)
+
+
+def fit_and_predict(
+    engine: Engine, method: Method, choice: Choice, task: Task, queries: Mapping[str, Query]
+) -> Asked:
+    """Fit a method to every draw and classify the queries.
+
+    Args:
+        engine: keeps what was compiled.
+        method: the method.
+        choice: its parameters.
+        task: tasks with a leading axis of draws.
+        queries: images to classify, by group: the same for all draws [query dim], or each draw's
+            own [draw query dim].
+    """
+    way, shot = task.support.shape[1:3]
+    found: dict[str, list[Predictions]] = {name: [] for name in queries}
+    seconds = dict.fromkeys(queries, 0.0)
+    fit_seconds, state_bytes, first, worked = 0.0, 0, 0, 0
+    for fitted in fit_in_batches(engine, method, choice, task):
+        batch = fitted.rows
+        rows = np.minimum(np.arange(first, first + batch), len(task.text) - 1)
+        most = max(1, PIECE // (batch * way * shot))
+        for name, query in queries.items():
+            predictions, took = _predict(engine, fitted, query, rows, most)
+            seconds[name] += took
+            found[name].append(predictions)
+        fit_seconds += fitted.fit_seconds * batch
+        state_bytes, first, worked = fitted.state_bytes, first + batch, worked + batch
+    return Asked(
+        {name: _joined(parts) for name, parts in found.items()},
+        fit_seconds / worked,
+        {
+            name: 1e6 * seconds[name] / (worked * query.features.shape[-2])
+            for name, query in queries.items()
+        },
+        state_bytes,
+    )
+
+
+def _joined(parts: list[Predictions]) -> Predictions:
+    return Predictions(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _predict(
+    engine: Engine, fitted: Fitted, query: Query, rows: np.ndarray, most: int
+) -> tuple[Predictions, float]:
+    """Classify the queries of some draws, in chunks of at most ``most``."""
+    adapter, shared = fitted.method.adapter, query.features.ndim == 2
+    few = query if shared else jax.tree.map(lambda leaf: leaf[rows], query)
+    size = chunk_size(few.labels.shape[-1], most)
+    predictions, took = engine.run(
+        ("predict", adapter, size, shared),
+        jax.vmap(partial(_classify, adapter, size), in_axes=(0, None if shared else 0)),
+        fitted.state,
+        few,
+    )
+    return Predictions(*(np.asarray(part)[: fitted.draws] for part in predictions)), took
+
+
+def _classify(adapter: Adapter, size: int, state: State, query: Query) -> Predictions:
+    """Classify the queries of one draw in chunks of ``size``."""
+    count = query.labels.shape[0]
+    chunks = -(-count // size)
+
+    def in_chunks(leaf: Array) -> Array:
+        padding = [(0, chunks * size - count)] + [(0, 0)] * (leaf.ndim - 1)
+        return jnp.pad(leaf, padding).reshape(chunks, size, *leaf.shape[1:])
+
+    def one(chunk: Query) -> Predictions:
+        log = jax.nn.log_softmax(query_logits(adapter, state, chunk).astype(jnp.float32), axis=-1)
+        log = jnp.minimum(log, 0)  # rounding may make a probability a little more than one
+        true = jnp.take_along_axis(log, chunk.labels[:, None], axis=-1)[:, 0]
+        return Predictions(jnp.argmax(log, axis=-1).astype(jnp.int32), jnp.exp(log.max(-1)), -true)
+
+    predictions = jax.lax.map(one, jax.tree.map(in_chunks, query))
+    return Predictions(*(part.reshape(-1)[:count] for part in predictions))
+
+
+def chunk_size(count: int, most: int) -> int:
+    """Return the size of equal chunks of at most ``most``.
+
+    Example:
+        >>> chunk_size(10, 4), chunk_size(3, 100)
+        (4, 3)
+    """
+    chunks = -(-count // most)
+    return -(-count // chunks)
+
+
+def logits_of(
+    fitted: Fitted, features: Float[np.ndarray, "n dim"], at_once: int
+) -> Float[np.ndarray, "draw n way"]:
+    """Return the logits of every draw for features on the host.
+
+    Args:
+        fitted: the method.
+        features: unit features, any number of them.
+        at_once: features that are classified together. Always so many, the last ones padded, so
+            that few shapes are compiled and the logits of one do not depend on its company.
+    """
+    parts = []
+    for first in range(0, max(1, len(features)), at_once):
+        some = padded(np.asarray(features[first : first + at_once], np.float32), at_once)
+        logits = _logits(fitted.method.adapter, fitted.state, jnp.asarray(some))
+        parts.append(np.asarray(logits)[: fitted.draws])
+    return np.concatenate(parts, axis=1)[:, : len(features)]
+
+
+@partial(jax.jit, static_argnums=0)
+def _logits(
+    adapter: Adapter, state: State, features: Float[Array, "n dim"]
+) -> Float[Array, "draw n way"]:
+    return jax.vmap(lambda one: adapter.logits(one, features).astype(jnp.float32))(state)
