@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint install clean
+.PHONY: quickstart test lint docs install clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/python train.py configs/quickstart.py $(TRAIN_FLAGS)
@@ -18,6 +18,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/installed
+	$(BIN)/python scripts/make_docs.py
 
 install: $(VENV)/installed
 

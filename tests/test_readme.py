@@ -42,10 +42,3 @@ def test_a_method_in_thirty_lines(key):
         support=task.support[order], support_mask=task.support_mask[order], text=task.text[order]
     )
     np.testing.assert_allclose(jax.jit(logits)(moved), logits(task)[:, order], rtol=1e-5)
-
-
-def test_every_linked_file_is_there():
-    for document in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text("utf-8")):
-            if not target.startswith("http"):
-                assert (document.parent / target).exists(), f"{document.name} links to {target}"

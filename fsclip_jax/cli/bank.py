@@ -22,7 +22,7 @@ class ImportConfig:
     """Make a feature bank from a NumPy .npz of features."""
 
     features: Path
-    """NumPy .npz with features, labels and text_features; docs/bank.md lists what else."""
+    """NumPy .npz with features, labels and text_features; docs/data.md lists what else."""
     out: Path
     """Folder to make."""
     logit_scale: float | None = None

@@ -18,21 +18,20 @@ class ExportConfig:
     out: Path
     """Folder to make. It must not be there."""
     format: Literal["safetensors", "torch-names", "stablehlo"] = "safetensors"
-    """`safetensors`: parameters under the published names. `torch-names`: the same as a state dict
-    for `torch.load`. `stablehlo`: a program for CPU, CUDA and TPU that needs jax alone: the adapter
-    by itself, or, with `--support`, pictures to probabilities."""
+    """`safetensors`: parameters under the published names. `torch-names`: the same for
+    `torch.load`. `stablehlo`: a program that needs jax alone: the adapter, or, with `--support`,
+    pictures to probabilities."""
     checkpoint: Path | None = None
     """Workdir of `fsclip train`, or a published state dict (.pt, .pth, .safetensors)."""
     method: str | None = None
-    """For `stablehlo` without a checkpoint: the method. With `--support`, linear_probe by
-    default."""
+    """For `stablehlo` without a checkpoint; with `--support` linear_probe by default."""
     backbone: str | None = None
-    """For `stablehlo`: the CLIP. That of the checkpoint, or mini, unless given."""
+    """For `stablehlo`: that of the checkpoint, or mini, unless given."""
     support: Path | None = None
-    """For `stablehlo`: folder of labelled pictures, one sub-folder per class, to fit to; the
-    artifact then holds the image tower and the fitted classifier."""
+    """For `stablehlo`: folder of labelled pictures to fit to; the artifact then holds image tower
+    and classifier."""
     shots: int | None = None
-    """Labelled pictures of each class to use at most; all of them unless given."""
+    """Labelled pictures of each class at most; all unless given."""
     templates: Literal["single", "ensemble"] = "single"
     """Prompts: one template, or seven averaged."""
     prompt_file: Path | None = None

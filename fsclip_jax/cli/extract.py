@@ -16,14 +16,14 @@ class ExtractConfig:
     """Encode images once, into a feature bank."""
 
     data: str
-    """The images: emoji[:TOPIC], folder:DIR with one folder per class, coop:NAME@ROOT,
-    tfds:NAME[/CONFIG][@SPLIT.json] or hf:NAME; `fsclip datasets` lists the published ones."""
+    """The images: emoji[:TOPIC], folder:DIR, coop:NAME@ROOT, tfds:NAME[/CONFIG][@SPLIT.json] or
+    hf:NAME; `fsclip datasets` lists published ones."""
     out: Path
     """Folder to make. An extraction that was interrupted is continued."""
     backbone: str = "mini"
-    """The CLIP: mini, a Hugging Face id, or a local folder."""
+    """CLIP: mini, a Hugging Face id, a local folder or a weights file."""
     views: int = 1
-    """Views of each image: the centre crop, and the rest augmented (random crop, flip)."""
+    """Views of each image: the centre crop, the rest augmented (random crop, flip)."""
     batch: int = 256
     """Views that go through the image tower together."""
     dtype: Literal["float16", "float32"] = "float16"
@@ -35,25 +35,25 @@ class ExtractConfig:
     prompts: bool = False
     """Store the vector of every prompt too, not only the class means."""
     templates: Literal["single", "ensemble"] = "single"
-    """Prompts: the data set's own template, or seven of them (and that one, but on ImageNet). The
-    mini CLIP knows bare names and is asked these whatever this says."""
+    """Prompts: the data set's own template, or seven and that one (not on ImageNet). The mini CLIP
+    is asked bare names whatever this says."""
     prompt_file: Path | None = None
-    """JSON of class -> list of sentences, to use in place of the templates, for mini too."""
+    """JSON of class -> list of sentences, in place of the templates, for mini too."""
     locals: bool = False
     """Store the features of every patch of view 0 too, for attn_adapter. P times as large."""
     workers: int | None = None
-    """Processes that decode images; 0 decodes in threads, one a core. None takes a process a core
-    where there are at least 4 cores and 20,000 images, and threads otherwise."""
+    """Processes that decode; 0 decodes in threads. None: a process a core from 4 cores and 20,000
+    images, else threads."""
     decode: Literal["exact", "draft"] = "exact"
-    """draft decodes a JPEG that is far larger than the CLIP's input at a half, a quarter or an
-    eighth of its size: quicker, but other pixels, so another bank."""
+    """draft decodes large JPEGs at a half, a quarter or an eighth: quicker, but other pixels, so
+    another bank."""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the image tower computes in; auto is float32 on a CPU and bfloat16 elsewhere."""
+    """What the image tower computes in; auto is float32 on a CPU, bfloat16 elsewhere."""
     coordinator: str | None = None
-    """Several hosts: HOST:PORT where process 0 listens, the same on all; or auto, to ask the
-    environment (Slurm, Open MPI, Kubernetes, TPU pods, JAX_COORDINATOR_ADDRESS)."""
+    """Several hosts: HOST:PORT of process 0, or auto, to ask the environment (Slurm, Open MPI,
+    Kubernetes, TPU pods)."""
     processes: int | None = None
-    """Several hosts: how many processes there are. All share the folder of --out."""
+    """Several hosts: how many processes there are; all share --out."""
     process: int | None = None
     """Several hosts: which one this is, from 0."""
 

@@ -16,18 +16,17 @@ class PredictConfig:
     support: Path
     """Folder of labelled pictures, one sub-folder per class."""
     images: tuple[Path, ...]
-    """The pictures to classify: files, and folders that are searched with their sub-folders."""
+    """The pictures to classify: files, and folders with their sub-folders."""
     out: Path = Path("predictions.csv")
     """Table to write. An interrupted run is continued by the same command."""
     checkpoint: Path | None = None
-    """Workdir of `fsclip train`, or a published state dict (.pt, .pth, .safetensors), for a
-    meta-learned method."""
+    """Workdir of `fsclip train`, or a published state dict (.pt, .pth, .safetensors)."""
     method: str | None = None
     """The method: the checkpoint's, or linear_probe where there is none."""
     backbone: str | None = None
     """The CLIP: that of the checkpoint, or mini, unless given."""
     shots: int | None = None
-    """Labelled pictures of each class to use at most; all of them unless given."""
+    """Labelled pictures of each class at most; all unless given."""
     top: int = 5
     """Classes to list for each picture."""
     unknown: float = 0.0
@@ -39,8 +38,7 @@ class PredictConfig:
     calibrate: bool = True
     """Fit a temperature to labelled pictures that are held out in turn."""
     workers: int | None = None
-    """Processes that decode pictures; 0 takes threads. Chosen by the number of pictures unless
-    given."""
+    """Processes that decode; 0 takes threads. Chosen by the number of pictures unless given."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -63,7 +63,7 @@ def read_image(
         reading: see ``Reading``.
         at_least: pixels that are wanted of the shorter edge. A JPEG is then decoded at the
             smallest of 1/1, 1/2, 1/4, 1/8 that leaves twice as many: quicker, but not the same
-            pixels (``docs/extraction.md`` says how far off). None decodes all there is.
+            pixels (``docs/data.md`` says how far off). None decodes all there is.
 
     Returns:
         The picture, decoded, in mode RGB.

@@ -1,4 +1,4 @@
-"""Names and types of what a bank on disk is made of; ``docs/bank.md`` describes it."""
+"""Names and types of what a bank on disk is made of; ``docs/data.md`` describes it."""
 
 import itertools
 from collections.abc import Sequence

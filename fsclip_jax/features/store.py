@@ -1,6 +1,6 @@
 """Open a feature bank on disk and check that it is whole; ``writing`` makes one.
 
-The format is described in ``docs/bank.md``.
+The format is described in ``docs/data.md``.
 """
 
 import json

@@ -14,8 +14,7 @@ class SuiteConfig:
     backbones: tuple[str, ...] = ("mini",)
     """CLIPs, as `fsclip eval --backbone` takes them. Give one if all data sets are `bank:`."""
     methods: tuple[str, ...] = ("all",)
-    """Methods by name; `all` as in `fsclip eval`. What `all` names and does not apply to a data
-    set is left out there."""
+    """Methods by name; `all` leaves out what does not apply to a data set."""
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Labelled images per class."""
     seeds: int = 3
@@ -31,9 +30,8 @@ class SuiteConfig:
     select: Literal["val", "shots", "none"] = "val"
     """As in `fsclip eval`."""
     checkpoint: tuple[str, ...] = ()
-    """Workdirs of `fsclip train`, one per method that learns across tasks. `{data}` and
-    `{backbone}` in them stand for the names of the columns and backbones, for adapters that were
-    trained on each data set by itself."""
+    """Workdirs of `fsclip train`, one per meta-learned method. `{data}` and `{backbone}` in them
+    stand for names of columns and backbones."""
     views: int = 4
     """As in `fsclip eval`."""
     prompts: bool = False
@@ -44,4 +42,4 @@ class SuiteConfig:
     """As in `fsclip eval`: keep the answers of every cell."""
     out: Path | None = None
     """Folder of the suite; `runs/CONFIG_NAME` if not given. A suite that was stopped continues
-    there: what is done is not done again."""
+    there."""

@@ -17,48 +17,46 @@ class TrainConfig:
     """
 
     data: str = "emoji"
-    """Images: emoji[:TOPIC], folder:DIR (one folder per class), coop:NAME@ROOT, tfds:NAME[/CONFIG]
-    or hf:NAME; or bank:DIR (features made before). `fsclip datasets` lists published ones."""
+    """What to train on: emoji[:TOPIC], folder:DIR, coop:NAME@ROOT, tfds:NAME[/CONFIG], hf:NAME or
+    bank:DIR. `fsclip datasets` lists published ones."""
     backbone: str = "mini"
     """CLIP: mini, a Hugging Face id (ID@REVISION pins it), a local folder or a weights file. A bank
-    brings its own features."""
+    brings its own."""
     method: str = "meta_adapter"
     """The adapter to train. It must have parameters to learn."""
     fields: tuple[str, ...] = ()
-    """Static fields of the method that differ from its defaults, as NAME=VALUE: `heads=4
-    text_in_keys=false` for meta_adapter."""
+    """Static fields of the method as NAME=VALUE, such as `heads=4 text_in_keys=false`."""
     workdir: Path | None = None
-    """Folder of the run: checkpoints, logs, the trained adapter. Default: runs/<config name>."""
+    """Folder of the run; runs/CONFIG_NAME if not given."""
     steps: int = 300
     """Optimiser steps in all."""
     seed: int = 0
-    """Every episode and every starting value follows from this number."""
+    """Every episode and every starting value follows from it."""
     way: int = 1000
-    """Classes of an episode; fewer if the data has fewer to train on. Many are better: the classes
-    that are easily confused must meet."""
+    """Classes of an episode; fewer if the data has fewer. Many are better: classes that are easily
+    confused must meet."""
     shot: int = 16
     """Most support images a class."""
     min_shot: int | None = 1
-    """Least support images a class: the number of shots of an episode is drawn from
-    min_shot..shot. None: always `shot`."""
+    """Fewest support images a class: an episode draws its number from min_shot..shot. None: always
+    `shot`."""
     query: int = 2
     """Query images a class."""
     batch: int = 4
-    """Episodes of one optimiser step, split over as many of the devices as divide it."""
+    """Episodes of a step, split over as many devices as divide it."""
     classes: Literal["base", "easy", "all"] = "base"
-    """Classes to train on: the base half, the 70 % that zero-shot classifies best (the base
-    classes of `fsclip eval --class-split easy_hard`), or all. The last fifth only validates."""
+    """Classes to train on: the base half, the 70 % that zero-shot classifies best, or all. The last
+    fifth only validates."""
     learning_rate: float = 1e-3
-    """Peak learning rate of AdamW, reached after the warm-up; a cosine then takes it to zero."""
+    """Peak rate of AdamW, after the warm-up; then a cosine to zero."""
     warmup_steps: int = 30
-    """Steps in which the learning rate rises from zero."""
+    """Steps in which the rate rises from zero."""
     weight_decay: float = 1e-2
-    """Decoupled weight decay of the matrices; vectors, biases and scalars have none."""
+    """Decoupled decay of the matrices; nothing else has any."""
     clip_norm: float = 1.0
-    """The global norm of the gradient is clipped to this."""
+    """The gradient's global norm is clipped to this."""
     views: int = 1
-    """Views of each image in the bank: the centre crop and views - 1 augmented ones. A bank that
-    was made before has its own number of views."""
+    """Views of each image: the centre crop and views - 1 augmented ones. A bank brings its own."""
     templates: Literal["single", "ensemble"] = "single"
     """Prompts: the data set's own template, or the ensemble. A bank brings its own."""
     prompt_file: Path | None = None
@@ -66,15 +64,14 @@ class TrainConfig:
     steps_per_dispatch: int = 20
     """Optimiser steps in one call of the compiled function."""
     eval_every: int = 300
-    """Steps from one validation to the next; the first and the last step are always validated. The
-    parameters of the highest accuracy are kept, so many validations of a short run choose by
-    chance."""
+    """Steps between validations; the first and last step always are. The best parameters are kept,
+    so many validations choose by chance."""
     checkpoint_every: int = 100
-    """Steps from one checkpoint to the next; a killed run goes on from the last one."""
+    """Steps between checkpoints."""
     val_episodes: int = 64
-    """Fixed episodes on held-out classes that the validation accuracy is measured on."""
+    """Fixed episodes on held-out classes to validate on."""
     resume: bool = False
-    """Continue the run that is in the workdir from its last checkpoint; begin if there is none."""
+    """Continue the run in the workdir from its last checkpoint, if there is one."""
 
 
 _AT_LEAST_ONE = (

@@ -1,8 +1,5 @@
 """Attn-Adapter equals its equations in PyTorch, trains alike, and starts where it says."""
 
-import re
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,13 +169,7 @@ def test_gradients_through_the_patches_are_finite(start, uneven):
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradients))
 
 
-def test_the_page_says_what_is_so():
-    text = (Path(__file__).parents[2] / "docs" / "attn_adapter.md").read_text("utf-8")
-    assert f"| `hidden` | {AttnAdapter().hidden} |" in text
-    names = {}
-    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], names)
-    assert (names["published"].heads, names["published"].text_in_keys) == (1, True)
-    assert (names["paper"].heads, names["paper"].text_in_keys) == (8, False)
+def test_the_number_of_parameters():
     count = sum(leaf.size for leaf in jax.tree.leaves(ADAPTER.init(jax.random.key(0), DIM)))
     biases = 2 * (2 * HIDDEN + 2 * DIM)
     assert count == 2 * (DIM**2 + 4 * DIM * HIDDEN) + biases

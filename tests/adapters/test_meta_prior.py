@@ -32,7 +32,7 @@ def away_from_start(adapter, dim=8, seed=3):
 
 
 def plain(adapter, params, task, features):
-    """The equations of docs/meta_prior.md one after the other, in float64."""
+    """The equations of docs/methods.md one after the other, in float64."""
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     s, k, text = p["steps"], p["kernel"], np.asarray(task.text, np.float64)
     mask = np.asarray(task.support_mask)

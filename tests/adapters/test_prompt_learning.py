@@ -266,7 +266,7 @@ def test_long_names_are_cut(small):
 
 
 def test_memory_does_not_grow_with_the_classes(small, monkeypatch):
-    """The gradient of one image's loss; see docs/prompt_learning.md for the sizes of ViT-B/16."""
+    """The gradient of one image's loss; see docs/methods.md for the sizes of ViT-B/16."""
     monkeypatch.setattr(prompt_text, "PIECE_BYTES", 2**20)
 
     def temporary(way):

@@ -1,0 +1,182 @@
+"""Fill what the pages take from the program: flags, methods, data sets, backbones, metrics.
+
+    python scripts/make_docs.py            writes the pages anew
+    python scripts/make_docs.py --check    exits with 1 if a page is not what this would write
+
+A block of a page begins with ``<!-- generated: NAME -->`` and ends with ``<!-- end -->``; what is
+between them is never written by hand. ``BLOCKS`` says which names there are.
+"""
+
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from fsclip_jax.cli.bank import ImportConfig, ShowConfig
+from fsclip_jax.cli.datasets import DatasetsConfig
+from fsclip_jax.cli.export import ExportConfig
+from fsclip_jax.cli.extract import ExtractConfig
+from fsclip_jax.cli.methods import MethodsConfig
+from fsclip_jax.cli.predict import PredictConfig
+from fsclip_jax.cli.report import ReportConfig
+from fsclip_jax.cli.scenes import ScenesConfig
+from fsclip_jax.cli.segment import SegmentConfig
+from fsclip_jax.detection.config import DetectConfig
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.suite.config import SuiteConfig
+from fsclip_jax.training.config import TrainConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+
+COMMANDS: dict[str, type] = {
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "suite": SuiteConfig,
+    "extract": ExtractConfig,
+    "bank import": ImportConfig,
+    "bank show": ShowConfig,
+    "predict": PredictConfig,
+    "export": ExportConfig,
+    "report": ReportConfig,
+    "detect": DetectConfig,
+    "segment": SegmentConfig,
+    "scenes": ScenesConfig,
+    "methods": MethodsConfig,
+    "datasets": DatasetsConfig,
+}
+"""The commands with flags, and the configuration that each of them fills."""
+
+BLOCK = re.compile(r"(<!-- generated: ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """Return the pages that may have blocks."""
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def filled(text: str) -> str:
+    """Return a page with the blocks as the program would have them now."""
+
+    def made(block: re.Match[str]) -> str:
+        return f"{block[1]}{BLOCKS[block[2]]().strip()}\n{block[3]}"
+
+    return BLOCK.sub(made, text)
+
+
+def flags() -> str:
+    """Return a section with a table of flags for every command."""
+    parts = []
+    for command, config in COMMANDS.items():
+        said = inspect.cleandoc(config.__doc__ or "").partition("\n\n")[0]
+        rows = [f"|{flag}|{default}|{cell(text)}|" for flag, default, text in flags_of(config)]
+        head = ["|flag|default|meaning|", "|---|---|---|"]
+        parts.append("\n".join([f"## fsclip {command}", "", said, "", *head, *rows]))
+    return "\n\n".join(parts)
+
+
+def flags_of(config: type) -> Iterator[tuple[str, str, str]]:
+    """Yield every field as it is typed, its default, and its docstring."""
+    said = docstrings_of(config)
+    for field in dataclasses.fields(config):
+        name, default = "--" + field.name.replace("_", "-"), field.default
+        kind = field.type
+        if "Positional" in str(kind):
+            name = field.name.upper()
+        elif isinstance(default, bool):
+            default = "on" if default else "off"
+        elif choices := choices_of(kind):
+            name += " " + "\\|".join(choices)
+        yield f"`{name}`", value(default), said.get(field.name, "")
+
+
+def choices_of(kind: Any) -> tuple[str, ...]:
+    """Return what a field accepts where that is a short list."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return next((found for part in get_args(kind) if (found := choices_of(part))), ())
+
+
+def value(default: Any) -> str:
+    """Return a default as it would be typed."""
+    if default is dataclasses.MISSING:
+        return "required"
+    if default is None or default in ("", ()):
+        return ""
+    return f"`{' '.join(map(str, default)) if isinstance(default, tuple) else default}`"
+
+
+def docstrings_of(config: type) -> dict[str, str]:
+    """Return the string below each field of a dataclass."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    assert isinstance(tree, ast.ClassDef)
+    return {
+        field.target.id: " ".join(said.value.value.split())
+        for field, said in zip(tree.body, tree.body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(said, ast.Expr)
+        and isinstance(said.value, ast.Constant)
+    }
+
+
+def methods() -> str:
+    """Return the section of every method, from its docstrings."""
+    from fsclip_jax.adapters.catalog import ADAPTERS
+    from fsclip_jax.adapters.describe import method_markdown
+
+    parts = [method_markdown(name, level=3) for name in ADAPTERS]
+    return re.sub(r"^\| .*", lambda row: tight(row[0]), "\n\n".join(parts), flags=re.M)
+
+
+def data_sets() -> str:
+    """Return the table of published data sets, and whose they are."""
+    from fsclip_jax.data.catalog import KNOWN_SETS
+
+    rows = ["|name|data set|classes|train|val|test|template|CoOp's folder|TFDS|", "|---" * 9 + "|"]
+    for known in KNOWN_SETS:
+        coop, tfds = known.coop, known.tfds
+        folder = f"`{coop.folder}/{coop.images}`" if coop else "-"
+        numbers = [f"{number:,}" for number in (known.classes, *known.sizes)]
+        cells = (f"`{known.name}`", known.title, *numbers, known.templates[0])
+        places = (folder, f"`{tfds.spec}` {tfds.version}" if tfds else "-")
+        rows.append("|" + "|".join((*cells, *places)) + "|")
+    return "\n".join(rows)
+
+
+def cell(text: str) -> str:
+    """Return a text as a cell of a table."""
+    return text.replace("|", "\\|")
+
+
+def tight(row: str) -> str:
+    """Return a row of a table without the spaces around its bars."""
+    return re.sub(r" *(?<!\\)\| *", "|", row)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"flags": flags, "methods": methods, "data sets": data_sets}
+"""What writes each block."""
+
+
+def main(argv: list[str]) -> int:
+    """Write the pages, or say which of them are stale; return the exit code."""
+    stale = []
+    for page in pages():
+        text = page.read_text("utf-8")
+        if (made := filled(text)) != text:
+            stale.append(page.relative_to(ROOT))
+            if "--check" not in argv:
+                page.write_text(made, "utf-8")
+    if stale and "--check" in argv:
+        print(f"stale: {', '.join(map(str, stale))}; `make docs` writes them anew", file=sys.stderr)
+        return 1
+    print(f"{'wrote ' + ', '.join(map(str, stale)) if stale else 'every page is up to date'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
