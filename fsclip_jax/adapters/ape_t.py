@@ -12,6 +12,7 @@ from fsclip_jax.adapters.channels import refined_channels
 from fsclip_jax.adapters.descent import (
     Batch,
     Descent,
+    Recipe,
     adamw,
     affordable_epochs,
     cross_entropy,
@@ -162,16 +163,9 @@ class ApeT:
             "key_weights": jnp.ones(task.support_mask.shape, jnp.float32),
         }
         rows = support_rows(task)
-        return descend(
-            loss,
-            start,
-            rows,
-            key,
-            rate=params["rate"],
-            optimizer=adamw(_EPS, _DECAY),
-            epochs=affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits),
-            batch=self.batch,
-        )
+        epochs = affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits)
+        recipe = Recipe(adamw(_EPS, _DECAY), epochs, self.batch)
+        return descend(loss, start, rows, key, params["rate"], recipe)
 
     def _untrained(
         self, beta: Float[Array, ""], task: Task

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from fsclip_jax.episodes.task import Query, Task
+from fsclip_jax.numerics import cosine_logits
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
 
 
@@ -98,16 +99,17 @@ def reads_patches(adapter: Adapter) -> bool:
 def query_logits(adapter: Adapter, state: State, query: Query) -> Float[Array, "query way"]:
     """Classify queries, with their patches where the method reads them.
 
-    Args:
-        adapter: the method.
-        state: from its ``fit``.
-        query: the images; labels and mask are not looked at.
-
-    Returns:
-        Logits.
+    Labels and mask are not looked at.
     """
     if reads_patches(adapter):
         classify: Any = adapter.logits
         logits: Float[Array, "query way"] = classify(state, query.features, query.patches)
         return logits
     return adapter.logits(state, query.features)
+
+
+def logits_of_weights(
+    _adapter: Adapter, state: State, query: Float[Array, "query dim"]
+) -> Float[Array, "query way"]:
+    """Return the scaled cosine of every query and every weight: the ``logits`` of many methods."""
+    return cosine_logits(query, state["weights"], state["logit_scale"])

@@ -6,17 +6,20 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from fsclip_jax.adapters.base import logits_of_weights
 from fsclip_jax.adapters.descent import (
     MOST_LOGITS,
     Batch,
     Descent,
-    Rows,
+    LabelledRows,
+    Recipe,
     affordable_epochs,
     cross_entropy,
     descend,
+    sgd,
     support_rows,
 )
-from fsclip_jax.adapters.linear_probe import PUBLISHED_RATE, long_text, sgd
+from fsclip_jax.adapters.linear_probe import PUBLISHED_RATE, long_text
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import cosine_logits, l2_normalize
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, Scalar, State
@@ -57,6 +60,7 @@ class Clap:
     most_logits: int = MOST_LOGITS
 
     name: ClassVar[str] = "clap"
+    logits = logits_of_weights
 
     def init(self, key: PRNGKeyArray, dim: int) -> Params:
         """Return the published learning rate."""
@@ -79,23 +83,12 @@ class Clap:
             distance = jnp.sum(jnp.square(weights - start), axis=-1)
             return cross_entropy(logits, batch) + jnp.mean(firmness * distance)
 
-        return descend(
-            loss,
-            start,
-            rows,
-            key,
-            rate=params["rate"],
-            optimizer=sgd(),
-            epochs=affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits),
-            batch=self.batch,
-        )
-
-    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
-        """Return the scaled cosine of every query and every weight."""
-        return cosine_logits(query, state["weights"], state["logit_scale"])
+        epochs = affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits)
+        recipe = Recipe(sgd(), epochs, self.batch)
+        return descend(loss, start, rows, key, params["rate"], recipe)
 
 
-def class_multipliers(task: Task, rows: Rows) -> Float[Array, " way"]:
+def class_multipliers(task: Task, rows: LabelledRows) -> Float[Array, " way"]:
     """Return ``lambda_c``, the mean zero-shot probability of a class over its shots and views.
 
     Args:

@@ -10,12 +10,14 @@ from fsclip_jax.adapters.descent import (
     MOST_LOGITS,
     Batch,
     Descent,
+    Recipe,
     affordable_epochs,
     cross_entropy,
     descend,
+    sgd,
     support_rows,
 )
-from fsclip_jax.adapters.linear_probe import PUBLISHED_RATE, sgd
+from fsclip_jax.adapters.linear_probe import PUBLISHED_RATE
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import cosine_logits, l2_normalize
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, Scalar, State
@@ -79,35 +81,26 @@ class ClipAdapter:
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Train the network."""
-        start_key, descent_key = jax.random.split(key)
-        start = self.start(start_key, task.text.shape[-1])
-        end = self.train(params, task, start, descent_key)
         return {
             "weights": task.text.astype(jnp.float32),
-            "network": end.params,
+            "network": self.train(params, task, key).params,
             "ratio": jnp.where(task.support_mask.any(), params["ratio"], 0.0),
             "logit_scale": task.logit_scale,
         }
 
-    def train(self, params: Params, task: Task, start: Params, key: PRNGKeyArray) -> Descent:
+    def train(self, params: Params, task: Task, key: PRNGKeyArray) -> Descent:
         """Return the trained network and the losses."""
-        rows = support_rows(task)
+        start_key, key = jax.random.split(key)
+        start, rows = self.start(start_key, task.text.shape[-1]), support_rows(task)
         text = task.text.astype(jnp.float32)
 
         def loss(network: Params, batch: Batch) -> Scalar:
             moved = move(network, params["ratio"], batch.features)
             return cross_entropy(cosine_logits(moved, text, task.logit_scale), batch)
 
-        return descend(
-            loss,
-            start,
-            rows,
-            key,
-            rate=params["rate"],
-            optimizer=sgd(),
-            epochs=affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits),
-            batch=self.batch,
-        )
+        epochs = affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits)
+        recipe = Recipe(sgd(), epochs, self.batch)
+        return descend(loss, start, rows, key, params["rate"], recipe)
 
     def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
         """Return the scaled cosine of every moved query and every text feature."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.descent import Batch, cross_entropy, support_rows
+from fsclip_jax.adapters.descent import Batch, Descent, cross_entropy, support_rows
 from fsclip_jax.adapters.prompt_text import (
     PIECE_BYTES,
     Endings,
@@ -19,7 +19,7 @@ from fsclip_jax.adapters.prompt_text import (
     shared_count,
     token_bytes,
 )
-from fsclip_jax.adapters.prompt_training import descend
+from fsclip_jax.adapters.prompt_training import learn_prompt
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import cosine_logits
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
@@ -126,21 +126,10 @@ class CoCoOp:
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Learn context and meta-net; keep with them what the prompts of a query need."""
-        state, _ = self.train(params, task, key)
-        return state
+        return self.train(params, task, key).params
 
-    def train(
-        self, params: Params, task: Task, key: PRNGKeyArray
-    ) -> tuple[State, Float[Array, " step"]]:
-        """Learn context and meta-net.
-
-        Args:
-            params: from :meth:`init`.
-            task: with words.
-            key: of the meta-net, a random context and the batches.
-
-        Returns:
-            The fitted state, and the loss of every step.
+    def train(self, params: Params, task: Task, key: PRNGKeyArray) -> Descent:
+        """Learn context and meta-net, and return the fitted state.
 
         Raises:
             UserError: the task has no words, or the context leaves no room for the names.
@@ -163,16 +152,16 @@ class CoCoOp:
         def loss(learned: Params, batch: Batch) -> Float[Array, ""]:
             return cross_entropy(self._prompted(state, learned, batch.features), batch)
 
-        learned, losses = descend(
+        end = learn_prompt(
             loss,
             {"context": context, "meta_net": meta},
             support_rows(task),
-            params["lr"],
             batch_key,
+            params["lr"],
             steps=self.steps,
             batch=self.batch,
         )
-        return state | {"learned": learned}, losses
+        return Descent(state | {"learned": end.params}, end.losses)
 
     def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
         """Return the scaled cosine of every query and the class's prompt for that query."""

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.descent import Batch, cross_entropy, support_rows
+from fsclip_jax.adapters.base import logits_of_weights
+from fsclip_jax.adapters.descent import Batch, Descent, cross_entropy, support_rows
 from fsclip_jax.adapters.prompt_text import (
     Position,
     encode_classes,
@@ -15,7 +16,7 @@ from fsclip_jax.adapters.prompt_text import (
     needed_words,
     shared_count,
 )
-from fsclip_jax.adapters.prompt_training import descend
+from fsclip_jax.adapters.prompt_training import learn_prompt
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import cosine_logits
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
@@ -64,6 +65,7 @@ class CoOp:
     batch: int = 32
 
     name: ClassVar[str] = "coop"
+    logits = logits_of_weights
     needs: ClassVar[frozenset[str]] = frozenset({"words"})
     one_by_one: ClassVar[bool] = True
 
@@ -74,22 +76,12 @@ class CoOp:
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Learn the context and encode every class with it."""
-        weights, _ = self.train(params, task, key)
+        weights = self.train(params, task, key).params
         learned = jnp.where(task.support_mask.any(), weights, task.text.astype(jnp.float32))
         return {"weights": learned, "logit_scale": task.logit_scale}
 
-    def train(
-        self, params: Params, task: Task, key: PRNGKeyArray
-    ) -> tuple[Float[Array, "way dim"], Float[Array, " step"]]:
-        """Learn the context.
-
-        Args:
-            params: from :meth:`init`.
-            task: with words.
-            key: of a random context and of the batches.
-
-        Returns:
-            The weights with the learned context, and the loss of every step.
+    def train(self, params: Params, task: Task, key: PRNGKeyArray) -> Descent:
+        """Learn the context, and return the weights that it gives.
 
         Raises:
             UserError: the task has no words, or the context leaves no room for the names.
@@ -110,12 +102,13 @@ class CoOp:
             logits = cosine_logits(batch.features, weights(context), task.logit_scale)
             return cross_entropy(logits, batch)
 
-        rows, peak = support_rows(task), params["lr"]
-        context, losses = descend(
-            loss, context, rows, peak, batch_key, steps=self.steps, batch=self.batch
+        end = learn_prompt(
+            loss,
+            context,
+            support_rows(task),
+            batch_key,
+            params["lr"],
+            steps=self.steps,
+            batch=self.batch,
         )
-        return weights(context), losses
-
-    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
-        """Return the scaled cosine of every query and every learned weight."""
-        return cosine_logits(query, state["weights"], state["logit_scale"])
+        return Descent(weights(end.params), end.losses)

@@ -7,7 +7,7 @@ at random: they stand in for fresh augmentation.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -20,20 +20,15 @@ EPS_ROOT = 1e-16
 """Added below the root of Adam: the derivative of the root at zero is infinite, and gradients may
 be taken through a whole fit. It raises a root by 1e-8 at most."""
 
+MOMENTUM = 0.9
 
 MOST_LOGITS = 40_000_000
 """Logits that the linear methods compute in training at most: all published epochs where classes
 are a few hundred, and 10 epochs of 4 shots of 1,000 classes, where more gained nothing."""
 
 
-class Rows(NamedTuple):
-    """Labelled images, one below the other.
-
-    Attributes:
-        features: unit vectors, every view of an image; one view where none are stored.
-        labels: index of the class.
-        kept: false for rows that are to count nowhere.
-    """
+class LabelledRows(NamedTuple):
+    """Labelled images, one below the other, every view of each; what is not kept counts nowhere."""
 
     features: Float[Array, "row view dim"]
     labels: Int[Array, " row"]
@@ -41,13 +36,10 @@ class Rows(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one step sees.
+    """What one step sees: one view of each image, in float32.
 
-    Attributes:
-        features: one view of each image, float32.
-        labels: index of the class.
-        weights: 1, or 0 for rows that count nowhere.
-        place: where each row is in :class:`Rows`, for what is known of every row beforehand.
+    A weight is 1, or 0 for rows that count nowhere. ``place`` is where each row is in
+    :class:`LabelledRows`, for what is known of every row beforehand.
     """
 
     features: Float[Array, "row dim"]
@@ -57,25 +49,36 @@ class Batch(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """Where the descent led.
+    """What was learned, the loss before every step, and what ``descend`` kept of every epoch."""
+
+    params: Any
+    losses: Float[Array, " step"]
+    epochs: Params | None = None
+
+
+class Recipe(NamedTuple):
+    """How to descend, but for the learning rate, which is traced.
 
     Attributes:
-        params: after the last step.
-        losses: loss of every step, before it is taken.
-        epochs: the parameters after every epoch, stacked, if asked for.
+        optimizer: from a schedule to an optax transformation, such as :func:`adamw` gives.
+        epochs: times that each image is seen.
+        batch: most rows of a minibatch.
+        keep_epochs: whether to return the parameters after every epoch as well.
     """
 
-    params: Params
-    losses: Float[Array, " step"]
-    epochs: Params | None
+    optimizer: "Optimizer"
+    epochs: int
+    batch: int
+    keep_epochs: bool = False
 
 
 Loss: TypeAlias = Callable[[Params, Batch], Scalar]
 Carry: TypeAlias = tuple[Params, optax.OptState]
+Step: TypeAlias = Callable[[Carry, Batch], tuple[Carry, Scalar]]
 Optimizer: TypeAlias = Callable[[optax.Schedule], optax.GradientTransformation]
 
 
-def support_rows(task: Task) -> Rows:
+def support_rows(task: Task) -> LabelledRows:
     """List the support images, class after class, with their views where there are any.
 
     Example:
@@ -88,15 +91,15 @@ def support_rows(task: Task) -> Rows:
     way, shot, dim = task.support.shape
     views = task.support[:, :, None] if task.views is None else task.views
     labels = jnp.repeat(jnp.arange(way, dtype=jnp.int32), shot)
-    return Rows(views.reshape(way * shot, -1, dim), labels, task.support_mask.reshape(-1))
+    return LabelledRows(views.reshape(way * shot, -1, dim), labels, task.support_mask.reshape(-1))
 
 
-def with_text(rows: Rows, task: Task) -> Rows:
+def with_text(rows: LabelledRows, task: Task) -> LabelledRows:
     """Add the text feature of every class as one more image of it."""
     way, dim = task.text.shape
     views = rows.features.shape[1]
     text = jnp.broadcast_to(task.text[:, None], (way, views, dim)).astype(rows.features.dtype)
-    return Rows(
+    return LabelledRows(
         jnp.concatenate([rows.features, text]),
         jnp.concatenate([rows.labels, jnp.arange(way, dtype=jnp.int32)]),
         jnp.concatenate([rows.kept, jnp.ones(way, bool)]),
@@ -113,7 +116,7 @@ def steps_of_an_epoch(rows: int, batch: int) -> int:
     return max(1, -(-rows // batch))
 
 
-def affordable_epochs(rows: Rows, way: int, epochs: int, most_logits: int) -> int:
+def affordable_epochs(rows: LabelledRows, way: int, epochs: int, most_logits: int) -> int:
     """Return as many epochs as a number of logits allows, ``epochs`` at most, one at least.
 
     Example:
@@ -164,8 +167,8 @@ def cross_entropy(logits: Float[Array, "row way"], batch: Batch) -> Scalar:
     """Mean over the rows that count of ``logsumexp(logits) - logits[label]``; 0 if none does."""
     # A comparison, not an index: its derivative needs no scatter.
     own = batch.labels[:, None] == jnp.arange(logits.shape[-1])[None, :]
-    surprise = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(own, logits, 0), axis=-1)
-    return jnp.sum(batch.weights * surprise) / jnp.maximum(jnp.sum(batch.weights), 1)
+    nll = jax.nn.logsumexp(logits, axis=-1) - jnp.sum(jnp.where(own, logits, 0), axis=-1)
+    return jnp.sum(batch.weights * nll) / jnp.maximum(jnp.sum(batch.weights), 1)
 
 
 def adamw(eps: float = 1e-8, weight_decay: float = 0.01) -> Optimizer:
@@ -180,72 +183,80 @@ def adam(eps: float = 1e-8) -> Optimizer:
     return lambda schedule: optax.adam(schedule, eps=eps, eps_root=EPS_ROOT)
 
 
+def sgd(weight_decay: float = 0.0) -> Optimizer:
+    """Return gradient descent with the published momentum, to be given a schedule.
+
+    With weight decay as PyTorch has it: ``m = 0.9 m + g + decay p``, ``p = p - rate m``.
+    """
+
+    def make(schedule: optax.Schedule) -> optax.GradientTransformation:
+        step = optax.sgd(schedule, momentum=MOMENTUM)
+        return optax.chain(optax.add_decayed_weights(weight_decay), step) if weight_decay else step
+
+    return make
+
+
+def make_step(loss: Loss, tool: optax.GradientTransformation) -> Step:
+    """Return the step of a scan: parameters and optimiser state, moved by one batch; the loss."""
+
+    def step(carry: Carry, batch: Batch) -> tuple[Carry, Scalar]:
+        params, memory = carry
+        value, gradient = jax.value_and_grad(loss)(params, batch)
+        update, memory = tool.update(gradient, memory, params)
+        return (optax.apply_updates(params, update), memory), value
+
+    return step
+
+
 def descend(
     loss: Loss,
     start: Params,
-    rows: Rows,
+    rows: LabelledRows,
     key: PRNGKeyArray,
-    *,
     rate: Float[Array, ""],
-    optimizer: Optimizer,
-    epochs: int,
-    batch: int,
-    keep_epochs: bool = False,
+    recipe: Recipe,
 ) -> Descent:
     """Minimise a loss over minibatches of labelled images.
 
     Step ``t`` of ``T`` has the learning rate ``rate (1 + cos(pi t / T)) / 2``. With no more
-    rows than ``batch`` every step sees them all.
+    rows than a batch every step sees them all.
 
     Args:
         loss: of parameters and a minibatch, a mean over the rows whose weight is not 0; see
             :func:`cross_entropy`. Only what is in ``start`` is differentiated.
-        start: parameters to start from, float32 leaves.
-        rows: the images.
         key: randomness of the minibatches and their views; epoch ``e`` uses the ``e``-th of
             ``jax.random.split(key, epochs)`` in :func:`draw_epoch`.
-        rate: first learning rate; traced.
-        optimizer: from a schedule to an optax transformation, such as :func:`adamw`.
-        epochs: times that each image is seen.
-        batch: most rows of a minibatch.
-        keep_epochs: whether to return the parameters after every epoch as well.
-
-    Returns:
-        The parameters, and the loss of every step.
 
     Example:
         >>> from fsclip_jax.adapters.catalog import example_task
         >>> task, _ = example_task(way=3, shot=2)
         >>> def loss(weights, batch):
         ...     return cross_entropy(batch.features @ weights.T, batch)
-        >>> end = descend(loss, task.text, support_rows(task), jax.random.key(0),
-        ...               rate=jnp.float32(0.1), optimizer=adamw(), epochs=5, batch=256)
+        >>> recipe = Recipe(adamw(), epochs=5, batch=256)
+        >>> end = descend(loss, task.text, support_rows(task), jax.random.key(0), 0.1, recipe)
         >>> bool(end.losses[-1] < end.losses[0])
         True
     """
     count, views, dim = rows.features.shape
-    steps = epochs * steps_of_an_epoch(count, batch)
-    tool = optimizer(lambda step: rate * 0.5 * (1 + jnp.cos(jnp.pi * step / steps)))
-    every_view = rows.features.reshape(count * views, dim)
+    steps = recipe.epochs * steps_of_an_epoch(count, recipe.batch)
+    tool = recipe.optimizer(optax.cosine_decay_schedule(rate, steps))
+    step, every_view = make_step(loss, tool), rows.features.reshape(count * views, dim)
 
-    def step(carry: Carry, drawn: tuple[Array, Array, Array]) -> tuple[Carry, Scalar]:
-        params, memory = carry
+    def look(carry: Carry, drawn: tuple[Array, Array, Array]) -> tuple[Carry, Scalar]:
         index, view, real = drawn
-        seen = Batch(
+        batch = Batch(
             features=every_view[index * views + view].astype(jnp.float32),
             labels=rows.labels[index],
             weights=(real & rows.kept[index]).astype(jnp.float32),
             place=index,
         )
-        value, gradient = jax.value_and_grad(loss)(params, seen)
-        update, memory = tool.update(gradient, memory, params)
-        return (optax.apply_updates(params, update), memory), value
+        return step(carry, batch)
 
     def epoch(carry: Carry, key: PRNGKeyArray) -> tuple[Carry, tuple[Array, Params | None]]:
-        carry, losses = jax.lax.scan(step, carry, draw_epoch(key, count, views, batch))
-        return carry, (losses, carry[0] if keep_epochs else None)
+        carry, losses = jax.lax.scan(look, carry, draw_epoch(key, count, views, recipe.batch))
+        return carry, (losses, carry[0] if recipe.keep_epochs else None)
 
     (params, _), (losses, kept) = jax.lax.scan(
-        epoch, (start, tool.init(start)), jax.random.split(key, epochs)
+        epoch, (start, tool.init(start)), jax.random.split(key, recipe.epochs)
     )
     return Descent(params, losses.reshape(-1), kept)

@@ -4,16 +4,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
-import optax
 
+from fsclip_jax.adapters.base import logits_of_weights
 from fsclip_jax.adapters.descent import (
     MOST_LOGITS,
     Batch,
     Descent,
-    Optimizer,
+    Recipe,
     affordable_epochs,
     cross_entropy,
     descend,
+    sgd,
     support_rows,
     with_text,
 )
@@ -22,7 +23,6 @@ from fsclip_jax.numerics import cosine_logits, l2_normalize
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, Scalar, State
 
 PUBLISHED_RATE = 0.1
-MOMENTUM = 0.9
 
 LENGTH = 0.05
 """Length of the weights before training, as a share of the logit scale.
@@ -74,6 +74,7 @@ class LinearProbe:
     most_logits: int = MOST_LOGITS
 
     name: ClassVar[str] = "linear_probe"
+    logits = logits_of_weights
 
     def init(self, key: PRNGKeyArray, dim: int) -> Params:
         """Return the published learning rate."""
@@ -95,27 +96,11 @@ class LinearProbe:
             logits = cosine_logits(batch.features, l2_normalize(weights), task.logit_scale)
             return cross_entropy(logits, batch)
 
-        return descend(
-            loss,
-            long_text(task),
-            rows,
-            key,
-            rate=params["rate"],
-            optimizer=sgd(),
-            epochs=affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits),
-            batch=self.batch,
-        )
-
-    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
-        """Return the scaled cosine of every query and every weight."""
-        return cosine_logits(query, state["weights"], state["logit_scale"])
+        epochs = affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits)
+        recipe = Recipe(sgd(), epochs, self.batch)
+        return descend(loss, long_text(task), rows, key, params["rate"], recipe)
 
 
 def long_text(task: Task) -> Float[Array, "way dim"]:
     """Return the text features at the length that training starts from, :data:`LENGTH`."""
     return LENGTH * task.logit_scale * task.text.astype(jnp.float32)
-
-
-def sgd() -> Optimizer:
-    """Return gradient descent with the published momentum, to be given a schedule."""
-    return lambda schedule: optax.sgd(schedule, momentum=MOMENTUM)

@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.descent import Batch, cross_entropy
+from fsclip_jax.adapters.descent import Batch, Descent, cross_entropy
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, Scalar, State
 
@@ -71,12 +71,12 @@ class LpPlusPlus:
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Train the weights and the blend."""
-        del params, key
-        probe, _ = self.train(task)
+        probe = self.train(params, task, key).params
         return {"weights": probe.weights + probe.blend[:, None] * task.text.astype(jnp.float32)}
 
-    def train(self, task: Task) -> tuple[Probe, Float[Array, " step"]]:
-        """Return what was learned, and the loss of every iteration."""
+    def train(self, params: Params, task: Task, key: PRNGKeyArray) -> Descent:
+        """Return the :class:`Probe` that was learned; nothing is drawn."""
+        del params, key
         rows = _all_rows(task)
         text = task.text.astype(jnp.float32)
         step_w, step_a = step_sizes(rows, text)
@@ -102,7 +102,7 @@ class LpPlusPlus:
         (probe, _), losses = jax.lax.scan(
             step, (start, jnp.zeros_like(start.weights)), jnp.arange(iterations)
         )
-        return probe, losses
+        return Descent(probe, losses)
 
     def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
         """Return the inner products with the blended weights."""

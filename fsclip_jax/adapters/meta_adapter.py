@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fsclip_jax.adapters.base import logits_of_weights
 from fsclip_jax.adapters.shots import mix_shots, score_shots
 from fsclip_jax.episodes.task import Task
-from fsclip_jax.numerics import cosine_logits, l2_normalize
+from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Array, Bool, Float, Params, PRNGKeyArray, State
 
 
@@ -161,6 +162,7 @@ class MetaAdapter:
     text_in_keys: bool = True
 
     name: ClassVar[str] = "meta_adapter"
+    logits = logits_of_weights
     meta_learned: ClassVar[bool] = True
 
     def init(self, key: PRNGKeyArray, dim: int) -> Params:
@@ -179,10 +181,6 @@ class MetaAdapter:
             text_in_keys=self.text_in_keys,
         )
         return {"weights": weights, "logit_scale": task.logit_scale}
-
-    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
-        """Return the scaled cosine of every query and every refined weight."""
-        return cosine_logits(query, state["weights"], state["logit_scale"])
 
 
 class MetaAdapterModule(nnx.Module):

@@ -2,30 +2,22 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from fsclip_jax.adapters.descent import Batch, Loss, Rows
+from fsclip_jax.adapters.descent import Batch, Descent, LabelledRows, Loss, make_step, sgd
 from fsclip_jax.typing import Array, Float, Int, Params, PRNGKeyArray
 
-MOMENTUM = 0.9
 WEIGHT_DECAY = 5e-4
-WARM_UP_LR = 1e-5
+WARM_UP_RATE = 1e-5
 WARM_UP_PART = 50
 """One step in 50 warms up: one epoch of the 50 that the paper trains with one shot."""
 
 
-def draw_batch(rows: Rows, size: int, key: PRNGKeyArray, step: Int[Array, ""]) -> Batch:
+def draw_batch(rows: LabelledRows, size: int, key: PRNGKeyArray, step: Int[Array, ""]) -> Batch:
     """Take the images of a step: epochs of shuffled images, what does not fill a batch left out.
 
-    A step sees one view, drawn anew, of all of its images.
-
-    Args:
-        rows: the support.
-        size: most images of a step. If there are no more than these, every step takes all.
-        key: of the whole training.
-        step: its number.
-
-    Returns:
-        ``min(size, rows)`` images.
+    A step sees one view, drawn anew, of all of its images: ``size`` of them, or all if there are
+    no more. ``key`` is that of the whole training.
     """
     count, views, _ = rows.features.shape
     order = jnp.arange(count)
@@ -44,64 +36,41 @@ def draw_batch(rows: Rows, size: int, key: PRNGKeyArray, step: Int[Array, ""]) -
     )
 
 
-def learning_rate(
-    peak: Float[Array, ""] | float, step: Int[Array, ""], steps: int
-) -> Float[Array, ""]:
+def prompt_schedule(peak: Float[Array, ""] | float, steps: int) -> optax.Schedule:
     """A small constant for the first steps, then half a cosine down to zero.
 
-    Args:
-        peak: rate after the warm-up.
-        step: number of the step.
-        steps: of the whole training.
-
-    Returns:
-        The rate of this step.
-
     Example:
-        >>> [round(float(learning_rate(0.002, jnp.int32(i), 100)), 6) for i in (0, 2, 50)]
+        >>> rate = prompt_schedule(0.002, 100)
+        >>> [round(float(rate(jnp.int32(step))), 6) for step in (0, 2, 50)]
         [1e-05, 0.001998, 0.001]
     """
-    falling = 0.5 * peak * (1 + jnp.cos(jnp.pi * step / steps))
-    return jnp.where(step < max(1, steps // WARM_UP_PART), WARM_UP_LR, falling)
+    falling = optax.cosine_decay_schedule(peak, steps)
+    warm = max(1, steps // WARM_UP_PART)
+    return lambda step: jnp.where(step < warm, WARM_UP_RATE, falling(step))
 
 
-def descend(
+def learn_prompt(
     loss: Loss,
     start: Params,
-    rows: Rows,
-    peak: Float[Array, ""],
+    rows: LabelledRows,
     key: PRNGKeyArray,
+    peak: Float[Array, ""],
     *,
     steps: int,
     batch: int,
-) -> tuple[Params, Float[Array, " step"]]:
-    """Train parameters with SGD: ``m = 0.9 m + g + 5e-4 p``, ``p = p - lr m``.
+) -> Descent:
+    """Train parameters with SGD: ``m = 0.9 m + g + 5e-4 p``, ``p = p - rate m``.
 
-    Args:
-        loss: of parameters and a batch.
-        start: parameters before training.
-        rows: the support.
-        peak: learning rate after the warm-up.
-        key: of the batches.
-        steps: how many.
-        batch: most images of a step.
-
-    Returns:
-        The trained parameters, and the loss of every step before it.
+    The rate is that of :func:`prompt_schedule`, the images those of :func:`draw_batch`.
 
     Source: Zhou et al., "Learning to Prompt for Vision-Language Models", section 4.1; weight
     decay and momentum from the settings of its code.
     """
-
-    def step(carry: tuple[Params, Params], index: Array) -> tuple[tuple[Params, Params], Array]:
-        params, moving = carry
-        value, gradient = jax.value_and_grad(loss)(params, draw_batch(rows, batch, key, index))
-        moving = jax.tree.map(
-            lambda m, g, p: MOMENTUM * m + g + WEIGHT_DECAY * p, moving, gradient, params
-        )
-        rate = learning_rate(peak, index, steps)
-        return (jax.tree.map(lambda p, m: p - rate * m, params, moving), moving), value
-
-    still = jax.tree.map(jnp.zeros_like, start)
-    (trained, _), losses = jax.lax.scan(step, (start, still), jnp.arange(steps))
-    return trained, losses
+    tool = sgd(WEIGHT_DECAY)(prompt_schedule(peak, steps))
+    step = make_step(loss, tool)
+    (trained, _), losses = jax.lax.scan(
+        lambda carry, index: step(carry, draw_batch(rows, batch, key, index)),
+        (start, tool.init(start)),
+        jnp.arange(steps),
+    )
+    return Descent(trained, losses)

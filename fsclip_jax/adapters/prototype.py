@@ -5,9 +5,10 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
+from fsclip_jax.adapters.base import logits_of_weights
 from fsclip_jax.episodes.task import Task
-from fsclip_jax.numerics import cosine_logits, l2_normalize, masked_mean
-from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
+from fsclip_jax.numerics import l2_normalize, masked_mean
+from fsclip_jax.typing import Params, PRNGKeyArray, State
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Prototype:
     """
 
     name: ClassVar[str] = "prototype"
+    logits = logits_of_weights
 
     def init(self, key: PRNGKeyArray, dim: int) -> Params:
         """Return no parameters."""
@@ -47,7 +49,3 @@ class Prototype:
             "weights": jnp.where(present, prototype, task.text),
             "logit_scale": task.logit_scale,
         }
-
-    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
-        """Return the scaled cosine of every query and every class mean."""
-        return cosine_logits(query, state["weights"], state["logit_scale"])

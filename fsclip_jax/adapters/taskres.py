@@ -5,10 +5,12 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
+from fsclip_jax.adapters.base import logits_of_weights
 from fsclip_jax.adapters.descent import (
     MOST_LOGITS,
     Batch,
     Descent,
+    Recipe,
     adam,
     affordable_epochs,
     cross_entropy,
@@ -57,6 +59,7 @@ class TaskRes:
     most_logits: int = MOST_LOGITS
 
     name: ClassVar[str] = "taskres"
+    logits = logits_of_weights
 
     def init(self, key: PRNGKeyArray, dim: int) -> Params:
         """Return the published scale and learning rate of most data sets."""
@@ -76,20 +79,10 @@ class TaskRes:
             weights = self._weights(params, task, residual)
             return cross_entropy(cosine_logits(batch.features, weights, task.logit_scale), batch)
 
-        return descend(
-            loss,
-            jnp.zeros(task.text.shape, jnp.float32),
-            rows,
-            key,
-            rate=params["rate"],
-            optimizer=adam(),
-            epochs=affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits),
-            batch=self.batch,
-        )
-
-    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
-        """Return the scaled cosine of every query and every weight."""
-        return cosine_logits(query, state["weights"], state["logit_scale"])
+        epochs = affordable_epochs(rows, task.text.shape[0], self.epochs, self.most_logits)
+        recipe = Recipe(adam(), epochs, self.batch)
+        start = jnp.zeros(task.text.shape, jnp.float32)
+        return descend(loss, start, rows, key, params["rate"], recipe)
 
     def _weights(
         self, params: Params, task: Task, residual: Float[Array, "way dim"]

@@ -6,10 +6,10 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from fsclip_jax.adapters.base import Grid
+from fsclip_jax.adapters.base import Grid, logits_of_weights
 from fsclip_jax.episodes.task import Task
-from fsclip_jax.numerics import cosine_logits, l2_normalize
-from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
+from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.typing import Params, PRNGKeyArray, State
 
 UNTRAINED_GATE = 0.73
 """``sigmoid(1)``: the gate that a Meta-Adapter starts from."""
@@ -49,6 +49,7 @@ class TextPrototype:
     text_in_mean: bool = True
 
     name: ClassVar[str] = "text_prototype"
+    logits = logits_of_weights
     grid: ClassVar[Grid] = Grid(refit={"gate": GATES})
 
     def init(self, key: PRNGKeyArray, dim: int) -> Params:
@@ -67,7 +68,3 @@ class TextPrototype:
             total, count = total + text, count + 1
         weights = l2_normalize(text + params["gate"] * total / jnp.maximum(count, 1))
         return {"weights": weights.astype(task.text.dtype), "logit_scale": task.logit_scale}
-
-    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
-        """Return the scaled cosine of every query and every blended weight."""
-        return cosine_logits(query, state["weights"], state["logit_scale"])

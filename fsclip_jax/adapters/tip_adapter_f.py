@@ -8,7 +8,15 @@ import jax.numpy as jnp
 
 from fsclip_jax.adapters.base import Grid
 from fsclip_jax.adapters.cache import cache_votes
-from fsclip_jax.adapters.descent import Batch, adamw, cross_entropy, descend, support_rows
+from fsclip_jax.adapters.descent import (
+    Batch,
+    Descent,
+    Recipe,
+    adamw,
+    cross_entropy,
+    descend,
+    support_rows,
+)
 from fsclip_jax.adapters.tip_adapter import DEFAULT_ALPHA, DEFAULT_BETA
 from fsclip_jax.adapters.tip_search import TIP_GRIDS, search_tip
 from fsclip_jax.episodes.task import Query, Task
@@ -87,20 +95,17 @@ class TipAdapterF:
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Train the keys."""
-        keys, _ = self.train(params, task, key)
         late = ("alpha", "beta", *(["epoch"] if self.every_epoch else []))
         return {
             "weights": task.text.astype(jnp.float32),
-            "cache_keys": keys,
+            "cache_keys": self.train(params, task, key).params,
             "cache_mask": task.support_mask,
             "logit_scale": task.logit_scale,
             **{name: params[name] for name in late},
         }
 
-    def train(
-        self, params: Params, task: Task, key: PRNGKeyArray
-    ) -> tuple[Float[Array, "*epoch way shot dim"], Float[Array, " step"]]:
-        """Return the trained keys, after every epoch if all are kept, and the losses."""
+    def train(self, params: Params, task: Task, key: PRNGKeyArray) -> Descent:
+        """Return the trained keys [way shot dim], [epoch way shot dim] if all epochs are kept."""
         way, shot, dim = task.support.shape
         text = task.text.astype(jnp.float32)
         # Shot-major: the sum over the shots of a class adds whole rows.
@@ -113,19 +118,11 @@ class TipAdapterF:
             zero_shot = cosine_logits(batch.features, text, task.logit_scale)
             return cross_entropy(zero_shot + params["train_alpha"] * votes, batch)
 
-        end = descend(
-            loss,
-            start,
-            support_rows(task),
-            key,
-            rate=params["rate"],
-            optimizer=adamw(_EPS),
-            epochs=self.epochs,
-            batch=self.batch,
-            keep_epochs=self.every_epoch,
-        )
+        recipe = Recipe(adamw(_EPS), self.epochs, self.batch, keep_epochs=self.every_epoch)
+        end = descend(loss, start, support_rows(task), key, params["rate"], recipe)
         keys = end.params if end.epochs is None else end.epochs
-        return jnp.swapaxes(keys.reshape(*keys.shape[:-2], shot, way, dim), -3, -2), end.losses
+        keys = jnp.swapaxes(keys.reshape(*keys.shape[:-2], shot, way, dim), -3, -2)
+        return Descent(keys, end.losses)
 
     def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
         """Return the zero-shot logits plus the logits of the cache."""
@@ -140,7 +137,7 @@ class TipAdapterF:
         self, params: Params, task: Task, query: Query, key: PRNGKeyArray
     ) -> Int[Array, " setting"]:
         """Train once, then count right answers over the grids by the shortcuts of Tip-Adapter."""
-        keys, _ = self.train(params, task, key)
+        keys = self.train(params, task, key).params
 
         def count(keys: Float[Array, "way shot dim"]) -> list[Int[Array, "n_beta n_alpha"]]:
             cached = task._replace(support=keys)

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fsclip_jax.adapters.base import logits_of_weights
 from fsclip_jax.episodes.task import Task
-from fsclip_jax.numerics import cosine_logits
-from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
+from fsclip_jax.typing import Params, PRNGKeyArray, State
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class ZeroShot:
     """
 
     name: ClassVar[str] = "zero_shot"
+    logits = logits_of_weights
 
     def init(self, key: PRNGKeyArray, dim: int) -> Params:
         """Return no parameters."""
@@ -36,7 +37,3 @@ class ZeroShot:
         """Keep the text features as the weights of the classifier."""
         del params, key
         return {"weights": task.text, "logit_scale": task.logit_scale}
-
-    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
-        """Return the scaled cosine of every query and every class."""
-        return cosine_logits(query, state["weights"], state["logit_scale"])

@@ -21,7 +21,7 @@ from fsclip_jax.adapters.prompt_text import (
     map_pieces,
     shared_count,
 )
-from fsclip_jax.adapters.prompt_training import draw_batch, learning_rate
+from fsclip_jax.adapters.prompt_training import draw_batch, prompt_schedule
 from fsclip_jax.clip.config import TextConfig
 from fsclip_jax.clip.load import find_model, load_clip
 from fsclip_jax.clip.text import FrozenText, TextTower
@@ -194,7 +194,7 @@ def test_coop_equals_torch(mini, adapter):
         context = jnp.broadcast_to(context, (5, *context.shape))
     published, settings = torch_inputs(task, adapter, batch_key)
     state = coop.fit(published, context=np.asarray(context), **settings)
-    weights, losses = jax.jit(adapter.train)(PARAMS, task, KEY)
+    weights, losses, _ = jax.jit(adapter.train)(PARAMS, task, KEY)
     np.testing.assert_allclose(losses, state["losses"], rtol=1e-3, atol=1e-4)
     assert losses.min() < 0.7 * losses[0]
     mine = adapter.logits({"weights": weights, "logit_scale": task.logit_scale}, features)
@@ -216,7 +216,7 @@ def test_cocoop_equals_torch(mini):
         meta_net=jax.tree.map(np.asarray, init_meta_net(meta_key, 192, 128)),
         **settings,
     )
-    fitted, losses = jax.jit(adapter.train)(PARAMS, task, KEY)
+    fitted, losses, _ = jax.jit(adapter.train)(PARAMS, task, KEY)
     np.testing.assert_allclose(losses, state["losses"], rtol=1e-3, atol=1e-4)
     theirs = cocoop.logits(state, np.asarray(features)).numpy()
     np.testing.assert_allclose(jax.jit(adapter.logits)(fitted, features), theirs, atol=30 * 1e-3)
@@ -242,7 +242,8 @@ def test_a_step_sees_one_view_of_its_images():
 
 
 def test_the_rate_warms_up_and_falls():
-    rates = [float(learning_rate(0.002, jnp.int32(step), 200)) for step in range(200)]
+    rate = prompt_schedule(0.002, 200)
+    rates = [float(rate(jnp.int32(step))) for step in range(200)]
     np.testing.assert_allclose(rates[:4], 1e-5)
     assert 0.0019 < max(rates) < 0.002
     assert rates[-1] < 1e-6

@@ -9,6 +9,7 @@ from trained_tasks import uneven_task
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.clap import class_multipliers
 from fsclip_jax.adapters.descent import (
+    Recipe,
     adam,
     affordable_epochs,
     cross_entropy,
@@ -56,11 +57,8 @@ def test_masked_rows_and_views_count_nowhere():
         def loss(weights, batch):
             return cross_entropy(20 * batch.features @ weights.T, batch)
 
-        rate = jnp.float32(0.01)
-        rows = support_rows(task)
-        return descend(
-            loss, task.text, rows, KEY, rate=rate, optimizer=adam(), epochs=4, batch=10
-        ).params
+        recipe = Recipe(adam(), epochs=4, batch=10)
+        return descend(loss, task.text, support_rows(task), KEY, jnp.float32(0.01), recipe).params
 
     np.testing.assert_array_equal(train(task), train(spoilt))
 
@@ -83,7 +81,7 @@ def test_keeping_all_epochs_changes_nothing_and_ends_alike():
         every.logits(state, query.features), last.logits(expected, query.features), rtol=1e-6
     )
     first = every.logits({**state, "epoch": jnp.float32(0)}, query.features)
-    short = get_adapter("tip_adapter_f", epochs=4).train(params, task, KEY)[0]
+    short = get_adapter("tip_adapter_f", epochs=4).train(params, task, KEY).params
     assert float(jnp.abs(first - last.logits(expected, query.features)).max()) > 1e-3
     np.testing.assert_allclose(state["cache_keys"][-1], short, rtol=1e-6)
 
@@ -158,13 +156,13 @@ def test_the_constraint_holds_the_probe_near_the_text():
 
 def test_texts_as_shots_are_learned_with_their_classes():
     task, _ = uneven_task()
-    surprise = {}
+    nll = {}
     for flag in (False, True):
         adapter = get_adapter("linear_probe", epochs=100, text_as_shot=flag)
         state = adapter.fit(adapter.init(KEY, task.text.shape[1]), task, KEY)
         log = jax.nn.log_softmax(adapter.logits(state, task.text))
-        surprise[flag] = float(-jnp.diagonal(log).sum())
-    assert surprise[True] < 0.1 * surprise[False]
+        nll[flag] = float(-jnp.diagonal(log).sum())
+    assert nll[True] < 0.1 * nll[False]
 
 
 def test_largest_eigenvalue():
@@ -178,7 +176,8 @@ def test_largest_eigenvalue():
 
 def test_lp_plus_plus_descends_at_its_own_step_sizes():
     task, _ = uneven_task(way=12, seed=3)
-    probe, losses = get_adapter("lp_plus_plus", iterations=200, momentum=0.0).train(task)
+    adapter = get_adapter("lp_plus_plus", iterations=200, momentum=0.0)
+    probe, losses, _ = adapter.train({}, task, KEY)
     assert bool(jnp.all(losses[1:] <= losses[:-1] + 1e-5))
     assert float(losses[-1]) < 0.5 * float(losses[0])
     # The weights of the text moved, each by itself.
@@ -187,8 +186,9 @@ def test_lp_plus_plus_descends_at_its_own_step_sizes():
 
 def test_lp_plus_plus_takes_fewer_steps_over_many_shots():
     task, _ = uneven_task()  # 28 slots
-    every = get_adapter("lp_plus_plus", iterations=9).train(task)[1]
-    few = get_adapter("lp_plus_plus", iterations=9, most_logits=5 * 28 * 7 + 3).train(task)[1]
+    every = get_adapter("lp_plus_plus", iterations=9).train({}, task, KEY).losses
+    capped = get_adapter("lp_plus_plus", iterations=9, most_logits=5 * 28 * 7 + 3)
+    few = capped.train({}, task, KEY).losses
     assert len(every) == 9
     np.testing.assert_array_equal(few, every[:5])
 
@@ -197,7 +197,9 @@ def test_lp_plus_plus_ignores_masked_rows():
     task, _ = uneven_task()
     adapter = get_adapter("lp_plus_plus", iterations=5)
     spoilt = task._replace(support=jnp.where(task.support_mask[..., None], task.support, 9.0))
-    np.testing.assert_array_equal(adapter.train(task)[1], adapter.train(spoilt)[1])
+    np.testing.assert_array_equal(
+        adapter.train({}, task, KEY).losses, adapter.train({}, spoilt, KEY).losses
+    )
 
 
 @pytest.mark.parametrize(
