@@ -11,24 +11,14 @@ Expected, average over the four targets at 1 and 4 shots: zero-shot 29.0 and 29.
 Two minutes on 2 cores, and the pictures are encoded once before.
 """
 
+from dataclasses import replace
+
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.training.config import TrainConfig
+from fsclip_jax.training.config import EMOJI_RECIPE
 
 SOURCE = "emoji:objects"
 
-train = TrainConfig(
-    data=SOURCE,
-    backbone="mini",
-    classes="all",
-    steps=400,
-    way=100,
-    shot=4,
-    query=2,
-    batch=8,
-    views=1,
-    eval_every=100,
-    checkpoint_every=100,
-)
+train = replace(EMOJI_RECIPE, data=SOURCE, classes="all")
 
 evaluate = EvalConfig(
     data=SOURCE,

@@ -13,22 +13,12 @@ training is better than its start, so it stays as it began; on halves, which are
 more (``quickstart.py``). Two minutes on 2 cores.
 """
 
-from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.training.config import TrainConfig
+from dataclasses import replace
 
-train = TrainConfig(
-    data="emoji",
-    backbone="mini",
-    classes="easy",
-    steps=400,
-    way=100,
-    shot=4,
-    query=2,
-    batch=8,
-    views=1,
-    eval_every=100,
-    checkpoint_every=100,
-)
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.training.config import EMOJI_RECIPE
+
+train = replace(EMOJI_RECIPE, classes="easy")
 
 evaluate = EvalConfig(
     data="emoji",

@@ -8,21 +8,18 @@ A Meta-Prior is meta-trained on the base half of the classes, like the Meta-Adap
 at one fixed setting: nothing is searched for the task by any of them.
 """
 
-from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.training.config import TrainConfig
+from dataclasses import replace
 
-train = TrainConfig(
-    data="emoji",
-    backbone="mini",
+from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.training.config import EMOJI_RECIPE
+
+train = replace(
+    EMOJI_RECIPE,
     method="meta_prior",
     # All that is learned is scalars on a logarithmic scale, so the rate is high.
     learning_rate=5e-3,
     steps=150,
-    way=100,
-    shot=4,
-    query=2,
     batch=4,
-    views=1,
     eval_every=150,
     checkpoint_every=50,
 )

@@ -9,20 +9,9 @@ on artists it never saw, with methods that need no training.
 """
 
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.training.config import TrainConfig
+from fsclip_jax.training.config import EMOJI_RECIPE
 
-train = TrainConfig(
-    data="emoji",
-    backbone="mini",
-    steps=400,
-    way=100,
-    shot=4,
-    query=2,
-    batch=8,
-    views=1,
-    eval_every=100,
-    checkpoint_every=100,
-)
+train = EMOJI_RECIPE
 
 evaluate = EvalConfig(
     data="emoji",

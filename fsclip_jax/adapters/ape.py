@@ -75,13 +75,13 @@ class Ape:
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Choose the channels, and weigh the shots by what the text sees in them."""
         del key
-        channels, keys, surprise = self.refine(task)
+        channels, keys, divergence = self.refine(task)
         return {
             "weights": task.text.astype(jnp.float32),
             "channels": channels,
             "cache_keys": keys,
             "cache_mask": task.support_mask,
-            "surprise": surprise,
+            "divergence": divergence,
             "logit_scale": task.logit_scale,
             **{name: params[name] for name in ("alpha", "beta", "gamma")},
         }
@@ -90,7 +90,7 @@ class Ape:
         """Return the zero-shot logits plus the logits of the refined cache."""
         query = query.astype(jnp.float32)
         refined = l2_normalize(query * state["channels"][None])
-        weights = state["cache_mask"] * jnp.exp(state["gamma"] * state["surprise"])
+        weights = state["cache_mask"] * jnp.exp(state["gamma"] * state["divergence"])
         votes = cache_votes(refined, state["cache_keys"], weights, state["beta"])
         zero_shot = cosine_logits(query, state["weights"], state["logit_scale"])
         return zero_shot + state["alpha"] * votes
@@ -100,7 +100,7 @@ class Ape:
     ) -> Int[Array, " setting"]:
         """Count right answers over the grids, by the shortcuts of ``tip_search``."""
         del params, key
-        channels, keys, surprise = self.refine(task)
+        channels, keys, divergence = self.refine(task)
         text = task.logit_scale * centred(task.text.astype(jnp.float32))
         distances = key_distances(keys)
 
@@ -109,7 +109,7 @@ class Ape:
 
         def count(grid: TipGrid, gammas: tuple[float, ...]) -> Int[Array, " setting"]:
             steepness = jnp.asarray(gammas, jnp.float32)[:, None, None]
-            weights = task.support_mask[None] * jnp.exp(steepness * surprise[None])
+            weights = task.support_mask[None] * jnp.exp(steepness * divergence[None])
             return search_cache(describe, weights, query, grid).ravel()
 
         return jnp.concatenate([count(grid, gammas) for grid, gammas in APE_GRIDS])

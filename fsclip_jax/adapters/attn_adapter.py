@@ -90,8 +90,8 @@ def look(
     """
     at, around = at.astype(jnp.float32), around.astype(jnp.float32)
     query, key, gate = params["query"], params["key"], params["gate"]
-    asked = _hidden(query, at) @ query["fc2"]["weight"].T + _along(query["fc2"]["bias"], at)
-    probe = asked @ key["fc2"]["weight"]
+    projected = _hidden(query, at) @ query["fc2"]["weight"].T + _along(query["fc2"]["bias"], at)
+    probe = projected @ key["fc2"]["weight"]
     scores = jnp.einsum("...nh,...h->...n", _hidden(key, around), probe) * at.shape[-1] ** -0.5
     if mask is None:
         weights = jax.nn.softmax(scores, axis=-1)

@@ -22,6 +22,7 @@ from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.clip.files import TORCH
 from fsclip_jax.clip.pickles import read_torch
+from fsclip_jax.durable import storage_errors, write_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.typing import Params
 
@@ -45,12 +46,11 @@ def save_adapter(
     """Write the parameters of an adapter; a reader sees the old file or the new one.
 
     Args:
-        directory: where ``adapter.safetensors`` and ``adapter.json`` go; made if missing.
-        adapter_name: the method, a key of the catalog.
+        directory: made if missing.
         params: nested dictionaries of arrays. The path of a leaf, joined by dots, is its name in
             the file: ``q_proj.weight``.
         meta: what else is known: backbone id, sha256 and dim, data, steps. JSON values only.
-        adapter: the adapter itself; its static config is stored as ``meta["config"]``.
+        adapter: its static config is stored as ``meta["config"]``.
 
     Raises:
         UserError: if the file cannot be written; the old one is kept.
@@ -69,12 +69,10 @@ def save_adapter(
         described["config"] = dataclasses.asdict(adapter)  # type: ignore[call-overload]
     text = json.dumps(described, indent=2, sort_keys=True) + "\n"
     folder = Path(directory)
-    try:
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make the folder {folder}: {error.strerror}") from error
-    _replace(folder / WEIGHTS_FILE, save(tensors, metadata={_HEADER: text}))
-    _replace(folder / META_FILE, text.encode())
+    write_file(folder / WEIGHTS_FILE, save(tensors, metadata={_HEADER: text}))
+    write_file(folder / META_FILE, text.encode())
 
 
 def load_adapter(
@@ -88,8 +86,8 @@ def load_adapter(
     Args:
         directory: the folder, or the file itself: safetensors, or a state dict of a published
             Meta-Adapter as PyTorch saves it (``.pt``, ``.pth``, ``.bin``), of which nothing is run.
-        dim: width of the features at hand, if they are known.
-        backbone_sha256: of the weights that made those features, if they are known.
+        dim: width of the features at hand; None if they are not known.
+        backbone_sha256: of the weights that made those features; None if they are not known.
 
     Returns:
         The method, its parameters as nested dictionaries of arrays, and the description.
@@ -125,16 +123,7 @@ def restore_adapter(
     dim: int | None = None,
     backbone_sha256: str | None = None,
 ) -> tuple[Adapter, Params, dict[str, Any]]:
-    """Like :func:`load_adapter`, with the adapter rebuilt from its stored config.
-
-    Args:
-        directory: see :func:`load_adapter`.
-        dim: see :func:`load_adapter`.
-        backbone_sha256: see :func:`load_adapter`.
-
-    Returns:
-        The adapter, its parameters, and the description.
-    """
+    """Like :func:`load_adapter`, with the adapter rebuilt from its stored config."""
     name, params, meta = load_adapter(directory, dim=dim, backbone_sha256=backbone_sha256)
     return get_adapter(name, **meta.get("config", {})), params, meta
 
@@ -175,7 +164,7 @@ def _published(
 def _check_config(path: Path, usual: Adapter, config: Mapping[str, Any]) -> None:
     """Compare the types of the stored settings with those of the defaults."""
     for name, value in config.items():
-        default = getattr(usual, name, None)  # an unknown name is told by whoever makes the adapter
+        default = getattr(usual, name, None)  # get_adapter refuses an unknown name
         as_json: Any = {tuple: list, float: (int, float)}.get(type(default), type(default))
         odd = isinstance(value, bool) != isinstance(default, bool)
         if default is not None and (odd or not isinstance(value, as_json)):
@@ -186,14 +175,14 @@ def _check_config(path: Path, usual: Adapter, config: Mapping[str, Any]) -> None
 
 
 def _check_parameters(
-    path: Path, adapter: Adapter, tensors: Mapping[str, np.ndarray], dim: int | None, told: object
+    path: Path, adapter: Adapter, tensors: Mapping[str, np.ndarray], dim: int | None, width: object
 ) -> None:
     """Compare names and shapes with what the method would make of its own accord."""
     # A file of published weights has no description; then the matrix says the width.
     matrix = tensors.get("q_proj.weight")
     stored = matrix.shape[-1] if matrix is not None and matrix.ndim else dim
-    if matrix is None and isinstance(told, int) and told > 0:
-        stored = told
+    if matrix is None and isinstance(width, int) and width > 0:
+        stored = width
     if dim is not None and stored != dim:
         raise UserError(
             f"{path} is for features of dim {stored}, these have dim {dim}; "
@@ -240,23 +229,3 @@ def _digest(tensors: Mapping[str, np.ndarray]) -> str:
         total.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
         total.update(tensor.tobytes())
     return total.hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to the disk, rename: never half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; the old file is kept") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -192,15 +192,16 @@ class MetaPrior:
             solved = jax.scipy.linalg.cho_solve((factor, True), x)
             return solved, x - ridge * solved
 
-        answer, told = through(_positive(FIRST, params["first"]) * share * (target - 1.0 / way))
-        velocity, change = jnp.zeros_like(answer), jnp.zeros_like(told)
+        first = _positive(FIRST, params["first"])
+        coefficients, latent = through(first * share * (target - 1.0 / way))
+        velocity, change = jnp.zeros_like(coefficients), jnp.zeros_like(latent)
         for step in range(self.steps):
-            error = target - jax.nn.softmax(text_logits + told, axis=-1) - decay * answer
+            error = target - jax.nn.softmax(text_logits + latent, axis=-1) - decay * coefficients
             rate = _positive(RATE, params["rate"][step])
             solved, gained = through(rate * share * error)
             velocity, change = momentum * velocity + solved, momentum * change + gained
-            answer, told = answer + velocity, told + change
-        return answer
+            coefficients, latent = coefficients + velocity, latent + change
+        return coefficients
 
     def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
         """Return the text's logits plus what the shots correct in them."""

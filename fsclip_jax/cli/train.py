@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fsclip_jax.cli.parsing import parse_experiment
-from fsclip_jax.training.config import TrainConfig, check_config
+from fsclip_jax.training.config import TrainConfig, check_train_config
 
 
 def main(args: Sequence[str]) -> int:
@@ -23,9 +23,10 @@ def run(config: TrainConfig, name: str) -> int:
         UserError: see `training.run.train`.
     """
     from fsclip_jax.cli.train_display import Display, summary
-    from fsclip_jax.training.run import Observer, make_adapter, train
+    from fsclip_jax.training.loop import Observer
+    from fsclip_jax.training.run import make_adapter, train
 
-    check_config(config)
+    check_train_config(config)
     make_adapter(config)
     workdir = Path("runs") / name if config.workdir is None else config.workdir
 

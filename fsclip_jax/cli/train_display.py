@@ -10,7 +10,7 @@ from fsclip_jax.training.config import TrainConfig
 from fsclip_jax.training.interrupt import stop_requests
 from fsclip_jax.training.loop import Episodes
 from fsclip_jax.training.metrics_log import Row
-from fsclip_jax.training.run import Outcome
+from fsclip_jax.training.run import TrainOutcome
 
 
 class Display(contextlib.ExitStack):
@@ -71,7 +71,7 @@ def validation_line(row: Row) -> str | None:
     return line + (" (before training)" if row["step"] == 0 else "")
 
 
-def summary(config: TrainConfig, workdir: Path, outcome: Outcome) -> str:
+def summary(config: TrainConfig, workdir: Path, outcome: TrainOutcome) -> str:
     """Say in two lines what was trained and where it is, then what to do next."""
     references = ", ".join(f"{name} {value:.2f}" for name, value in outcome.references.items())
     told = (

@@ -1,10 +1,20 @@
-"""What a meta-training run is told. Imports nothing heavy, so that help answers at once."""
+"""The recipe of a meta-training run, all of it: numbers, optimiser, schedule.
+
+Imports nothing heavy at its top, so that help answers at once.
+"""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fsclip_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import optax
+
+    from fsclip_jax.typing import Params
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,9 @@ class TrainConfig:
     """Continue the run in the workdir from its last checkpoint, if there is one."""
 
 
+EMOJI_RECIPE = TrainConfig(steps=400, way=100, shot=4, batch=8, eval_every=100)
+"""The recipe of the bundled images, which are few: what ``configs/`` train with."""
+
 _AT_LEAST_ONE = (
     "steps",
     "shot",
@@ -87,17 +100,14 @@ _AT_LEAST_ONE = (
 )
 
 
-def check_config(config: TrainConfig) -> None:
+def check_train_config(config: TrainConfig) -> None:
     """Refuse values that no run can be made of.
-
-    Args:
-        config: the resolved configuration.
 
     Raises:
         UserError: naming the field, its value and what is accepted.
 
     Example:
-        >>> check_config(TrainConfig())
+        >>> check_train_config(TrainConfig())
     """
     for name in _AT_LEAST_ONE:
         _require(config, name, getattr(config, name) >= 1, "1 or more")
@@ -115,3 +125,50 @@ def _require(config: TrainConfig, name: str, holds: bool, accepted: str) -> None
     if not holds:
         flag = name.replace("_", "-")
         raise UserError(f"--{flag} is {getattr(config, name)}, but must be {accepted}")
+
+
+def learning_rate(config: TrainConfig) -> optax.Schedule:
+    """Linear warm-up from zero to the peak, then a cosine down to zero.
+
+    Example:
+        >>> rate = learning_rate(TrainConfig(steps=100, warmup_steps=10, learning_rate=1.0))
+        >>> [round(float(rate(step)), 3) for step in (0, 5, 10, 55, 100)]
+        [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    import optax
+
+    warmup = min(config.warmup_steps, config.steps - 1)
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if warmup else config.learning_rate,
+        peak_value=config.learning_rate,
+        warmup_steps=warmup,
+        decay_steps=config.steps,
+    )
+
+
+def decays(params: Params) -> Any:
+    """Which leaves have weight decay: matrices. Vectors, biases and scalars have none.
+
+    A matrix of one row or one column counts as a vector.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> decays({"weight": jnp.eye(2), "gate": jnp.ones((1, 2)), "bias": jnp.ones(2)})
+        {'bias': False, 'gate': False, 'weight': True}
+    """
+    import jax
+
+    return jax.tree.map(lambda leaf: sum(size > 1 for size in leaf.shape) >= 2, params)
+
+
+def meta_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW on gradients that are clipped by their global norm.
+
+    Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019.
+    """
+    import optax
+
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(learning_rate(config), weight_decay=config.weight_decay, mask=decays),
+    )

@@ -12,37 +12,32 @@ from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.devices import data_mesh, replicated
 from fsclip_jax.errors import UserError
+from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.training.checkpoint import Best, Checkpoints, Saved, to_host
 from fsclip_jax.training.config import TrainConfig
 from fsclip_jax.training.metrics_log import MetricsLog, Row
 from fsclip_jax.training.state import run_keys
 from fsclip_jax.training.step import StepMetrics, make_multi_step
-from fsclip_jax.training.tasks import Plan, Source, Validation, make_sampler, make_validate
+from fsclip_jax.training.tasks import (
+    EpisodePlan,
+    EpisodeSource,
+    Validation,
+    make_sampler,
+    make_validate,
+)
 from fsclip_jax.typing import Params
 
 
 class Episodes(NamedTuple):
-    """What a run draws its episodes from.
+    """What a run draws its episodes from; no validation where no class is held out."""
 
-    Attributes:
-        source: what it trains on.
-        plan: sizes of its episodes.
-        validation: what it is judged on; None where no class is held out.
-    """
-
-    source: Source
-    plan: Plan
+    source: EpisodeSource
+    plan: EpisodePlan
     validation: Validation | None
 
 
 def mesh_for(batch: int) -> Mesh:
-    """Make a mesh of as many devices as divide a batch evenly.
-
-    Args:
-        batch: episodes of a step.
-
-    Returns:
-        The mesh.
+    """Make a mesh of as many devices as divide a batch of episodes evenly.
 
     Example:
         >>> mesh_for(1).size
@@ -58,13 +53,6 @@ def dispatch_end(step: int, config: TrainConfig) -> int:
     Dispatches end at the multiples of ``steps_per_dispatch``, ``eval_every`` and
     ``checkpoint_every``, wherever the run was continued: a restart repeats the same calls.
 
-    Args:
-        step: steps done.
-        config: the intervals.
-
-    Returns:
-        The next stop, at most ``config.steps``.
-
     Example:
         >>> config = TrainConfig(steps=70, steps_per_dispatch=25, eval_every=40)
         >>> [dispatch_end(step, config) for step in (0, 25, 40, 50)]
@@ -74,6 +62,23 @@ def dispatch_end(step: int, config: TrainConfig) -> int:
     return min(config.steps, *(every * (step // every + 1) for every in intervals))
 
 
+class Observer(NamedTuple):
+    """What a run tells while it goes on.
+
+    Attributes:
+        begin: called once with the bank, the episodes and the step that the run begins from.
+        row: called with every row of the log.
+        stop_requested: called after every dispatch; anything but 0 ends the run in good order.
+    """
+
+    begin: Callable[[StoredBank, Episodes, int], None] = lambda *_: None
+    row: Callable[[Row], None] = lambda *_: None
+    stop_requested: Callable[[], int] = lambda: 0
+
+
+SILENT = Observer()
+
+
 def run_loop(
     config: TrainConfig,
     adapter: Adapter,
@@ -81,51 +86,36 @@ def run_loop(
     begin: Saved,
     checkpoints: Checkpoints,
     log: MetricsLog,
-    *,
-    mesh: Mesh | None = None,
-    stop_requested: Callable[[], int] = lambda: 0,
-    on_row: Callable[[Row], None] = lambda _row: None,
+    observer: Observer,
 ) -> Saved:
-    """Train from a saved state to the last step, or until asked to stop.
+    """Train from a saved state to the last step, or until the observer wants a stop.
 
-    Args:
-        config: the recipe.
-        adapter: the method to train.
-        episodes: what is trained on and judged on.
-        begin: the state to begin from.
-        checkpoints: where to save.
-        log: where to report.
-        mesh: the devices; those that divide the batch by default.
-        stop_requested: asked after every dispatch; a checkpoint is saved before leaving.
-        on_row: called with every row of the log.
-
-    Returns:
-        The last state and the best parameters, saved in ``checkpoints``.
+    The last state and the best parameters are saved in ``checkpoints``.
 
     Raises:
         UserError: the loss or the gradient is not finite, or the disk is full.
     """
-    mesh = mesh_for(config.batch) if mesh is None else mesh
-    multi_step = make_multi_step(
-        adapter, config, make_sampler(episodes.plan, config.batch, mesh), mesh
-    )
-    validate = make_validate(adapter)
+    mesh = mesh_for(config.batch)
+    sample = make_sampler(episodes.plan, config.batch, mesh)
+    multi_step = make_multi_step(adapter, config, sample, mesh)
     state, source, key, validation = jax.device_put(
         (begin.state, episodes.source, run_keys(config.seed).episodes, episodes.validation),
         replicated(mesh),
     )
-    step, best = int(begin.state.step), begin.best
+    step, best, validate = int(begin.state.step), begin.best, make_validate(adapter)
 
     def judge(params: Params) -> float:
         return float("nan") if validation is None else float(validate(params, validation))
 
+    def report(row: Row) -> None:
+        log.write(row)
+        observer.row(row)
+
     if best.step < 0:
         accuracy = judge(state.params)
-        row: Row = {"step": step, "time": time.time(), "val_accuracy": accuracy}
-        row |= {} if validation is None else _reference_lines(validation, len(source.mean[0]))
         best = _better(best, step, accuracy, state.params)
-        log.write(row)
-        on_row(row)
+        references = {} if validation is None else _reference_lines(validation)
+        report({"step": step, "time": time.time(), "val_accuracy": accuracy, **references})
     while step < config.steps:
         before, end = time.perf_counter(), dispatch_end(step, config)
         state, metrics = multi_step(state, key, (source,), steps=end - step)
@@ -133,12 +123,11 @@ def run_loop(
         seconds = time.perf_counter() - before
         _check_finite(config, step, metrics, checkpoints.latest_step())
         row = _row(end, metrics, config.batch * (end - step) / seconds)
-        step, last, stop = end, end == config.steps, stop_requested()
+        step, last, stop = end, end == config.steps, observer.stop_requested()
         if step % config.eval_every == 0 or last:
             row["val_accuracy"] = accuracy = judge(state.params)
             best = _better(best, step, accuracy, state.params)
-        log.write(row)
-        on_row(row)
+        report(row)
         if step % config.checkpoint_every == 0 or last or stop:
             log.sync()
             checkpoints.save(Saved(to_host(state), best))
@@ -167,9 +156,10 @@ def _better(best: Best, step: int, accuracy: float, params: Params) -> Best:
     return best
 
 
-def _reference_lines(validation: Validation, dim: int) -> Row:
+def _reference_lines(validation: Validation) -> Row:
     """Accuracies that training must exceed to be worth it, on the same episodes."""
     lines: Row = {}
+    dim = validation.support.mean.shape[-1]
     for name in ("zero_shot", "text_prototype"):
         adapter = get_adapter(name)
         params = jax.tree.map(np.asarray, adapter.init(jax.random.key(0), dim))

@@ -16,9 +16,9 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.easy_hard import easy_hard, zero_shot_by_class
 from fsclip_jax.training.checkpoint import Checkpoints, Saved, first_best, to_host
-from fsclip_jax.training.config import TrainConfig, check_config
-from fsclip_jax.training.loop import Episodes, mesh_for, run_loop
-from fsclip_jax.training.metrics_log import METRICS_FILE, MetricsLog, Row, read_metrics
+from fsclip_jax.training.config import TrainConfig, check_train_config
+from fsclip_jax.training.loop import SILENT, Episodes, Observer, run_loop
+from fsclip_jax.training.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from fsclip_jax.training.state import can_prime, init_state, prime
 from fsclip_jax.training.tasks import (
     choose_classes,
@@ -26,10 +26,10 @@ from fsclip_jax.training.tasks import (
     validation_episodes,
     whole_task,
 )
-from fsclip_jax.training.workdir import check_same, describe, locked, read_run, write_run
+from fsclip_jax.training.workdir import check_same, locked, read_run, run_record, write_run
 
 
-class Outcome(NamedTuple):
+class TrainOutcome(NamedTuple):
     """How a run ended.
 
     Attributes:
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
         best_step: step of the best parameters.
         val_accuracy: theirs, in percent; NaN where no class was held out.
         references: validation accuracies in percent of what training must exceed.
-        was_done: the run was finished before it was asked for.
+        was_done: the run was finished before this call.
     """
 
     step: int
@@ -47,28 +47,8 @@ class Outcome(NamedTuple):
     was_done: bool
 
 
-class Observer(NamedTuple):
-    """What a run tells while it goes on.
-
-    Attributes:
-        begin: called once with the bank and the step that the run begins from.
-        row: called with every row of the log.
-        stop_requested: asked after every dispatch; anything but 0 ends the run in good order.
-    """
-
-    begin: Callable[[StoredBank, Episodes, int], None] = lambda *_: None
-    row: Callable[[Row], None] = lambda *_: None
-    stop_requested: Callable[[], int] = lambda: 0
-
-
 def make_adapter(config: TrainConfig) -> Adapter:
     """Return the method to train, with its static fields.
-
-    Args:
-        config: method and fields.
-
-    Returns:
-        The adapter.
 
     Raises:
         UserError: an unknown method, a field that it does not have, a value of another type, or
@@ -123,25 +103,21 @@ def train(
     config: TrainConfig,
     workdir: Path,
     open_stored: Callable[[], StoredBank],
-    observer: Observer | None = None,
-) -> Outcome:
+    observer: Observer = SILENT,
+) -> TrainOutcome:
     """Meta-train an adapter in a workdir.
 
     Args:
-        config: the resolved configuration.
-        workdir: folder of the run.
         open_stored: opens the bank, or extracts it; not called where the run is done already.
-        observer: what to tell.
 
     Returns:
-        How it ended. ``step < config.steps`` means that it was asked to stop.
+        How it ended. ``step < config.steps`` means that a stop was requested.
 
     Raises:
         UserError: wrong input; a workdir of another or an unfinished run; a loss that is not
             finite; a full disk. The workdir can be resumed from its last checkpoint.
     """
-    observer = Observer() if observer is None else observer
-    check_config(config)
+    check_train_config(config)
     adapter = make_adapter(config)
     with locked(workdir), contextlib.closing(Checkpoints(workdir)) as checkpoints:
         before, saved_step = read_run(workdir), checkpoints.latest_step()
@@ -166,17 +142,7 @@ def train(
         step = int(begin.state.step)
         observer.begin(stored, episodes, step)
         with MetricsLog(workdir, step if saved_step is not None else None) as log:
-            saved = run_loop(
-                config,
-                adapter,
-                episodes,
-                begin,
-                checkpoints,
-                log,
-                mesh=mesh_for(config.batch),
-                stop_requested=observer.stop_requested,
-                on_row=observer.row,
-            )
+            saved = run_loop(config, adapter, episodes, begin, checkpoints, log, observer)
         return _finish(config, workdir, adapter, saved, facts)
 
 
@@ -188,7 +154,7 @@ def _check_continues(
             f"{workdir} holds checkpoints but no config.json: give another --workdir, "
             "or delete that folder"
         )
-    check_same(workdir, before["config"], describe(config))
+    check_same(workdir, before["config"], run_record(config))
     if saved_step < config.steps and not config.resume:
         raise UserError(
             f"{workdir} holds this run, unfinished at step {saved_step} of {config.steps}: "
@@ -243,7 +209,7 @@ def _finish(
     facts: dict[str, Any],
     *,
     was_done: bool = False,
-) -> Outcome:
+) -> TrainOutcome:
     """Write the trained adapter, if the run is at its end."""
     step, best_step = int(saved.state.step), int(saved.best.step)
     accuracy = float(saved.best.accuracy)
@@ -255,11 +221,11 @@ def _finish(
             "data": facts["data"],
             "val_accuracy": None if accuracy != accuracy else round(accuracy, 4),
             "step": best_step,
-            "train": describe(config),
+            "train": run_record(config),
         }
         with storage_errors(workdir):
             save_adapter(workdir, adapter.name, saved.best.params, meta, adapter=adapter)
-    return Outcome(step, best_step, accuracy, _references(workdir), was_done)
+    return TrainOutcome(step, best_step, accuracy, _references(workdir), was_done)
 
 
 def _references(workdir: Path) -> dict[str, float]:

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from fsclip_jax.adapters.base import Adapter, query_logits
 from fsclip_jax.devices import replicated
 from fsclip_jax.episodes.task import Query, Task
-from fsclip_jax.training.config import TrainConfig
-from fsclip_jax.training.state import TrainState, learning_rate, make_optimizer
+from fsclip_jax.training.config import TrainConfig, learning_rate, meta_optimizer
+from fsclip_jax.training.state import TrainState
 from fsclip_jax.typing import Array, Float, Key, Params, PRNGKeyArray
 
 
@@ -41,17 +41,8 @@ def episode_loss(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy and accuracy of one episode, means over the query images that are present.
 
-    ``-sum_i m_i log softmax(logits_i)[label_i] / sum_i m_i``.
-
-    Args:
-        adapter: the method.
-        params: its parameters.
-        task: what the adapter is fitted to.
-        query: what it is judged on.
-        key: randomness of the fit.
-
-    Returns:
-        Loss in nats and accuracy in percent; both 0 where no query is present.
+    ``-sum_i m_i log softmax(logits_i)[label_i] / sum_i m_i``, in nats, and percent; both are 0
+    where no query is present.
     """
     logits = query_logits(adapter, adapter.fit(params, task, key), query)
     kept = query.mask.astype(logits.dtype)
@@ -64,18 +55,7 @@ def episode_loss(
 def batch_loss(
     adapter: Adapter, params: Params, task: Task, query: Query, keys: Key[Array, " batch"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Mean of `episode_loss` over a batch of episodes.
-
-    Args:
-        adapter: the method.
-        params: its parameters, shared by the episodes.
-        task: tasks with a leading axis of episodes.
-        query: queries with the same axis.
-        keys: one key an episode.
-
-    Returns:
-        Mean loss and mean accuracy.
-    """
+    """Mean of `episode_loss` over episodes, the leading axis of tasks, queries and keys."""
     one = jax.vmap(lambda t, q, k: episode_loss(adapter, params, t, q, k))
     loss, accuracy = one(task, query, keys)
     return loss.mean(), accuracy.mean()
@@ -93,8 +73,6 @@ def make_multi_step(
     steps in a call, or of restarts.
 
     Args:
-        adapter: the method to train.
-        config: the recipe.
         sample: ``sample(key, *data) -> (Task, Query)``, a batch of episodes, already split over
             the devices of the mesh.
         mesh: the devices; parameters are kept whole on each. None: the default device.
@@ -104,7 +82,7 @@ def make_multi_step(
         a tuple of device pytrees that is handed to ``sample``, the metrics have a leading axis
         of n. The memory of the state that goes in is used again.
     """
-    optimizer, rate = make_optimizer(config), learning_rate(config)
+    optimizer, rate = meta_optimizer(config), learning_rate(config)
 
     def one_step(state: TrainState, key: PRNGKeyArray, data: tuple) -> tuple:
         episodes, fits = jax.random.split(jax.random.fold_in(key, state.step))

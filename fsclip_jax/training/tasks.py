@@ -34,25 +34,21 @@ _EPISODES_AT_ONCE = 8
 """Validation episodes that are in memory together."""
 
 
-class Source(NamedTuple):
-    """A bank to draw from, and the mean over its views.
+class EpisodeSource(NamedTuple):
+    """A bank to draw from, on the device, and the mean over the views of each image.
 
-    Attributes:
-        bank: on the device.
-        mean: one unit vector an image; the support of an episode, in training as in evaluation.
+    The mean is a unit vector: the support of an episode, in training as in evaluation.
     """
 
     bank: Bank
     mean: Float[Array, "n dim"]
 
 
-class Plan(NamedTuple):
+class EpisodePlan(NamedTuple):
     """What is static about the episodes of a bank.
 
-    Attributes:
-        spec: sizes of an episode.
-        max_size: images of the largest class.
-        families: whether the images have families.
+    ``max_size`` is the number of images of the largest class, ``families`` whether the images
+    have families.
     """
 
     spec: EpisodeSpec
@@ -63,14 +59,12 @@ class Plan(NamedTuple):
 class Validation(NamedTuple):
     """Fixed episodes on classes that are never trained on.
 
-    Attributes:
-        support: where the shots are from.
-        query: where the queries are from: the val images where there are any.
-        episodes: indices into the two, with a leading axis of episodes.
+    Queries are the val images where there are any. ``episodes`` are indices into the two sources,
+    with a leading axis of episodes.
     """
 
-    support: Source
-    query: Source
+    support: EpisodeSource
+    query: EpisodeSource
     episodes: Episode
 
 
@@ -79,13 +73,8 @@ def choose_classes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose the classes to train on and those held out for the validation.
 
-    Args:
-        n_classes: of the data set.
-        classes: ``base``, ``easy`` or ``all``.
-        easy: ids of the easy classes, for ``easy``.
-
-    Returns:
-        Two arrays of class ids without a class in common; the second may be empty.
+    The first are of the ``base`` classes, of the ``easy`` ones, whose ids must then be given, or of
+    ``all``. The two have no class in common; the second may be empty.
 
     Example:
         >>> train, val = choose_classes(20, "base")
@@ -99,19 +88,15 @@ def choose_classes(
     return meta_val(base if classes == "base" else np.arange(n_classes, dtype=np.int32))
 
 
-def make_source(bank: Bank) -> Source:
+def episode_source(bank: Bank) -> EpisodeSource:
     """Put the mean over the views beside the bank."""
-    return Source(bank, mean_view(bank))
+    return EpisodeSource(bank, mean_view(bank))
 
 
-def whole_task(source: Source) -> Task:
+def whole_task(source: EpisodeSource) -> Task:
     """Make one task of all classes to train on, with all their images as shots.
 
-    Args:
-        source: from `training_episodes`.
-
-    Returns:
-        The task whose statistics a method may start from; see `state.prime`.
+    A method may start from its statistics; see `state.prime`.
     """
     bank = source.bank
     slots = jnp.arange(largest_class(bank), dtype=jnp.int32)
@@ -123,17 +108,11 @@ def whole_task(source: Source) -> Task:
 
 def training_episodes(
     stored: StoredBank, config: TrainConfig, class_ids: np.ndarray, *, patches: bool = False
-) -> tuple[Source, Plan]:
+) -> tuple[EpisodeSource, EpisodePlan]:
     """Prepare the train images of the classes to train on.
 
-    Args:
-        stored: an opened bank.
-        config: sizes of the episodes.
-        class_ids: from `choose_classes`.
-        patches: whether the method reads the patches of query images.
-
-    Returns:
-        The source and the plan; ``way`` is lowered to the number of classes there are.
+    ``way`` is lowered to the number of classes there are. With ``patches``, those of the query
+    images are at hand.
 
     Raises:
         UserError: fewer than two classes, or a class with too few images.
@@ -142,10 +121,10 @@ def training_episodes(
     names = tuple(stored.class_names[int(label)] for label in class_ids)
     if stored.domains is None:
         check_shots(bank, config.min_shot or config.shot, names, spare=1)
-    return make_source(bank), _plan(bank, config, int(usable_classes(bank).sum()))
+    return episode_source(bank), _plan(bank, config, int(usable_classes(bank).sum()))
 
 
-def _plan(bank: Bank, config: TrainConfig, usable: int) -> Plan:
+def _plan(bank: Bank, config: TrainConfig, usable: int) -> EpisodePlan:
     if usable < 2:
         raise UserError(
             f"{usable} of {len(bank.sizes)} classes to train on can give a support and a query "
@@ -155,7 +134,7 @@ def _plan(bank: Bank, config: TrainConfig, usable: int) -> Plan:
     shot = max(1, min(config.shot, size - 1))
     low = None if config.min_shot is None else min(config.min_shot, shot)
     spec = EpisodeSpec(min(config.way, usable), shot, config.query, low)
-    return Plan(spec, size, bool((bank.domains >= 0).any()))
+    return EpisodePlan(spec, size, bool((bank.domains >= 0).any()))
 
 
 def validation_episodes(
@@ -195,7 +174,7 @@ def validation_episodes(
         return sample_episode(key, support, plan.spec, max_size)
 
     keys = jax.random.split(jax.random.key(_VAL_SEED), config.val_episodes)
-    return Validation(make_source(support), make_source(query), jax.jit(jax.vmap(draw))(keys))
+    return Validation(episode_source(support), episode_source(query), jax.jit(jax.vmap(draw))(keys))
 
 
 def _has_images(stored: StoredBank, split: str, class_ids: np.ndarray) -> bool:
@@ -204,23 +183,18 @@ def _has_images(stored: StoredBank, split: str, class_ids: np.ndarray) -> bool:
 
 
 def make_sampler(
-    plan: Plan, batch: int, mesh: Mesh | None = None
-) -> Callable[[PRNGKeyArray, Source], tuple[Task, Query]]:
+    plan: EpisodePlan, batch: int, mesh: Mesh | None = None
+) -> Callable[[PRNGKeyArray, EpisodeSource], tuple[Task, Query]]:
     """Return the function that draws a batch of training episodes.
 
     The support is the mean over the views, as in evaluation. A query is a random view, so that
     what an adapter learns does not lean on the plain crop.
 
-    Args:
-        plan: from `training_episodes`.
-        batch: number of episodes, a multiple of the number of devices.
-        mesh: the devices.
-
-    Returns:
-        ``sample(key, source) -> (Task, Query)`` with a leading axis of episodes.
+    ``sample(key, source) -> (Task, Query)`` has a leading axis of ``batch`` episodes, a multiple
+    of the number of devices of the mesh.
     """
 
-    def sample(key: PRNGKeyArray, source: Source) -> tuple[Task, Query]:
+    def sample(key: PRNGKeyArray, source: EpisodeSource) -> tuple[Task, Query]:
         episode_key, view_key = jax.random.split(key)
         bank = source.bank if plan.families else _without_families(source.bank)
         episodes = sample_batch(episode_key, bank, plan.spec, plan.max_size, batch, mesh)
@@ -244,14 +218,7 @@ def _without_families(bank: Bank) -> Bank:
 def make_validate(
     adapter: Adapter,
 ) -> Callable[[Params, Validation], Float[Array, ""]]:
-    """Compile the validation accuracy of an adapter.
-
-    Args:
-        adapter: the method.
-
-    Returns:
-        ``validate(params, validation)``: percent of the queries that are classified rightly.
-    """
+    """Compile ``validate(params, validation)``: percent of the queries classified rightly."""
 
     @jax.jit
     def validate(params: Params, validation: Validation) -> Float[Array, ""]:
@@ -265,10 +232,10 @@ def make_validate(
                 episode.support_mask,
                 mean=support.mean,
             )
-            asked = gather_query(query.bank, episode.query, episode.query_mask)
+            queries = gather_query(query.bank, episode.query, episode.query_mask)
             state = adapter.fit(params, task, jax.random.key(_VAL_SEED))
-            right = query_logits(adapter, state, asked).argmax(-1) == asked.labels
-            return (right & asked.mask).sum(), asked.mask.sum()
+            right = query_logits(adapter, state, queries).argmax(-1) == queries.labels
+            return (right & queries.mask).sum(), queries.mask.sum()
 
         right, count = jax.lax.map(one, episodes, batch_size=_EPISODES_AT_ONCE)
         return 100 * right.sum() / jnp.maximum(count.sum(), 1)

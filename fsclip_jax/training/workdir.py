@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, what was asked of it, and that only one process writes it."""
+"""The folder of a run: whose it is, what it was to do, and that only one process writes it."""
 
 import contextlib
 import dataclasses
@@ -23,9 +23,6 @@ def locked(workdir: Path) -> Iterator[None]:
 
     The operating system lets go of the lock when the process ends, however it ends.
 
-    Args:
-        workdir: folder of the run.
-
     Raises:
         UserError: another process trains there, or the folder cannot be made.
     """
@@ -33,17 +30,13 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def describe(config: TrainConfig) -> dict[str, Any]:
+def run_record(config: TrainConfig) -> dict[str, Any]:
     """Return what decides the result of a run, as JSON values.
 
-    Args:
-        config: the resolved configuration.
-
-    Returns:
-        All fields but those that say where the run is and whether it is a continuation.
+    All fields but those that say where the run is and whether it is a continuation.
 
     Example:
-        >>> describe(TrainConfig(resume=True)) == describe(TrainConfig(workdir=Path("elsewhere")))
+        >>> run_record(TrainConfig(resume=True)) == run_record(TrainConfig(workdir=Path("other")))
         True
     """
     fields = dataclasses.asdict(config)
@@ -53,13 +46,7 @@ def describe(config: TrainConfig) -> dict[str, Any]:
 
 
 def read_run(workdir: Path) -> dict[str, Any] | None:
-    """Read what an earlier run wrote about itself.
-
-    Args:
-        workdir: folder of the run.
-
-    Returns:
-        The content of ``config.json``; None where there is no run.
+    """Read ``config.json``, what an earlier run wrote about itself; None where there is no run.
 
     Raises:
         UserError: there is such a file, but not of a training run.
@@ -79,12 +66,9 @@ def read_run(workdir: Path) -> dict[str, Any] | None:
 def write_run(workdir: Path, config: TrainConfig, facts: Mapping[str, Any]) -> None:
     """Write ``config.json``: the configuration, and what the run is made with.
 
-    Args:
-        workdir: folder of the run.
-        config: the resolved configuration.
-        facts: backbone, data and the like, as JSON values.
+    ``facts`` are backbone, data and the like, as JSON values.
     """
-    run = {"config": describe(config), **facts}
+    run = {"config": run_record(config), **facts}
     write_file(workdir / CONFIG_FILE, (json.dumps(run, indent=2) + "\n").encode())
 
 
@@ -92,12 +76,6 @@ def check_same(
     workdir: Path, before: Mapping[str, Any], now: Mapping[str, Any], what: str = "config"
 ) -> None:
     """Refuse to continue a run with something else than it began with.
-
-    Args:
-        workdir: folder of the run, for the message.
-        before: what the run began with.
-        now: what is asked for.
-        what: the thing compared, for the message.
 
     Raises:
         UserError: naming every field that differs, with both values.
@@ -107,10 +85,10 @@ def check_same(
     """
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
-        told = ", ".join(
+        changes = ", ".join(
             f"{name} {before.get(name)!r} there, {now.get(name)!r} now" for name in names
         )
         raise UserError(
-            f"{workdir} holds a run with another {what} ({told}): "
+            f"{workdir} holds a run with another {what} ({changes}): "
             "give another --workdir, or delete that folder"
         )

@@ -212,10 +212,10 @@ def test_a_key_that_the_text_sees_elsewhere_counts_more():
     text = jnp.eye(4)[:2]
     support = jnp.asarray([[[1.0, 0, 0, 0], [0, 1.0, 0, 0]], [[0, 1.0, 0, 0], [0, 1.0, 0, 0]]])
     task = Task(support, jnp.ones((2, 2), bool), text, jnp.float32(100.0))
-    _, _, surprise = get_adapter("ape", keep=1.0).refine(task)
+    _, _, divergence = get_adapter("ape", keep=1.0).refine(task)
     share = np.exp(1) / (np.exp(1) + 1)
     expected = -np.log2([[share, 1 - share], [share, share]])
-    np.testing.assert_allclose(surprise, expected, rtol=1e-5)
+    np.testing.assert_allclose(divergence, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

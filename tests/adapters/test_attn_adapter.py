@@ -60,8 +60,8 @@ def test_logits_equal_the_published_equations(start, uneven, patches):
     query = query if patches else query._replace(patches=None)
     ours = query_logits(ADAPTER, ADAPTER.fit(params, task, jax.random.key(0)), query)
     named = {name: _torch(x) for name, x in flat(params).items()}
-    asked = (query.features, query.patches) if patches else (query.features,)
-    theirs = published.logits(published.fit(plain_task(task), named), *map(np.array, asked))
+    queries = (query.features, query.patches) if patches else (query.features,)
+    theirs = published.logits(published.fit(plain_task(task), named), *map(np.array, queries))
     np.testing.assert_allclose(ours, theirs, atol=1e-4 * 100)
     assert np.abs(ours - 100 * query.features @ task.text.T).max() > 1
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from fsclip_jax.adapters.checkpoint import load_adapter
+from fsclip_jax.training.loop import Observer
 from fsclip_jax.training.metrics_log import read_metrics
-from fsclip_jax.training.run import Observer, train
+from fsclip_jax.training.run import train
 
 CONTINUE = """
 import json, sys

@@ -9,9 +9,9 @@ import pytest
 
 from fsclip_jax.adapters.checkpoint import load_adapter
 from fsclip_jax.errors import UserError
-from fsclip_jax.training.loop import dispatch_end
+from fsclip_jax.training.loop import Observer, dispatch_end
 from fsclip_jax.training.metrics_log import read_metrics
-from fsclip_jax.training.run import Observer, train
+from fsclip_jax.training.run import train
 from fsclip_jax.training.workdir import locked
 
 

@@ -7,8 +7,13 @@ import pytest
 
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.errors import UserError
-from fsclip_jax.training.config import TrainConfig, check_config
-from fsclip_jax.training.state import init_state, learning_rate, make_optimizer
+from fsclip_jax.training.config import (
+    TrainConfig,
+    check_train_config,
+    learning_rate,
+    meta_optimizer,
+)
+from fsclip_jax.training.state import init_state
 
 
 def test_learning_rate_rises_then_falls_to_zero():
@@ -34,7 +39,7 @@ def test_weight_decay_shrinks_matrices_and_nothing_else():
     config = TrainConfig(steps=10, warmup_steps=0, weight_decay=0.5)
     state = init_state(get_adapter("meta_adapter"), 8, config)
     zeros = jax.tree.map(lambda leaf: leaf * 0, state.params)
-    updates, _ = make_optimizer(config).update(zeros, state.opt_state, state.params)
+    updates, _ = meta_optimizer(config).update(zeros, state.opt_state, state.params)
     after = optax.apply_updates(state.params, updates)
     assert np.linalg.norm(after["q_proj"]["weight"]) < np.linalg.norm(
         state.params["q_proj"]["weight"]
@@ -46,7 +51,7 @@ def test_weight_decay_shrinks_matrices_and_nothing_else():
 def test_the_gradient_is_clipped_by_its_global_norm():
     config = TrainConfig(steps=10, warmup_steps=0, weight_decay=0.0, clip_norm=1.0)
     state = init_state(get_adapter("meta_adapter"), 8, config)
-    optimizer = make_optimizer(config)
+    optimizer = meta_optimizer(config)
     grads = jax.tree.map(lambda leaf: leaf + 1.0, state.params)
     grads = jax.tree.map(lambda leaf: leaf / optax.tree.norm(grads), grads)
     _, once = optimizer.update(grads, state.opt_state, state.params)
@@ -80,4 +85,4 @@ def test_a_method_without_parameters_is_refused():
 def test_impossible_values_are_refused_by_name(field, value):
     config = dataclasses.replace(TrainConfig(), **{field: value})
     with pytest.raises(UserError, match=f"--{field.replace('_', '-')} is {value}, but must be"):
-        check_config(config)
+        check_train_config(config)
