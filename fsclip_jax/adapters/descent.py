@@ -213,7 +213,7 @@ def descend(
     start: Params,
     rows: LabelledRows,
     key: PRNGKeyArray,
-    rate: Float[Array, ""],
+    rate: Float[Array, ""] | float,
     recipe: Recipe,
 ) -> Descent:
     """Minimise a loss over minibatches of labelled images.
