@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,29 @@ def publish_folder(partial: Path, final: Path) -> None:
             final.rmdir()  # refuses a folder that holds anything
         partial.rename(final)
         sync_folder(final.parent)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Make a folder under a temporary name beside its place; rename it when all is written.
+
+    Yields:
+        The folder to write into. It is removed if the block fails.
+
+    Raises:
+        UserError: there is something at that place, or it cannot be written.
+    """
+    out = out.absolute()
+    if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists already: choose another --out, or remove it")
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    with storage_errors(out):
+        partial.mkdir(parents=True)
+    try:
+        yield partial
+        publish_folder(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fsclip_jax.clip.published import KNOWN
 from fsclip_jax.data.catalog import find_builder, find_known
+from fsclip_jax.durable import sha256_file, write_file
 from fsclip_jax.errors import UserError
 
 CARD = "README.md"
@@ -15,37 +16,30 @@ CARD = "README.md"
 
 
 class Card(NamedTuple):
-    """What a card says.
-
-    Attributes:
-        title: its heading.
-        purpose: what the files are, in a sentence or two.
-        facts: how they were made, name and value.
-        use: how they are used, Markdown.
-        backbone: the CLIP, as it was asked for; None if unknown.
-        data: specs of all data that went into it.
-        accuracy: from ``accuracy_of``.
-    """
+    """What a card says."""
 
     title: str
     purpose: str
+    """What the files are, in a sentence or two."""
     facts: Sequence[tuple[str, Any]]
+    """How they were made, name and value."""
     use: str
+    """How they are used, Markdown."""
     backbone: str | None
+    """The CLIP, as it was asked for; None if unknown."""
     data: Sequence[str]
+    """Specs of all data that went into it."""
     accuracy: Mapping[str, Any] | None = None
+    """From ``accuracy_of``."""
 
 
-def write_card(card: Card, sums: Mapping[str, str]) -> bytes:
-    """Fill the template.
+def sums(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file of a folder by its name, in the order of the names."""
+    return {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
 
-    Args:
-        card: what to say.
-        sums: sha256 of every other file by its name.
 
-    Returns:
-        The Markdown page.
-    """
+def write_card(folder: Path, card: Card) -> list[str]:
+    """Write the Markdown page into a folder that holds all else; return the names of all files."""
     import jinja2
 
     # Markdown and not HTML: what could break a table is taken out of a value by `cell`.
@@ -56,9 +50,11 @@ def write_card(card: Card, sums: Mapping[str, str]) -> bytes:
     page = pages.from_string(text).render(
         **{**card._asdict(), "facts": facts},
         licences=[licence_of_backbone(card.backbone), *map(licence_of_data, card.data)],
-        sums=sums,
+        sums=sums(folder),
     )
-    return (re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n").encode("utf-8", "replace")
+    page = re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n"
+    write_file(folder / CARD, page.encode("utf-8", "replace"))
+    return sorted(path.name for path in folder.iterdir())
 
 
 def _cell(value: Any) -> str:
@@ -67,12 +63,6 @@ def _cell(value: Any) -> str:
 
 def licence_of_backbone(spec: str | None) -> str:
     """Say under which licence the weights of a CLIP are.
-
-    Args:
-        spec: what it was loaded by.
-
-    Returns:
-        A sentence.
 
     Example:
         >>> licence_of_backbone("openai/clip-vit-base-patch32")
@@ -91,12 +81,6 @@ def licence_of_backbone(spec: str | None) -> str:
 
 def licence_of_data(spec: str) -> str:
     """Say whose data it is, and where its terms are.
-
-    Args:
-        spec: what follows ``--data``, or ``folder:DIR``.
-
-    Returns:
-        A sentence.
 
     Example:
         >>> licence_of_data("folder:photos")
@@ -118,11 +102,7 @@ def licence_of_data(spec: str) -> str:
 
 
 def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
-    """Read what ``fsclip eval`` measured of a method, if it left a report there.
-
-    Args:
-        place: workdir of the training.
-        method: its name in the report.
+    """Read what ``fsclip eval`` measured of a method, if it left a report in the workdir.
 
     Returns:
         ``command``, ``rows`` and ``warnings``; None where there is no report of the method.
@@ -136,7 +116,7 @@ def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
     except UserError:  # a report of another version is no reason not to export
         return None
     rows = [
-        {"shots": row.shots, "split": row.split, "told": _told(row.accuracy)}
+        {"shots": row.shots, "split": row.split, "shown": _shown(row.accuracy)}
         for row in report.rows
         if row.method == method
     ]
@@ -144,6 +124,6 @@ def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
     return {"command": report.command, "rows": rows, "warnings": warnings} if rows else None
 
 
-def _told(accuracy: Any) -> str:
+def _shown(accuracy: Any) -> str:
     interval = "" if accuracy.ci95 is None else f" ±{accuracy.ci95:.1f}"
     return f"{accuracy.mean:.1f}{interval}"

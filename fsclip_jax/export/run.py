@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,9 +14,9 @@ from fsclip_jax import __version__
 from fsclip_jax.adapters.base import Adapter, is_meta_learned
 from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE, save_adapter
 from fsclip_jax.clip.load import load_clip
+from fsclip_jax.durable import new_folder, write_file
 from fsclip_jax.errors import UserError
-from fsclip_jax.export.card import CARD, Card, accuracy_of, write_card
-from fsclip_jax.export.folder import new_folder, sums, write_files
+from fsclip_jax.export.card import Card, accuracy_of, write_card
 from fsclip_jax.export.stablehlo import PLATFORMS, export_adapter, export_classifier
 from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
@@ -26,7 +26,7 @@ from fsclip_jax.typing import Params
 
 ADAPTER = "adapter.stablehlo"
 CLASSIFIER = "classifier.stablehlo"
-TORCH = "adapter.pt"
+TORCH_ARCHIVE = "adapter.pt"
 
 _INPUTS = [
     "text [way dim]",
@@ -67,16 +67,12 @@ uint8 [batch size size 3], any batch, and gives probabilities [batch way] in the
 
 
 def export_weights(checkpoint: Path, out: Path, command: str, *, torch: bool = False) -> list[str]:
-    """Write the parameters of a trained adapter under the published names.
+    """Write the parameters of a trained adapter under the published names; return the file names.
 
     Args:
         checkpoint: workdir of ``fsclip train``, or a file of weights.
-        out: the new folder.
         command: the command line, for the card.
         torch: as ``torch.save`` writes a state dict, in place of safetensors.
-
-    Returns:
-        Names of the files.
 
     Raises:
         UserError: there is no checkpoint, it has no parameters, or the folder cannot be made.
@@ -88,25 +84,19 @@ def export_weights(checkpoint: Path, out: Path, command: str, *, torch: bool = F
         raise UserError(f"{adapter.name} has no parameters to export; give another --checkpoint")
     with new_folder(out) as folder:
         if torch:
-            tensors = {
-                ".".join(str(step.key) for step in path): np.asarray(leaf, np.float32)
-                for path, leaf in leaves
-            }
-            write_files(folder, {TORCH: torch_archive(tensors)})
+            tensors = {_dotted(path): np.asarray(leaf, np.float32) for path, leaf in leaves}
+            write_file(folder / TORCH_ARCHIVE, torch_archive(tensors))
         else:
             kept = {k: v for k, v in meta.items() if k not in ("sha256", "method", "config")}
             save_adapter(folder, adapter.name, params, kept, adapter=adapter)
-        card = Card(
+        card = _card(
+            _Origin(adapter, params, meta, command, checkpoint),
             title=f"{adapter.name} for {meta.get('backbone', 'a CLIP')}",
             purpose="Trained parameters of a few-shot adapter, under the names of its published "
             "PyTorch code where there is one.",
-            facts=_facts(adapter, params, meta, command),
             use=_IN_TORCH if torch else _IN_SAFETENSORS,
-            backbone=meta.get("backbone"),
-            data=_data(meta),
-            accuracy=accuracy_of(_workdir(checkpoint), adapter.name),
         )
-        return _finish(folder, card)
+        return write_card(folder, card)
 
 
 def export_program(
@@ -120,7 +110,6 @@ def export_program(
     """Write the adapter alone as a StableHLO program for any number of classes and shots.
 
     Args:
-        out: the new folder.
         command: the command line, for the card.
         checkpoint: a trained adapter.
         method: the method, if there is no checkpoint; it learns nothing across tasks.
@@ -149,18 +138,16 @@ def export_program(
         **_made_by(),
     }
     with new_folder(out) as folder:
-        write_files(folder, {ADAPTER: artifact, "adapter.json": _json(about)})
-        card = Card(
+        write_file(folder / ADAPTER, artifact)
+        write_file(folder / "adapter.json", _json(about))
+        card = _card(
+            _Origin(adapter, params, meta, command, checkpoint),
             title=f"{adapter.name} for {meta.get('backbone', 'a CLIP')}, as StableHLO",
             purpose="A few-shot method as one program: features of labelled pictures and class "
             f"names in, logits of queries out. It runs on {', '.join(PLATFORMS)}.",
-            facts=_facts(adapter, params, meta, command),
             use=_AS_PROGRAM,
-            backbone=meta.get("backbone"),
-            data=_data(meta),
-            accuracy=accuracy_of(_workdir(checkpoint), adapter.name),
         )
-        return _finish(folder, card)
+        return write_card(folder, card)
 
 
 def export_ready(
@@ -170,7 +157,6 @@ def export_ready(
 
     Args:
         ready: the classifier, as ``prediction.run.fit_folder`` makes it.
-        out: the new folder.
         command: the command line, for the card.
         checkpoint: where its parameters came from.
 
@@ -194,45 +180,64 @@ def export_ready(
         "temperature": classifier.temperature.value,
         **_made_by(),
     }
+    artifact = export_classifier(clip, classifier)
     script = (resources.files("fsclip_jax") / "export" / "predictor.py").read_bytes()
-    files = {
-        CLASSIFIER: export_classifier(clip, classifier),
-        "classifier.json": _json(about),
-        "predictor.py": script,
-    }
     support = str(ready.bank.manifest["data"].get("spec"))
     facts = [
         ("support", f"{support}: {ready.describe()}"),
         ("classes", ", ".join(classifier.class_names)),
-        *_facts(classifier.method.adapter, {}, meta, command),
     ]
     with new_folder(out) as folder:
-        write_files(folder, files)
-        card = Card(
+        write_file(folder / CLASSIFIER, artifact)
+        write_file(folder / "classifier.json", _json(about))
+        write_file(folder / "predictor.py", script)
+        card = _card(
+            _Origin(classifier.method.adapter, {}, meta, command, checkpoint),
             title=f"Classifier of {len(classifier.class_names)} classes on {clip.id}",
             purpose="Pictures in, class probabilities out: the image tower of a CLIP and a "
             f"few-shot classifier as one StableHLO program. It runs on {', '.join(PLATFORMS)}.",
             facts=facts,
             use=_AS_PREDICTOR,
-            backbone=clip.id,
-            data=[support, *_data(meta)],
-            accuracy=accuracy_of(_workdir(checkpoint), classifier.method.name),
+            data=[support],
         )
-        return _finish(folder, card)
+        return write_card(folder, card)
 
 
-def _finish(folder: Path, card: Card) -> list[str]:
-    write_files(folder, {CARD: write_card(card, sums(folder))})
-    return sorted(path.name for path in folder.iterdir())
+class _Origin(NamedTuple):
+    """How what is exported was made."""
+
+    adapter: Adapter
+    params: Params
+    meta: Mapping[str, Any]
+    command: str
+    checkpoint: Path | None
 
 
-def _facts(
-    adapter: Adapter, params: Params, meta: Mapping[str, Any], command: str
-) -> list[tuple[str, Any]]:
-    """How an adapter was made, for the card."""
+def _card(
+    origin: _Origin,
+    *,
+    facts: Sequence[tuple[str, Any]] = (),
+    data: Sequence[str] = (),
+    **texts: str,
+) -> Card:
+    place, trained_on = origin.checkpoint, origin.meta.get("data")
+    spec = trained_on.get("spec") if isinstance(trained_on, Mapping) else None
+    return Card(
+        **texts,
+        facts=[*facts, *_facts(origin)],
+        backbone=origin.meta.get("backbone"),
+        data=[*data, *([str(spec)] if spec else [])],
+        accuracy=accuracy_of(
+            place if place is None or place.is_dir() else place.parent, origin.adapter.name
+        ),
+    )
+
+
+def _facts(origin: _Origin) -> list[tuple[str, Any]]:
+    adapter, params, meta, command, _ = origin
     data, train = meta.get("data") or {}, meta.get("train") or {}
     scalars = {
-        ".".join(str(step.key) for step in path): float(leaf)
+        _dotted(path): float(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
         if not is_meta_learned(adapter) and np.ndim(leaf) == 0
     }
@@ -252,12 +257,6 @@ def _facts(
     ]
 
 
-def _data(meta: Mapping[str, Any]) -> Sequence[str]:
-    data = meta.get("data")
-    spec = data.get("spec") if isinstance(data, Mapping) else None
-    return [str(spec)] if spec else []
-
-
 def _dim(params: Params, meta: Mapping[str, Any], checkpoint: Path) -> int:
     if isinstance(meta.get("dim"), int):
         return int(meta["dim"])
@@ -266,16 +265,13 @@ def _dim(params: Params, meta: Mapping[str, Any], checkpoint: Path) -> int:
     raise UserError(f"{checkpoint} does not say the width of its features; train it again")
 
 
-def _workdir(checkpoint: Path | None) -> Path | None:
-    return checkpoint if checkpoint is None or checkpoint.is_dir() else checkpoint.parent
+def _dotted(path: Sequence[Any]) -> str:
+    return ".".join(str(step.key) for step in path)
 
 
 def _made_by() -> dict[str, Any]:
-    return {
-        "platforms": list(PLATFORMS),
-        "fsclip_version": __version__,
-        "jax_version": jax.__version__,
-    }
+    versions = {"fsclip_version": __version__, "jax_version": jax.__version__}
+    return {"platforms": list(PLATFORMS), **versions}
 
 
 def _json(tree: Mapping[str, Any]) -> bytes:

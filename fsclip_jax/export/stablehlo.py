@@ -38,14 +38,7 @@ _KEY = 0  # of `fit`; the methods above draw nothing
 
 
 def refuse_fixed_shapes(adapter: Adapter) -> None:
-    """Refuse a method that is no one program for any number of classes and shots.
-
-    Args:
-        adapter: the method.
-
-    Raises:
-        UserError: it is none.
-    """
+    """Raise a ``UserError`` for a method that is no one program for any task."""
     if adapter.name in ANY_SHAPE:
         return
     missing = " and ".join(sorted(needs_of(adapter)))
@@ -63,13 +56,7 @@ def export_adapter(adapter: Adapter, params: Params, dim: int) -> bytes:
     ``[way shot dim]``, ``[way shot]`` (bool), ``[query dim]`` and ``[]``, any way, shot and query.
     Features are unit vectors, float32. A slot without a shot is false in the mask.
 
-    Args:
-        adapter: the method.
-        params: its parameters; they become constants of the program.
-        dim: width of the features.
-
-    Returns:
-        The artifact, for ``jax.export.deserialize``.
+    The parameters become constants of the program, which ``jax.export.deserialize`` reads.
 
     Raises:
         UserError: the method is no one program for any number of classes and shots.
@@ -109,13 +96,6 @@ def export_classifier(backbone: Backbone, classifier: Classifier) -> bytes:
     ``pixels -> probabilities``: uint8 ``[batch size size 3]``, as ``Preprocess.crop`` gives them,
     to float32 ``[batch way]``, any batch. What was fitted, such as refined class embeddings, and
     the temperature are constants of the program, and so are the weights of the image tower.
-
-    Args:
-        backbone: the CLIP. Only its image tower is in the artifact.
-        classifier: what was fitted.
-
-    Returns:
-        The artifact, for ``jax.export.deserialize``.
     """
     state: Mapping[str, Any] = jax.tree.map(
         lambda leaf: jnp.asarray(leaf[0]), classifier.fitted.state
@@ -136,12 +116,6 @@ def as_stored(features: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
     """Round unit features as a bank does, which stores float16, and make them unit again.
 
     XLA may drop a cast to float16 and back, but not what is written here.
-
-    Args:
-        features: unit vectors, float32.
-
-    Returns:
-        Unit vectors, float32.
 
     Example:
         >>> [round(x, 4) for x in as_stored(jnp.array([[0.6, 0.8]]))[0].tolist()]

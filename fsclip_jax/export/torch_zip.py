@@ -14,13 +14,9 @@ _MARK, _TUPLE, _CALL, _REFER, _FILL, _NONE, _FALSE = b"(", b"t", b"R", b"Q", b"u
 
 
 def torch_archive(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Return a ``.pt`` archive that ``torch.load(..., weights_only=True)`` opens.
+    """Return the bytes of a ``.pt`` archive that ``torch.load(..., weights_only=True)`` opens.
 
-    Args:
-        tensors: float32 arrays by the names of the state dict.
-
-    Returns:
-        The bytes of the file; the same for the same tensors.
+    The same tensors, float32 by the names of the state dict, give the same bytes.
     """
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:

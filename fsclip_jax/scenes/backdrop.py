@@ -12,14 +12,7 @@ def cloud(
 ) -> Float[np.ndarray, "size size"]:
     """Noise of several octaves, ``sum_o fall^o n_o``, where ``n_o`` varies ``2^o`` times as fast.
 
-    Args:
-        rng: random numbers.
-        size: side of the picture.
-        octaves: number of terms.
-        fall: weight of a term relative to the one before.
-
-    Returns:
-        Values from 0 to 1.
+    Values are scaled to 0 to 1.
 
     Example:
         >>> noise = cloud(np.random.default_rng(0), 64)
@@ -39,13 +32,6 @@ def cloud(
 
 def draw_backdrop(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "size size 3"]:
     """Draw a backdrop: a pattern between two colours of one hue, with grain on it.
-
-    Args:
-        rng: random numbers; all choices come from it.
-        size: side of the picture.
-
-    Returns:
-        Pixels.
 
     Example:
         >>> one, other = (draw_backdrop(np.random.default_rng(3), 32) for _ in range(2))

@@ -13,7 +13,6 @@ support    base and novel      train families   a few labelled objects a class
 """
 
 import itertools
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from fsclip_jax.data.masks import Record
-from fsclip_jax.durable import publish_folder, storage_errors, write_json
+from fsclip_jax.durable import new_folder, storage_errors, write_json
 from fsclip_jax.errors import UserError
 from fsclip_jax.scenes.coco import annotation, write_png
-from fsclip_jax.scenes.compose import SIZE, Scene, compose
+from fsclip_jax.scenes.compose import SCENE_SIZE, Scene, compose
 from fsclip_jax.scenes.proposals import found_by, propose_files
 from fsclip_jax.scenes.roster import PER_HALF, Drawing, Thing, choose_things
 
-SPLITS = ("train", "val", "test", "support")
+SCENE_SPLITS = ("train", "val", "test", "support")
 """Splits, in the order of their random streams."""
 
 OBJECTS = (3, 7)
@@ -41,7 +40,7 @@ _SUPPORT_OBJECTS = 4
 
 
 @dataclass(frozen=True)
-class Item:
+class Dealt:
     """An object to be placed: a drawing, and the id of its class."""
 
     category: int
@@ -56,19 +55,11 @@ def categories(things: Sequence[Thing]) -> list[Record]:
     ]
 
 
-def deal(rng: np.random.Generator, things: Sequence[Thing], split: str) -> Iterator[Item]:
+def deal(rng: np.random.Generator, things: Sequence[Thing], split: str) -> Iterator[Dealt]:
     """Deal objects without end: every class in turn, in a new order each round.
 
     A drawing is chosen by its artist first, so that an artist with many renderings of one drawing
-    counts once.
-
-    Args:
-        rng: random numbers.
-        things: the classes. Novel ones are left out unless the split is ``test``.
-        split: ``train``, ``val`` or ``test``.
-
-    Yields:
-        Objects.
+    counts once. Novel classes are left out unless the split is ``test``.
     """
     usable = [n for n, thing in enumerate(things) if split == "test" or not thing.novel]
     while True:
@@ -77,28 +68,21 @@ def deal(rng: np.random.Generator, things: Sequence[Thing], split: str) -> Itera
             families = sorted({one.family for one in drawings})
             family = families[int(rng.integers(len(families)))]
             of_family = [one for one in drawings if one.family == family]
-            yield Item(number + 1, of_family[int(rng.integers(len(of_family)))])
+            yield Dealt(number + 1, of_family[int(rng.integers(len(of_family)))])
 
 
 def draw_split(
     things: Sequence[Thing], split: str, images: int, seed: int
-) -> Iterator[tuple[Scene, list[Item]]]:
-    """Draw the scenes of a split.
+) -> Iterator[tuple[Scene, list[Dealt]]]:
+    """Draw the scenes of a split, each with what every object of it shows.
 
-    Args:
-        things: the classes.
-        split: a name of ``SPLITS``.
-        images: number of scenes. The support has as many as its objects need.
-        seed: of all random numbers.
-
-    Yields:
-        Scenes, and for each object of the scene what it shows.
+    There are ``images`` scenes; of the support as many as its objects need.
     """
-    which = SPLITS.index(split)
+    which = SCENE_SPLITS.index(split)
     dealing = np.random.default_rng((seed, which))
     if split == "support":
         waiting = [
-            Item(number, drawing)
+            Dealt(number, drawing)
             for number, thing in enumerate(things, 1)
             for drawing in thing.drawings["train"]
             for _ in range(PER_DRAWING)
@@ -118,7 +102,7 @@ def draw_split(
         yield _draw(list(itertools.islice(dealt, size)), (seed, which, count))
 
 
-def _draw(items: Sequence[Item], seed: tuple[int, ...]) -> tuple[Scene, list[Item]]:
+def _draw(items: Sequence[Dealt], seed: tuple[int, ...]) -> tuple[Scene, list[Dealt]]:
     scene = compose(np.random.default_rng(seed), [item.drawing.art for item in items])
     return scene, [items[one.item] for one in scene.objects]
 
@@ -126,18 +110,7 @@ def _draw(items: Sequence[Item], seed: tuple[int, ...]) -> tuple[Scene, list[Ite
 def write_split(
     folder: Path, things: Sequence[Thing], split: str, images: int, seed: int
 ) -> Record:
-    """Draw a split and write it.
-
-    Args:
-        folder: where ``SPLIT/images``, ``masks/SPLIT`` and ``SPLIT.json`` go.
-        things: the classes.
-        split: a name of ``SPLITS``.
-        images: number of scenes.
-        seed: of all random numbers.
-
-    Returns:
-        What ``SPLIT.json`` holds.
-    """
+    """Draw a split, write ``SPLIT/images``, ``masks/SPLIT`` and ``SPLIT.json``, return the last."""
     pictures, masks = folder / split / "images", folder / "masks" / split
     pictures.mkdir(parents=True)
     masks.mkdir(parents=True)
@@ -155,7 +128,7 @@ def write_split(
             record = annotation(len(objects) + 1, number, item.category, one.mask, **more)
             objects.append({**record, "visible": round(float(one.mask.sum()) / one.whole, 4)})
         write_png(masks / name, labels, palette.ravel().tolist())
-        records.append({"id": number, "file_name": name, "width": SIZE, "height": SIZE})
+        records.append({"id": number, "file_name": name, "width": SCENE_SIZE, "height": SCENE_SIZE})
     whole = {
         "info": {"description": f"fsclip scenes, {split}", "seed": seed, "version": "1"},
         "images": records,
@@ -169,13 +142,8 @@ def write_split(
 def write_proposals(folder: Path, split: str, whole: Record) -> Record:
     """Propose boxes for a split from its pictures, and write ``proposals_SPLIT.json``.
 
-    Args:
-        folder: of the task.
-        split: a name of ``SPLITS``.
-        whole: what ``SPLIT.json`` holds; the objects serve to measure the recall only.
-
-    Returns:
-        Number of ``proposals``, and the part of the objects that one overlaps by a half or more.
+    The objects in ``whole``, which is what ``SPLIT.json`` holds, serve to measure the recall only:
+    the part of them that a proposal overlaps by a half or more.
     """
     pictures = folder / split / "images"
     records = propose_files([(one["id"], pictures / one["file_name"]) for one in whole["images"]])
@@ -196,10 +164,10 @@ def build_scenes(
 
     Args:
         out: the folder to make; it must not exist, or be empty.
-        seed: of all random numbers: the same seed gives the same files, bit for bit.
+        seed: the same seed gives the same files, bit for bit.
         images: scenes of ``test``; ``train`` and ``val`` have half as many.
         per_half: base classes, and novel classes.
-        say: is told the name of a split and what is in it as soon as it is written.
+        say: gets the name of a split and what is in it as soon as it is written.
 
     Returns:
         For every split its number of ``images``, ``objects`` and ``proposals``, and the ``recall``
@@ -212,41 +180,16 @@ def build_scenes(
         raise UserError(f"--images is {images}; give 2 or more")
     if seed < 0:
         raise UserError(f"--seed is {seed}; give 0 or more")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} holds something already; give --out a new folder")
-    partial = out.with_name(out.name + ".partial")
-    with storage_errors(out):
-        if partial.exists():
-            raise UserError(
-                f"{partial} is in the way: another run writes it, or one was interrupted; "
-                "remove it if nothing runs"
-            )
-        partial.mkdir(parents=True)
-    try:
-        summary = _fill(partial, choose_things(per_half), seed, images, say)
-        publish_folder(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return summary
-
-
-def _fill(
-    folder: Path,
-    things: Sequence[Thing],
-    seed: int,
-    images: int,
-    say: Callable[[str, Record], None] | None,
-) -> Record:
-    """Write every split, and say what is in it."""
     summary: Record = {}
-    for split in SPLITS:
-        count = images if split == "test" else (images + 1) // 2
-        with storage_errors(folder):
-            whole = write_split(folder, things, split, count, seed)
-        summary[split] = {"images": len(whole["images"]), "objects": len(whole["annotations"])}
-        if split != "support":
-            summary[split] |= write_proposals(folder, split, whole)
-        if say is not None:
-            say(split, summary[split])
+    with new_folder(out) as folder:
+        things = choose_things(per_half)
+        for split in SCENE_SPLITS:
+            count = images if split == "test" else (images + 1) // 2
+            with storage_errors(folder):
+                whole = write_split(folder, things, split, count, seed)
+            summary[split] = {"images": len(whole["images"]), "objects": len(whole["annotations"])}
+            if split != "support":
+                summary[split] |= write_proposals(folder, split, whole)
+            if say is not None:
+                say(split, summary[split])
     return summary

@@ -14,13 +14,7 @@ from fsclip_jax.durable import write_file
 
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> list[float]:
-    """Return the tightest box around a mask, ``[x, y, width, height]``.
-
-    Args:
-        mask: true where the object is; not all false.
-
-    Returns:
-        The box, in pixels.
+    """Return the tightest box around a mask that is not empty, ``[x, y, width, height]``.
 
     Example:
         >>> box_of(np.array([[0, 0, 0], [0, 1, 1]], bool))
@@ -34,18 +28,7 @@ def box_of(mask: Bool[np.ndarray, "height width"]) -> list[float]:
 def annotation(
     number: int, image: int, category: int, mask: Bool[np.ndarray, "height width"], **more: Any
 ) -> Record:
-    """Return the record of one object.
-
-    Args:
-        number: id of the annotation.
-        image: id of the picture.
-        category: id of the class.
-        mask: where the object is visible; box and area are taken from it.
-        **more: further fields.
-
-    Returns:
-        A COCO annotation.
-    """
+    """Return COCO's annotation of one object, box and area of what is visible of it."""
     return {
         "id": number,
         "image_id": image,

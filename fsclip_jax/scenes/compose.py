@@ -9,7 +9,7 @@ from PIL import Image
 
 from fsclip_jax.scenes.backdrop import draw_backdrop
 
-SIZE = 256
+SCENE_SIZE = 256
 """Side of a scene, in pixels."""
 
 SIDES = (48, 96)
@@ -27,38 +27,26 @@ _TRIES = 60
 
 @dataclass(frozen=True, eq=False)
 class Placed:
-    """An object in a scene.
-
-    Attributes:
-        item: its position in the list that was to be placed.
-        mask: where it is visible.
-        whole: pixels that it would show if nothing covered it.
-    """
+    """An object in a scene."""
 
     item: int
+    """Its position in the list that was to be placed."""
     mask: Bool[np.ndarray, "size size"]
+    """Where it is visible."""
     whole: int
+    """Pixels that it would show if nothing covered it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture and the objects in it.
-
-    Attributes:
-        pixels: the picture.
-        objects: from the one at the back to the one in front.
-    """
+    """A picture and the objects in it, from the one at the back to the one in front."""
 
     pixels: UInt8[np.ndarray, "size size 3"]
     objects: tuple[Placed, ...]
 
 
 def vary(rng: np.random.Generator, art: Image.Image) -> Float[np.ndarray, "height width 4"]:
-    """Draw a cut-out at a random size and angle.
-
-    Args:
-        rng: random numbers.
-        art: mode RGBA.
+    """Draw a cut-out (mode RGBA) at a random size and angle.
 
     Returns:
         Colours, multiplied by the coverage, and the coverage; 0 to 1.
@@ -77,19 +65,15 @@ def vary(rng: np.random.Generator, art: Image.Image) -> Float[np.ndarray, "heigh
     return np.concatenate([x[..., :3] * x[..., 3:], x[..., 3:]], axis=-1)
 
 
-def compose(rng: np.random.Generator, arts: Sequence[Image.Image], size: int = SIZE) -> Scene:
+def compose(rng: np.random.Generator, arts: Sequence[Image.Image], size: int = SCENE_SIZE) -> Scene:
     """Draw a scene: a backdrop, and objects one in front of the other.
 
     Objects lie wholly inside the picture. A place is taken if everything behind it stays visible
     to ``VISIBLE`` of its pixels; an object for which none is found is left out.
 
     Args:
-        rng: random numbers; the scene depends on them and the arguments only.
         arts: cut-outs, mode RGBA.
         size: side of the scene; at least the diagonal of an object.
-
-    Returns:
-        The scene.
 
     Example:
         >>> art = Image.new("RGBA", (40, 30), "red")

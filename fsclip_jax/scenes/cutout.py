@@ -17,12 +17,6 @@ def paper(pixels: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "heig
 
     White that is enclosed by the drawing, such as an eye or a page, belongs to the drawing.
 
-    Args:
-        pixels: a drawing on white.
-
-    Returns:
-        True where the paper shows.
-
     Example:
         >>> drawing = np.full((5, 5, 3), 255, np.uint8)
         >>> drawing[1:4, 1:4] = 0
@@ -42,9 +36,6 @@ def cut_out(picture: Image.Image) -> Image.Image:
     At the outline a pixel is a mixture ``a F + (1 - a) white``. The paint ``F`` is taken to be as
     dark as the darkest of the nine pixels around, which gives the coverage ``a``, and ``F`` follows
     from it. Elsewhere ``a`` is 1 on the drawing and 0 on the paper.
-
-    Args:
-        picture: a drawing on white.
 
     Returns:
         The drawing in mode RGBA; of size 0 x 0 if there is nothing on the paper.
@@ -76,9 +67,6 @@ def is_one_thing(art: Image.Image) -> bool:
 
     Its largest piece is at least nine tenths of it, it fills a third of its box or more, and its
     shorter side is at least a third of the longer one and 20 pixels.
-
-    Args:
-        art: from :func:`cut_out`.
 
     Example:
         >>> is_one_thing(Image.new("RGBA", (40, 30), "red"))

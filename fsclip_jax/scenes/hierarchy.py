@@ -4,6 +4,7 @@ Source: Uijlings et al., Selective Search for Object Recognition, IJCV 2013, sec
 """
 
 import heapq
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -21,13 +22,7 @@ def histograms(
 ) -> Float[np.ndarray, "regions values"]:
     """Histogram of every channel over every region, together of sum one.
 
-    Args:
-        values: the channels; each is binned between its extremes.
-        labels: region of every pixel, from 0.
-        bins: of a channel.
-
-    Returns:
-        For every region the bins of all channels.
+    A channel is binned between its extremes.
 
     Example:
         >>> picture = np.array([[[0.0], [1.0]]])
@@ -76,12 +71,58 @@ def boxes_of(labels: Int[np.ndarray, "height width"]) -> Int[np.ndarray, "region
     return np.array([[s[1].start, s[0].start, s[1].stop, s[0].stop] for s in found], np.int64)
 
 
+class _Regions(NamedTuple):
+    """Room for all regions that will ever be; those that are not yet are zero."""
+
+    look: Float[np.ndarray, "total values"]
+    size: Float[np.ndarray, " total"]
+    box: Int[np.ndarray, "total 4"]
+
+
+def _first_regions(
+    image: Float[np.ndarray, "height width channels"],
+    labels: Int[np.ndarray, "height width"],
+    texture: bool,
+) -> _Regions:
+    looks = [histograms(image, labels, COLOUR_BINS)]
+    if texture:
+        looks.append(histograms(textures(image), labels, TEXTURE_BINS))
+    first = np.concatenate(looks, axis=1)
+    start, total = len(first), 2 * len(first) - 1
+    regions = _Regions(
+        np.zeros((total, first.shape[1])), np.zeros(total), np.zeros((total, 4), np.int64)
+    )
+    regions.look[:start] = first
+    regions.size[:start] = np.bincount(labels.ravel(), minlength=start)
+    regions.box[:start] = boxes_of(labels)
+    return regions
+
+
+def _merge(regions: _Regions, i: int, j: int, new: int) -> None:
+    look, size, box = regions
+    size[new] = size[i] + size[j]
+    look[new] = (size[i] * look[i] + size[j] * look[j]) / size[new]
+    box[new, :2] = np.minimum(box[i, :2], box[j, :2])
+    box[new, 2:] = np.maximum(box[i, 2:], box[j, 2:])
+
+
+def _likeness(
+    regions: _Regions, pairs: Int[np.ndarray, "pairs 2"], area: int
+) -> Float[np.ndarray, " pairs"]:
+    look, _, box = regions
+    i, j = pairs.T
+    shared = np.minimum(look[i], look[j]).sum(1)
+    low = np.minimum(box[i, :2], box[j, :2])
+    high = np.maximum(box[i, 2:], box[j, 2:])
+    # size + fill: the sizes of the parts cancel.
+    return shared + 2 - (high - low).prod(1) / area
+
+
 def group(
     image: Float[np.ndarray, "height width channels"],
     labels: Int[np.ndarray, "height width"],
     *,
     texture: bool = True,
-    colour: bool = True,
 ) -> Int[np.ndarray, "boxes 4"]:
     """Merge the two neighbours that are most alike until one region is left.
 
@@ -96,63 +137,35 @@ def group(
     Args:
         image: the picture in any colour space.
         labels: region of every pixel, from 0.
-        texture: compare textures.
-        colour: compare colours.
+        texture: compare textures, and not colours alone.
 
     Returns:
         The boxes of all regions, in the order in which these came to be: the first are those of
         ``labels``, the last is the whole picture.
     """
-    parts = []
-    if colour:
-        parts.append(histograms(image, labels, COLOUR_BINS))
-    if texture:
-        parts.append(histograms(textures(image), labels, TEXTURE_BINS))
-    start = int(labels.max()) + 1
-    total = 2 * start - 1
-    look = np.zeros((total, sum(part.shape[1] for part in parts)))
-    look[:start] = np.concatenate(parts, axis=1) if parts else look[:start]
-    size = np.zeros(total)
-    size[:start] = np.bincount(labels.ravel(), minlength=start)
-    box = np.zeros((total, 4), np.int64)
-    box[:start] = boxes_of(labels)
-
-    def likeness(i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        shared = np.minimum(look[i], look[j]).sum(1)
-        low = np.minimum(box[i, :2], box[j, :2])
-        high = np.maximum(box[i, 2:], box[j, 2:])
-        # size + fill: the sizes of the parts cancel.
-        return shared + 2 - (high - low).prod(1) / labels.size
-
+    regions = _first_regions(image, labels, texture)
+    new, total = int(labels.max()) + 1, len(regions.size)
     touching: list[set[int]] = [set() for _ in range(total)]
-    pairs = neighbours(labels)
-    for i, j in pairs.tolist():
-        touching[i].add(j)
-        touching[j].add(i)
-    scores = likeness(pairs[:, 0], pairs[:, 1]) if len(pairs) else np.zeros(0)
-    heap = [(-score, i, j) for score, (i, j) in zip(scores.tolist(), pairs.tolist(), strict=True)]
-    heapq.heapify(heap)
+    heap: list[tuple[float, int, int]] = []
+
+    def add(pairs: Int[np.ndarray, "pairs 2"]) -> None:
+        scores = _likeness(regions, pairs, labels.size).tolist()
+        for score, (i, j) in zip(scores, pairs.tolist(), strict=True):
+            touching[i].add(j)
+            touching[j].add(i)
+            heapq.heappush(heap, (-score, i, j))
+
+    add(neighbours(labels))
     gone = np.zeros(total, bool)
-    new = start
     while heap:
         _, i, j = heapq.heappop(heap)
         if gone[i] or gone[j]:
             continue
         gone[[i, j]] = True
-        size[new] = size[i] + size[j]
-        look[new] = (size[i] * look[i] + size[j] * look[j]) / size[new]
-        box[new, :2] = np.minimum(box[i, :2], box[j, :2])
-        box[new, 2:] = np.maximum(box[i, 2:], box[j, 2:])
+        _merge(regions, i, j, new)
         around = sorted((touching[i] | touching[j]) - {i, j})
-        touching[new] = set(around)
         for other in around:
             touching[other] -= {i, j}
-            touching[other].add(new)
-        if around:
-            others = np.array(around)
-            for score, other in zip(
-                likeness(others, np.full(len(others), new)).tolist(), around, strict=True
-            ):
-                heapq.heappush(heap, (-score, other, new))
+        add(np.array([(other, new) for other in around], np.int64).reshape(-1, 2))
         new += 1
-    return box[:new]
+    return regions.box[:new]

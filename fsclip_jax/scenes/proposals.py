@@ -1,7 +1,8 @@
 """Boxes that may hold a thing, for any picture, from the picture alone.
 
 Selective search: over-segment, group the regions bottom up, keep the box of every region that ever
-was; and do so in several ways, for no single way suits all pictures.
+was; and do so in several ways, for no single way suits all pictures. It is our own because no
+package that is needed anyhow has it.
 
 Source: Uijlings et al., Selective Search for Object Recognition, IJCV 2013.
 """
@@ -50,10 +51,6 @@ def propose(
     in section 4.4 of the paper: else large boxes would come first. The number comes from the
     pixels: the same picture always gives the same boxes.
 
-    Args:
-        pixels: the picture.
-        most: boxes to return at most.
-
     Returns:
         Boxes ``x, y, width, height``, and falling scores in (0, 1], which order them only.
 
@@ -88,15 +85,7 @@ def propose(
 
 
 def propose_files(images: Sequence[tuple[int, Path]], most: int = MOST) -> list[Record]:
-    """Propose boxes for pictures, in COCO's layout of results.
-
-    Args:
-        images: id and file of every picture.
-        most: boxes of a picture at most.
-
-    Returns:
-        Records of ``image_id``, ``bbox`` and ``score``.
-    """
+    """Propose boxes for pictures (id and file), as records of COCO's results."""
     records: list[Record] = []
     for number, path in images:
         with Image.open(path) as image:
@@ -110,15 +99,12 @@ def propose_files(images: Sequence[tuple[int, Path]], most: int = MOST) -> list[
 
 
 def propose_for(pictures: Sequence[Path], out: Path) -> int:
-    """Propose boxes for any pictures.
+    """Propose boxes for any pictures, and return how many boxes there are.
 
     Args:
         pictures: files, and folders that are searched with their sub-folders.
         out: folder to make; gets ``images.json``, the pictures with their ids from 1, and
             ``proposals.json``, in COCO's layout of results.
-
-    Returns:
-        Number of boxes.
 
     Raises:
         UserError: there is no picture, or one cannot be read.
@@ -147,13 +133,7 @@ def found_by(
 ) -> Bool[np.ndarray, "objects"]:
     """Say of every annotated object whether a proposal overlaps it enough.
 
-    Args:
-        annotations: COCO annotations.
-        proposals: COCO results.
-        iou: least intersection over union.
-
-    Returns:
-        True where an object is found; its mean is the recall.
+    The mean is the recall.
     """
     by_image: dict[int, list[list[float]]] = {}
     for record in proposals:

@@ -30,44 +30,32 @@ LINE_ART = ("emojione-monotone", "fluent-emoji-high-contrast")
 
 @dataclass(frozen=True)
 class Drawing:
-    """One drawing of a class.
-
-    Attributes:
-        key: the picture's key in the data set, ``SET/CODE_POINT``.
-        family: its artist.
-        art: cut out, mode RGBA.
-    """
+    """One drawing of a class."""
 
     key: str
+    """The picture's key in the data set, ``SET/CODE_POINT``."""
     family: str
+    """Its artist."""
     art: Image.Image
+    """Cut out, mode RGBA."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """A class of the scenes.
-
-    Attributes:
-        name: of the class.
-        label: its label in the data set.
-        novel: whether it is of the novel half.
-        drawings: by split (``train``, ``val``, ``test``) its drawings.
-    """
+    """A class of the scenes."""
 
     name: str
     label: int
+    """Its label in the data set."""
     novel: bool
     drawings: Mapping[str, tuple[Drawing, ...]]
+    """By split: ``train``, ``val``, ``test``."""
 
 
 def choose_things(per_half: int = PER_HALF) -> tuple[Thing, ...]:
     """Choose the classes of the scenes: base ones first, each half in the data set's order.
 
-    Args:
-        per_half: base classes, and novel classes.
-
-    Returns:
-        The classes. Base ones have a drawing of the val family; of novel ones none is needed.
+    Base ones have a drawing of the val family; of novel ones none is needed.
 
     Example:
         >>> [thing.name for thing in choose_things(2)]

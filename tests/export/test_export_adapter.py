@@ -14,8 +14,9 @@ from fsclip_jax.adapters.base import needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, example_task, get_adapter
 from fsclip_jax.adapters.checkpoint import restore_adapter, save_adapter
 from fsclip_jax.cli.main import main
+from fsclip_jax.durable import new_folder
 from fsclip_jax.errors import UserError
-from fsclip_jax.export.folder import new_folder, sums
+from fsclip_jax.export.card import sums
 from fsclip_jax.export.stablehlo import ANY_SHAPE, PLATFORMS, as_stored, export_adapter
 
 DIM = 16

@@ -109,7 +109,7 @@ def test_a_failure_leaves_nothing(monkeypatch, tmp_path):
 
 
 def test_what_is_there_is_not_overwritten(folder, tmp_path):
-    with pytest.raises(UserError, match="holds something"):
+    with pytest.raises(UserError, match="exists already"):
         build_scenes(folder, images=2)
     with pytest.raises(UserError, match="--images"):
         build_scenes(tmp_path / "new", images=1)
