@@ -19,18 +19,14 @@ MOST_COCO, MOST_LVIS = 100, 300
 
 
 class Detections(NamedTuple):
-    """Detections over many images, in any order.
-
-    Attributes:
-        image: number of the image.
-        category: number of the category.
-        bbox: left, top, width, height, in pixels.
-        score: the higher, the surer.
-    """
+    """Detections over many images, in any order."""
 
     image: np.ndarray
+    """Number of the image."""
     category: np.ndarray
+    """Number of the category."""
     bbox: Float[np.ndarray, "n 4"]
+    """Left, top, width, height, in pixels."""
     score: Float[np.ndarray, " n"]
 
     def rounded(self) -> "Detections":
@@ -50,23 +46,17 @@ class Detections(NamedTuple):
 
 @dataclass(frozen=True)
 class Precision:
-    """Average precision, in percent.
-
-    Attributes:
-        per_category: mean over the overlaps, by the number of the category; NaN where the data
-            set has no object of it.
-        at: the same at single overlaps, by the overlap.
-    """
+    """Average precision, in percent."""
 
     per_category: Mapping[int, float]
+    """Mean over the overlaps, by the number of the category; NaN where there is no object of it."""
     at: Mapping[float, Mapping[int, float]]
+    """The same at single overlaps, by the overlap."""
 
     def mean(self, categories: Sequence[int] | None = None, overlap: float | None = None) -> float:
         """Return the mean over categories that have objects; NaN if none has.
 
-        Args:
-            categories: numbers of those to look at; all, unless given.
-            overlap: a single one, instead of the mean over all.
+        It is of all categories and over all overlaps, unless some are given.
         """
         values = self.per_category if overlap is None else self.at[overlap]
         chosen = [values[number] for number in (values if categories is None else categories)]
@@ -89,13 +79,7 @@ def average_precision(
     detections of such are left out; and where the objects of a category are not all annotated,
     a detection that meets none of them is no mistake.
 
-    Args:
-        data: the annotations.
-        found: the detections, of their images.
-        overlaps: intersections over union from which on a detection is right.
-
-    Returns:
-        The precision of every category.
+    A detection is right from some intersection over union on, of which several are tried.
 
     Source: Lin et al., Microsoft COCO, ECCV 2014, and its evaluation code; Gupta et al., LVIS: A
     Dataset for Large Vocabulary Instance Segmentation, CVPR 2019, section 2.
@@ -136,11 +120,11 @@ def _judged(data: Boxes, found: Detections) -> Detections:
     """Leave out detections of categories that an image of LVIS says nothing of."""
     if not data.federated:
         return found
-    told: dict[int, set[int]] = {p.id: set(p.absent or ()) for p in data.pictures}
+    known: dict[int, set[int]] = {p.id: set(p.absent or ()) for p in data.pictures}
     for box in data.boxes:
-        told[box.image].add(box.category)
+        known[box.image].add(box.category)
     pairs = zip(found.image.tolist(), found.category.tolist(), strict=True)
-    rows = np.array([category in told[image] for image, category in pairs], bool)
+    rows = np.array([category in known[image] for image, category in pairs], bool)
     return Detections(*(part[rows] for part in found))
 
 
@@ -156,30 +140,21 @@ def _truth(data: Boxes) -> list[dict[str, Any]]:
     # Numbered from 1: pycocotools takes a match with number 0 for none.
     return [
         {
-            "id": i + 1,
+            "id": i,
             "image_id": box.image,
             "category_id": box.category,
             "bbox": list(box.bbox),
             "area": box.area,
             "iscrowd": int(box.crowd),
         }
-        for i, box in enumerate(data.boxes)
+        for i, box in enumerate(data.boxes, 1)
     ]
 
 
 def _found(found: Detections) -> list[dict[str, Any]]:
-    columns = (part.tolist() for part in found)
     return [
-        {
-            "id": i + 1,
-            "image_id": image,
-            "category_id": category,
-            "bbox": bbox,
-            "area": bbox[2] * bbox[3],
-            "iscrowd": 0,
-            "score": score,
-        }
-        for i, (image, category, bbox, score) in enumerate(zip(*columns, strict=True))
+        {"id": i, "area": one["bbox"][2] * one["bbox"][3], "iscrowd": 0, **one}
+        for i, one in enumerate(found.results(), 1)
     ]
 
 
@@ -205,14 +180,10 @@ def empty_detections() -> Detections:
 
 
 def group_numbers(data: Boxes) -> dict[str, list[int]]:
-    """Return the numbers of the categories that are told of apart.
+    """Return the numbers of the categories that are reported apart.
 
-    Args:
-        data: the annotations.
-
-    Returns:
-        ``novel`` and ``base`` where the file says which are new; ``rare``, ``common`` and
-        ``frequent`` where it says how frequent they are.
+    They are ``novel`` and ``base`` where the file says which are new; ``rare``, ``common`` and
+    ``frequent`` where it says how frequent they are.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     names = {"r": "rare", "c": "common", "f": "frequent"}

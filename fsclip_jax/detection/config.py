@@ -51,12 +51,6 @@ class DetectConfig:
 def with_scenes(config: DetectConfig) -> DetectConfig:
     """Fill in the paths that a folder of scenes stands for; those that are given stay.
 
-    Args:
-        config: the flags.
-
-    Returns:
-        The flags, all spelled out.
-
     Raises:
         UserError: the folder holds no scenes.
     """
@@ -79,14 +73,7 @@ def with_scenes(config: DetectConfig) -> DetectConfig:
 
 
 def check(config: DetectConfig) -> None:
-    """Refuse what cannot be right, before anything is read.
-
-    Args:
-        config: the flags, all spelled out.
-
-    Raises:
-        UserError: a flag is missing, or has a value that is not accepted.
-    """
+    """Refuse flags that are missing or not accepted, before anything is read."""
     if importlib.util.find_spec("pycocotools") is None:
         raise UserError(
             "boxes are judged by the package pycocotools; install it with: "

@@ -18,21 +18,12 @@ from fsclip_jax.typing import Float, UInt8
 
 SCALES = (1.0, 1.5)
 """Sides of the crops of a box, in parts of its own: the box, and the box with its surroundings."""
-BATCH = 128
-"""Crops that go through the tower together."""
-
+_BATCH = 128  # crops that go through the tower together
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 def open_picture(folder: Path, picture: Picture) -> Image.Image:
-    """Read a picture of a data set, as it is stored: its boxes know nothing of EXIF.
-
-    Args:
-        folder: the folder of images.
-        picture: which one.
-
-    Returns:
-        The picture in mode RGB.
+    """Read a picture of a data set, mode RGB, as it is stored: its boxes know nothing of EXIF.
 
     Raises:
         UserError: it is missing, broken, or of another size than the annotations say.
@@ -55,13 +46,7 @@ def usable(
 ) -> Float[np.ndarray, "region 4"]:
     """Cut boxes off at the border of the image, at least one pixel being left of each side.
 
-    Args:
-        boxes: left, top, width, height, in pixels.
-        width: of the image.
-        height: of the image.
-
-    Returns:
-        Left, top, right, bottom.
+    From left, top, width, height to left, top, right, bottom.
 
     Example:
         >>> usable(np.array([[-5.0, 2, 10, 4]]), 20, 20).tolist()
@@ -73,7 +58,7 @@ def usable(
     return np.concatenate([low, high], axis=1)
 
 
-def cut(
+def cut_boxes(
     image: Image.Image,
     boxes: Float[np.ndarray, "region 4"],
     backbone: Backbone,
@@ -81,11 +66,7 @@ def cut(
 ) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
     """Cut every box out of a picture, at every scale, resized to the square the tower takes.
 
-    Args:
-        image: the picture.
-        boxes: left, top, width, height, in pixels.
-        backbone: whose size and filter it is.
-        scales: sides of the crops, in parts of the box's; around its centre, within the picture.
+    A crop is ``scale`` times as wide and high as its box, around its centre, within the picture.
 
     Yields:
         Pixels: the scales of the first box, then those of the second.
@@ -104,7 +85,7 @@ def region_features(
     pictures: Iterable[tuple[Image.Image, Float[np.ndarray, "region 4"]]],
     *,
     scales: Sequence[float] = SCALES,
-    batch: int = BATCH,
+    batch: int = _BATCH,
 ) -> Iterator[Float[np.ndarray, "region dim"]]:
     r"""Encode the boxes of pictures, picture after picture.
 
@@ -112,12 +93,6 @@ def region_features(
 
     over the scales 1 and 1.5. Crops of several pictures share a batch, which always has the same
     size, so the tower is compiled once; no more than a batch of crops is in memory.
-
-    Args:
-        backbone: any CLIP.
-        pictures: pictures, each with its boxes: left, top, width, height.
-        scales: see ``cut``.
-        batch: crops that go through the tower together.
 
     Yields:
         Unit features of the boxes of each picture.
@@ -142,7 +117,7 @@ def region_features(
             yield total / np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
 
     for image, boxes in pictures:
-        for crop in cut(image, boxes, backbone, scales):
+        for crop in cut_boxes(image, boxes, backbone, scales):
             buffer[filled] = crop
             filled += 1
             if filled == size:

@@ -17,19 +17,16 @@ _EDGE = 1e-4
 
 
 class Regions(NamedTuple):
-    """What is known of every patch of some images.
-
-    Attributes:
-        embeds: class embeddings, in the space of the text queries; not normalised.
-        boxes: centre x, centre y, width, height, in parts of the image.
-        shift: added to a cosine.
-        scale: what the shifted cosine is multiplied by; positive.
-    """
+    """What is known of every patch of some images."""
 
     embeds: Float[Array, "batch region dim"]
+    """Class embeddings, in the space of the text queries; not normalised."""
     boxes: Float[Array, "batch region 4"]
+    """Centre x, centre y, width, height, in parts of the image."""
     shift: Float[Array, "batch region"]
+    """Added to a cosine."""
     scale: Float[Array, "batch region"]
+    """What the shifted cosine is multiplied by; positive."""
 
 
 def box_bias(grid: int) -> Float[Array, "region 4"]:
@@ -39,11 +36,7 @@ def box_bias(grid: int) -> Float[Array, "region 4"]:
     :math:`\log (v + 10^{-4}) - \log (1 - v + 10^{-4})` for
     :math:`v = ((i + 1) / n, (j + 1) / n, 1 / n, 1 / n)` at column ``i`` and row ``j``.
 
-    Args:
-        grid: patches along one side, ``n``.
-
-    Returns:
-        One row a patch, row by row of the image.
+    ``grid`` is ``n``, the patches along one side. There is one row a patch, row by row.
 
     Example:
         >>> jax.nn.sigmoid(box_bias(2))[0].round(2).tolist()
@@ -81,12 +74,7 @@ class BoxHead(nnx.Module):
 
 
 class Heads(nnx.Module):
-    """What a detector adds to a CLIP: a norm, the class head and the box head.
-
-    Args:
-        config: shapes of the towers.
-        rngs: random streams of the initial weights.
-    """
+    """What a detector adds to a CLIP: a norm, the class head and the box head."""
 
     def __init__(self, config: ClipConfig, *, rngs: nnx.Rngs):
         width = _vision_config(config).width
@@ -100,10 +88,6 @@ class OwlVit(nnx.Module):
 
     Source: Minderer et al., Simple Open-Vocabulary Object Detection with Vision Transformers,
     ECCV 2022, section 3.1.
-
-    Args:
-        clip: the towers.
-        heads: the heads.
     """
 
     def __init__(self, clip: Clip, heads: Heads):
@@ -112,28 +96,13 @@ class OwlVit(nnx.Module):
 
 
 def init_owlvit(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, Params]:
-    """Build an OWL-ViT with random weights.
-
-    Args:
-        config: shapes of the towers; the image tower is a ViT.
-        seed: seed of the initial weights.
-
-    Returns:
-        The static graph and the weights.
-    """
+    """Build an OWL-ViT, whose image tower is a ViT, with random weights."""
     rngs = nnx.Rngs(seed)
     return nnx.split(OwlVit(Clip(config, rngs=rngs), Heads(config, rngs=rngs)))
 
 
 def abstract_owlvit(config: ClipConfig) -> tuple[nnx.GraphDef, Params]:
-    """Build the graph and the shapes of the weights, without any memory for them.
-
-    Args:
-        config: shapes of the towers; the image tower is a ViT.
-
-    Returns:
-        The static graph, and a state of ``jax.ShapeDtypeStruct``.
-    """
+    """Build the graph, and a state of ``jax.ShapeDtypeStruct`` that takes no memory."""
     heads = nnx.eval_shape(lambda: Heads(config, rngs=nnx.Rngs(0)))
     return nnx.split(OwlVit(nnx.merge(*abstract_clip(config)), heads))
 
@@ -205,37 +174,3 @@ def find_regions(
 def unit(x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
     """Normalise as OWL-ViT does, ``x / (|x| + 1e-6)``."""
     return x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-6)
-
-
-def region_logits(
-    regions: Regions, cosines: Float[Array, "batch region way"]
-) -> Float[Array, "batch region way"]:
-    """Turn cosines of regions and classes into logits of a sigmoid.
-
-    ``(cos + shift_i) scale_i``
-
-    Args:
-        regions: shift and scale of every region.
-        cosines: of ``unit(regions.embeds)`` and class embeddings, or what a method puts in their
-            place.
-
-    Returns:
-        Logits, one class independent of the other.
-    """
-    return (cosines + regions.shift[..., None]) * regions.scale[..., None]
-
-
-def query_logits(
-    regions: Regions, queries: Float[Array, "way dim"]
-) -> Float[Array, "batch region way"]:
-    """Score regions by class embeddings, of texts or of images.
-
-    Args:
-        regions: of ``find_regions``.
-        queries: one vector a class, of any length.
-
-    Returns:
-        Logits of a sigmoid.
-    """
-    cosines = jnp.einsum("brd,wd->brw", unit(regions.embeds), unit(queries))
-    return region_logits(regions, cosines)

@@ -61,13 +61,7 @@ class Detector:
 
 
 def owlvit_config(values: Mapping[str, Any]) -> ClipConfig:
-    """Read the ``config.json`` of an OWL-ViT.
-
-    Args:
-        values: its content.
-
-    Returns:
-        The shapes of both towers.
+    """Read the content of an OWL-ViT's ``config.json``.
 
     Raises:
         UserError: the config is of another model, or of shapes that are not built here.
@@ -112,15 +106,9 @@ def owlvit_config(values: Mapping[str, Any]) -> ClipConfig:
 
 
 def owlvit_preprocess(values: Mapping[str, Any]) -> Preprocess:
-    """Read the ``preprocessor_config.json`` of an OWL-ViT.
+    """Read the content of an OWL-ViT's ``preprocessor_config.json``.
 
     Both edges are resized to one size, whatever the picture's proportions.
-
-    Args:
-        values: its content.
-
-    Returns:
-        The preprocessing.
 
     Raises:
         UserError: it asks for another one.
@@ -138,15 +126,9 @@ def owlvit_preprocess(values: Mapping[str, Any]) -> Preprocess:
 
 
 def owlvit_map(config: ClipConfig) -> tuple[Entry, ...]:
-    """Map of ``OwlViTForObjectDetection``, as in ``model.safetensors``.
+    """Map of ``OwlViTForObjectDetection``, as in ``model.safetensors``, one entry a leaf.
 
     The towers are named as in ``CLIPModel``, one misspelt norm excepted.
-
-    Args:
-        config: shapes of the towers.
-
-    Returns:
-        One entry a leaf.
     """
     towers = [
         replace(
@@ -168,14 +150,10 @@ def owlvit_map(config: ClipConfig) -> tuple[Entry, ...]:
 
 
 def load_owlvit(folder: Path) -> Detector:
-    """Load an OWL-ViT.
+    """Load an OWL-ViT with float32 weights.
 
-    Args:
-        folder: holds ``config.json``, ``model.safetensors``, ``preprocessor_config.json`` and the
-            tokenizer, as google/owlvit-base-patch32 does.
-
-    Returns:
-        The detector with float32 weights.
+    The folder holds ``config.json``, ``model.safetensors``, ``preprocessor_config.json`` and the
+    tokenizer, as google/owlvit-base-patch32 does.
 
     Raises:
         UserError: a file is missing, broken or of another model.

@@ -21,16 +21,7 @@ TEMPLATES = ("a photo of a {}.",)
 def encode_queries(
     detector: Detector, prompts: Sequence[str], batch: int = 256
 ) -> Float[np.ndarray, "n dim"]:
-    """Encode prompts by the text tower.
-
-    Args:
-        detector: the OWL-ViT.
-        prompts: at least one text; what is longer than the context is cut.
-        batch: texts that go through the tower together.
-
-    Returns:
-        Unit vectors, float32.
-    """
+    """Encode prompts, at least one, to unit vectors; what is longer than the context is cut."""
     config = detector.config.text
     if not isinstance(config, TextConfig):
         raise ValueError("an OWL-ViT has the text tower of CLIP")

@@ -18,47 +18,33 @@ _TRIES = 20
 
 
 class Needed(NamedTuple):
-    """Boxes of one picture that some draw uses.
-
-    Attributes:
-        picture: which one.
-        boxes: left, top, width, height: first the objects, then boxes without one.
-        objects: number of the objects among them.
-    """
+    """Boxes of one picture that some draw uses."""
 
     picture: Picture
     boxes: Float[np.ndarray, "region 4"]
+    """Left, top, width, height: first the objects, then boxes without one."""
     objects: int
+    """Number of the objects among them."""
 
 
-class Plan(NamedTuple):
-    """Which boxes are the support of which draw.
-
-    Attributes:
-        needed: the boxes to encode, by picture.
-        rows: row of every shot among all objects of ``needed``, -1 where a class has fewer.
-        pictures: by draw, the places in ``needed`` of the pictures that it uses.
-    """
+class SupportPlan(NamedTuple):
+    """Which boxes are the support of which draw."""
 
     needed: tuple[Needed, ...]
+    """The boxes to encode, by picture."""
     rows: Int[np.ndarray, "draw way shot"]
+    """Row of every shot among all objects of ``needed``, -1 where a class has fewer."""
     pictures: tuple[tuple[int, ...], ...]
+    """By draw, the places in ``needed`` of the pictures that it uses."""
 
 
 def plan_support(
     data: Boxes, categories: Sequence[Category], shots: int, draws: int, seed: int = 0
-) -> Plan:
+) -> SupportPlan:
     """Draw the boxes of the support: of every class as many as there are shots, without repeat.
 
-    Args:
-        data: annotations to draw from. Crowds and empty boxes are left out.
-        categories: the classes, found by their names.
-        shots: boxes of a class.
-        draws: how often.
-        seed: of the random numbers; a draw does not depend on the number of draws.
-
-    Returns:
-        The plan, which needs no picture to be opened.
+    Crowds and empty boxes are left out. The classes are found by their names. A draw does not
+    depend on the number of draws, and no picture is opened.
 
     Raises:
         UserError: no shots or draws, a class that has no box, or more shots than any class has.
@@ -93,7 +79,7 @@ def plan_support(
     return _lay_out(data, chosen, seed)
 
 
-def _lay_out(data: Boxes, chosen: Int[np.ndarray, "draw way shot"], seed: int) -> Plan:
+def _lay_out(data: Boxes, chosen: Int[np.ndarray, "draw way shot"], seed: int) -> SupportPlan:
     """Sort the chosen boxes by picture, and find boxes without an object in these pictures."""
     used = sorted({int(i) for i in chosen.flat if i >= 0}, key=lambda i: (data.boxes[i].image, i))
     place = {i: row for row, i in enumerate(used)}
@@ -117,7 +103,7 @@ def _lay_out(data: Boxes, chosen: Int[np.ndarray, "draw way shot"], seed: int) -
         tuple(sorted({order[data.boxes[int(i)].image] for i in draw.flat if i >= 0}))
         for draw in chosen
     )
-    return Plan(tuple(needed), rows, pictures)
+    return SupportPlan(tuple(needed), rows, pictures)
 
 
 def empty_boxes(
@@ -125,13 +111,7 @@ def empty_boxes(
 ) -> Float[np.ndarray, "m 4"]:
     """Draw boxes, of the sizes of a picture's objects, that show none of them, or a corner.
 
-    Args:
-        rng: random numbers.
-        picture: the picture.
-        objects: its annotated boxes.
-
-    Returns:
-        At most ``NEGATIVES`` boxes that overlap every object by less than 0.3.
+    There are at most ``NEGATIVES``, which overlap every object by less than 0.3.
     """
     size = np.array([picture.width, picture.height], np.float64)
     boxes = np.zeros((NEGATIVES * _TRIES, 4))
@@ -143,18 +123,12 @@ def empty_boxes(
 
 
 def make_tasks(
-    plan: Plan,
+    plan: SupportPlan,
     features: Sequence[Float[np.ndarray, "_ dim"]],
     text: Float[np.ndarray, "way dim"],
     logit_scale: float,
 ) -> tuple[Task, Float[np.ndarray, "draw dim"]]:
     """Lay the features of the boxes out as few-shot tasks.
-
-    Args:
-        plan: which boxes they are.
-        features: unit features of the boxes of every picture of the plan.
-        text: unit text features of the classes.
-        logit_scale: inverse temperature of the backbone.
 
     Returns:
         Tasks with a leading axis of draws, and of each draw the mean feature of the boxes without

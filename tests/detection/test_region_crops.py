@@ -6,7 +6,7 @@ from PIL import Image
 
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.data.coco_files import Picture
-from fsclip_jax.detection.crops import cut, open_picture, region_features, usable
+from fsclip_jax.detection.crops import cut_boxes, open_picture, region_features, usable
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.images import image_encoder
 
@@ -24,7 +24,7 @@ def test_a_crop_is_the_resized_box_and_its_surroundings(mini, rng):
     image = picture(rng)
     side = mini.preprocess.size
     box = np.array([[30.0, 20, 20, 10]])
-    near, wide = cut(image, box, mini)
+    near, wide = cut_boxes(image, box, mini)
     bicubic = Image.Resampling.BICUBIC
     # Around the same centre, half as much again: 35..45 and 15..35 of the picture.
     for crop, corners in ((near, (30, 20, 50, 30)), (wide, (25, 17.5, 55, 32.5))):
@@ -34,7 +34,7 @@ def test_a_crop_is_the_resized_box_and_its_surroundings(mini, rng):
 def test_a_crop_stays_within_the_picture(mini, rng):
     image = picture(rng)
     box = np.array([[80.0, 50, 20, 20]])
-    (crop,) = cut(image, box, mini, (1.0,))
+    (crop,) = cut_boxes(image, box, mini, (1.0,))
     side = mini.preprocess.size
     corner = image.resize((side, side), Image.Resampling.BICUBIC, box=(80, 50, 90, 60))
     assert (crop == np.asarray(corner)).all()
@@ -50,7 +50,7 @@ def test_batches_over_several_pictures_give_what_single_crops_give(mini, rng):
     encode = image_encoder(mini)
     for image, mine, features in zip(images, boxes, found, strict=True):
         for box, feature in zip(mine, features, strict=True):
-            pixels = np.stack([*cut(image, box[None], mini)] * 2)
+            pixels = np.stack([*cut_boxes(image, box[None], mini)] * 2)
             total = np.asarray(encode(pixels).features)[:2].sum(0)
             assert np.abs(total / np.linalg.norm(total) - feature).max() < 1e-5
 

@@ -1,11 +1,9 @@
 """Scores of proposals and of an OWL-ViT's regions."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fsclip_jax.detection.models import best_regions, in_pixels
-from fsclip_jax.detection.owlvit import Regions, query_logits, unit
 from fsclip_jax.detection.scoring import SCORINGS, Found, Scoring, score_owlvit, score_proposals
 
 
@@ -48,14 +46,10 @@ def test_huge_logits_stay_finite(found):
 
 def test_class_embeddings_score_as_queries_of_an_owlvit_do(found, rng):
     weights = rng.normal(size=(3, 5)).astype(np.float32)
-    regions = Regions(
-        jnp.asarray(found.features)[None],
-        jnp.ones((1, 7, 4)),
-        jnp.asarray(found.shift)[None],
-        jnp.asarray(found.scale)[None],
-    )
-    wanted = 1 / (1 + np.exp(-np.asarray(query_logits(regions, jnp.asarray(weights)))[0]))
-    logits = 50 * found.features @ np.asarray(unit(jnp.asarray(weights))).T
+    weights /= np.linalg.norm(weights, axis=-1, keepdims=True)
+    cosines = found.features @ weights.T
+    wanted = 1 / (1 + np.exp(-(cosines + found.shift[:, None]) * found.scale[:, None]))
+    logits = 50 * cosines
     assert np.allclose(score_owlvit(logits, found, 50.0), wanted, atol=1e-5)
 
 
