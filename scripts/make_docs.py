@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from fsclip_jax.cli.backbones import BackbonesConfig
 from fsclip_jax.cli.bank import ImportConfig, ShowConfig
 from fsclip_jax.cli.datasets import DatasetsConfig
 from fsclip_jax.cli.export import ExportConfig
@@ -47,6 +48,7 @@ COMMANDS: dict[str, type] = {
     "segment": SegmentConfig,
     "scenes": ScenesConfig,
     "methods": MethodsConfig,
+    "backbones": BackbonesConfig,
     "datasets": DatasetsConfig,
 }
 """The commands with flags, and the configuration that each of them fills."""
@@ -82,7 +84,9 @@ def flags() -> str:
 def flags_of(config: type) -> Iterator[tuple[str, str, str]]:
     """Yield every field as it is typed, its default, and its docstring."""
     said = docstrings_of(config)
-    for field in dataclasses.fields(config):
+    for field in sorted(
+        dataclasses.fields(config), key=lambda field: field.default is not dataclasses.MISSING
+    ):
         name, default = "--" + field.name.replace("_", "-"), field.default
         kind = field.type
         if "Positional" in str(kind):
@@ -111,17 +115,19 @@ def value(default: Any) -> str:
 
 
 def docstrings_of(config: type) -> dict[str, str]:
-    """Return the string below each field of a dataclass."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
-    assert isinstance(tree, ast.ClassDef)
-    return {
-        field.target.id: " ".join(said.value.value.split())
-        for field, said in zip(tree.body, tree.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(said, ast.Expr)
-        and isinstance(said.value, ast.Constant)
-    }
+    """Return the string below each field of a dataclass, and of those that it extends."""
+    said: dict[str, str] = {}
+    for kind in config.__mro__[-2::-1]:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, below in zip(tree.body, tree.body[1:], strict=False):
+            match field, below:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    said[name] = " ".join(text.split())
+    return said
 
 
 def methods() -> str:

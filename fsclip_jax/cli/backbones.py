@@ -1,17 +1,15 @@
 """``fsclip backbones``: published models to choose from."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
 
 from fsclip_jax.cli.listing import print_table
+from fsclip_jax.cli.parsing import parse
 from fsclip_jax.clip.published import KNOWN, SOURCES, KnownModel
 from fsclip_jax.errors import UserError, suggestion
-
-_USAGE = """usage: fsclip backbones [WORD ...]
-
-List published CLIPs that --backbone takes, those whose name holds every WORD.
-Other models of the same layouts load too: by their Hugging Face id (OWNER/NAME, or
-OWNER/NAME@REVISION for one commit, branch or tag), from a folder in Hugging Face or open_clip
-layout, or from a single weights file, OpenAI's .pt archives among them."""
 
 _HEAD = ("backbone", "is", "parameters", "pixels", "dim", "licence", "ImageNet", "by")
 _RIGHT = ("parameters", "pixels", "dim", "ImageNet")
@@ -42,6 +40,16 @@ def matching(words: Sequence[str]) -> list[KnownModel]:
     return found
 
 
+@dataclass(frozen=True)
+class BackbonesConfig:
+    """List published CLIPs that --backbone takes."""
+
+    words: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Only those whose name holds every word. Others load too: by their Hugging Face id
+    (OWNER/NAME or OWNER/NAME@REVISION), a folder in Hugging Face or open_clip layout, or a single
+    weights file, OpenAI's .pt archives among them."""
+
+
 def _row(model: KnownModel) -> tuple[str, ...]:
     return (
         model.id,
@@ -57,12 +65,7 @@ def _row(model: KnownModel) -> tuple[str, ...]:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command."""
-    if any(word in ("-h", "--help") for word in argv):
-        print(_USAGE)
-        return 0
-    if flags := [word for word in argv if word.startswith("-")]:
-        raise UserError(f"unknown flag {flags[0]}; `fsclip backbones` takes words and --help")
-    models = matching(argv)
+    models = matching(parse(BackbonesConfig, argv, prog="fsclip backbones").words)
     print_table(_HEAD, [_row(model) for model in models], _RIGHT)
     print("\nImageNet: published zero-shot top-1 accuracy in percent, as given by")
     for name in dict.fromkeys(model.source for model in models if model.source):

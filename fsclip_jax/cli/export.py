@@ -9,10 +9,11 @@ from typing import Literal
 
 from fsclip_jax.cli.parsing import parse
 from fsclip_jax.errors import UserError
+from fsclip_jax.prediction.config import FolderFit
 
 
-@dataclass(frozen=True)
-class ExportConfig:
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(FolderFit):
     """Write a trained adapter or a fitted classifier for use elsewhere."""
 
     out: Path
@@ -20,24 +21,9 @@ class ExportConfig:
     format: Literal["safetensors", "torch-names", "stablehlo"] = "safetensors"
     """`safetensors`: parameters under the published names. `torch-names`: the same for
     `torch.load`. `stablehlo`: a program that needs jax alone: the adapter, or, with `--support`,
-    pictures to probabilities."""
-    checkpoint: Path | None = None
-    """Workdir of `fsclip train`, or a published state dict (.pt, .pth, .safetensors)."""
-    method: str | None = None
-    """For `stablehlo` without a checkpoint; with `--support` linear_probe by default."""
-    backbone: str | None = None
-    """For `stablehlo`: that of the checkpoint, or mini, unless given."""
+    pictures to probabilities. All but `--checkpoint` goes with it alone."""
     support: Path | None = None
-    """For `stablehlo`: folder of labelled pictures to fit to; the artifact then holds image tower
-    and classifier."""
-    shots: int | None = None
-    """Labelled pictures of each class at most; all unless given."""
-    templates: Literal["single", "ensemble"] = "single"
-    """Prompts: one template, or seven averaged."""
-    prompt_file: Path | None = None
-    """JSON of class -> sentences that describe it, in place of the templates."""
-    calibrate: bool = True
-    """Fit a temperature to labelled pictures that are held out in turn."""
+    """Folder of labelled pictures to fit to; the artifact then holds image tower and classifier."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -95,15 +81,6 @@ def _classifier(config: ExportConfig, command: str) -> list[str]:
     from fsclip_jax.prediction.run import fit_folder
 
     assert config.support is not None
-    ready = fit_folder(
-        config.support,
-        backbone=config.backbone,
-        method=config.method,
-        checkpoint=config.checkpoint,
-        shots=config.shots,
-        templates=config.templates,
-        prompt_file=config.prompt_file,
-        calibrate=config.calibrate,
-    )
+    ready = fit_folder(config.support, config)
     print(ready.describe())
     return export_ready(ready, config.out, command, config.checkpoint)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from fsclip_jax.cli.parsing import parse
 from fsclip_jax.errors import UserError
+from fsclip_jax.prediction.config import FolderFit
 
 
-@dataclass(frozen=True)
-class PredictConfig:
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(FolderFit):
     """Classify pictures by a folder of labelled ones."""
 
     support: Path
@@ -19,24 +19,10 @@ class PredictConfig:
     """The pictures to classify: files, and folders with their sub-folders."""
     out: Path = Path("predictions.csv")
     """Table to write. An interrupted run is continued by the same command."""
-    checkpoint: Path | None = None
-    """Workdir of `fsclip train`, or a published state dict (.pt, .pth, .safetensors)."""
-    method: str | None = None
-    """The method: the checkpoint's, or linear_probe where there is none."""
-    backbone: str | None = None
-    """The CLIP: that of the checkpoint, or mini, unless given."""
-    shots: int | None = None
-    """Labelled pictures of each class at most; all unless given."""
     top: int = 5
     """Classes to list for each picture."""
     unknown: float = 0.0
     """The label is `unknown` where no class is as probable as this."""
-    templates: Literal["single", "ensemble"] = "single"
-    """Prompts: one template, or seven averaged."""
-    prompt_file: Path | None = None
-    """JSON of class -> sentences that describe it, in place of the templates."""
-    calibrate: bool = True
-    """Fit a temperature to labelled pictures that are held out in turn."""
     workers: int | None = None
     """Processes that decode; 0 takes threads. Chosen by the number of pictures unless given."""
 
@@ -63,16 +49,7 @@ def run(config: PredictConfig) -> int:
     keys = list_pictures(config.images)
     with held(config.out):
         refuse_finished(config.out)
-        ready = fit_folder(
-            config.support,
-            backbone=config.backbone,
-            method=config.method,
-            checkpoint=config.checkpoint,
-            shots=config.shots,
-            templates=config.templates,
-            prompt_file=config.prompt_file,
-            calibrate=config.calibrate,
-        )
+        ready = fit_folder(config.support, config)
         print(ready.describe())
         written, lost, unknown = write_predictions(
             ready, keys, config.out, config.top, config.unknown, config.workers

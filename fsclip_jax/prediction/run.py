@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from fsclip_jax.clip.load import Backbone, load_clip
-from fsclip_jax.data.prompts import Choice
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.extract import bank_for
 from fsclip_jax.features.progress import Progress
@@ -21,6 +20,7 @@ from fsclip_jax.prediction.classifier import (
     method_for_pictures,
     probabilities,
 )
+from fsclip_jax.prediction.config import FolderFit
 from fsclip_jax.prediction.images import encode_pictures, picture_source
 from fsclip_jax.prediction.support import support_of
 from fsclip_jax.prediction.table import UNKNOWN, PredictionTable, prediction_row
@@ -60,43 +60,20 @@ class PictureClassifier:
         )
 
 
-def fit_folder(
-    folder: Path,
-    *,
-    backbone: str | None = None,
-    method: str | None = None,
-    checkpoint: Path | None = None,
-    shots: int | None = None,
-    templates: Choice = "single",
-    prompt_file: Path | None = None,
-    calibrate: bool = True,
-) -> PictureClassifier:
-    """Fit a classifier to a folder of labelled pictures.
-
-    Args:
-        folder: one sub-folder per class.
-        backbone: the CLIP; that of the checkpoint, or ``mini``, if None.
-        method: the method; that of the checkpoint, or the default, if None.
-        checkpoint: workdir of a training run.
-        shots: labelled pictures of a class at most.
-        templates: of the prompts.
-        prompt_file: sentences in their place.
-        calibrate: fit a temperature to held-out pictures.
-
-    Returns:
-        The classifier.
+def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
+    """Fit a classifier to a folder of labelled pictures, one sub-folder per class.
 
     Raises:
-        UserError: any of these is not as expected.
+        UserError: the folder or a setting is not as expected.
     """
-    if backbone is None and checkpoint is not None and checkpoint.exists():
-        backbone = read_checkpoint(checkpoint).meta.get("backbone")
-    spec = backbone or DEFAULT_BACKBONE
-    bank = bank_for(f"folder:{folder}", spec, templates=templates, prompt_file=prompt_file)
+    spec = how.backbone or DEFAULT_BACKBONE
+    if how.backbone is None and how.checkpoint is not None and how.checkpoint.exists():
+        spec = read_checkpoint(how.checkpoint).meta.get("backbone") or DEFAULT_BACKBONE
+    bank = bank_for(f"folder:{folder}", spec, templates=how.templates, prompt_file=how.prompt_file)
     features = FeatureSpec(bank.dim, bank.manifest["backbone"])
-    chosen = method_for_pictures(method, features, checkpoint)
-    draws = support_of(bank, shots)
-    classifier = fit_support(draws, bank.class_names, chosen, calibrate=calibrate)
+    chosen = method_for_pictures(how.method, features, how.checkpoint)
+    draws = support_of(bank, how.shots)
+    classifier = fit_support(draws, bank.class_names, chosen, calibrate=how.calibrate)
     return PictureClassifier(classifier, load_clip(spec), bank)
 
 

@@ -20,6 +20,7 @@ from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.fitted import fit_and_predict
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Choice
+from fsclip_jax.prediction.config import FolderFit
 from fsclip_jax.prediction.run import fit_folder
 
 CLASSES = 12
@@ -85,8 +86,8 @@ def test_predictions_are_those_of_an_evaluation(pictures, tmp_path, method):
 
 
 def test_a_support_of_few_shots_is_spread_over_the_files(pictures):
-    every = fit_folder(pictures / "train", method="prototype", calibrate=False)
-    few = fit_folder(pictures / "train", method="prototype", calibrate=False, shots=1)
+    every = fit_folder(pictures / "train", FolderFit(method="prototype", calibrate=False))
+    few = fit_folder(pictures / "train", FolderFit(method="prototype", calibrate=False, shots=1))
     whole = every.bank
     first = [int(np.flatnonzero(whole.labels == label)[0]) for label in range(CLASSES)]
     np.testing.assert_allclose(

@@ -1,0 +1,25 @@
+"""How a classifier of pictures is fitted; light, so that ``--help`` answers at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderFit:
+    """What ``fsclip predict`` and ``fsclip export`` fit to a folder of labelled pictures."""
+
+    checkpoint: Path | None = None
+    """Workdir of `fsclip train`, or a published state dict (.pt, .pth, .safetensors)."""
+    method: str | None = None
+    """The method: the checkpoint's, or linear_probe where there is none."""
+    backbone: str | None = None
+    """The CLIP: that of the checkpoint, or mini, unless given."""
+    shots: int | None = None
+    """Labelled pictures of each class at most; all unless given."""
+    templates: Literal["single", "ensemble"] = "single"
+    """Prompts: one template, or seven averaged."""
+    prompt_file: Path | None = None
+    """JSON of class -> sentences that describe it, in place of the templates."""
+    calibrate: bool = True
+    """Fit a temperature to labelled pictures that are held out in turn."""
