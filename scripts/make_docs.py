@@ -15,7 +15,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fsclip_jax.cli.backbones import BackbonesConfig
 from fsclip_jax.cli.bank import ImportConfig, ShowConfig
@@ -83,12 +83,11 @@ def flags() -> str:
 
 def flags_of(config: type) -> Iterator[tuple[str, str, str]]:
     """Yield every field as it is typed, its default, and its docstring."""
-    said = docstrings_of(config)
+    said, kinds = docstrings_of(config), get_type_hints(config, include_extras=True)
     for field in sorted(
         dataclasses.fields(config), key=lambda field: field.default is not dataclasses.MISSING
     ):
-        name, default = "--" + field.name.replace("_", "-"), field.default
-        kind = field.type
+        name, default, kind = "--" + field.name.replace("_", "-"), field.default, kinds[field.name]
         if "Positional" in str(kind):
             name = field.name.upper()
         elif isinstance(default, bool):
