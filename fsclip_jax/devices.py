@@ -1,5 +1,8 @@
 """The one mesh of the package: a single axis, ``data``, over the devices."""
 
+import os
+import platform
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -69,3 +72,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
         True
     """
     return NamedSharding(mesh, PartitionSpec())
+
+
+def device_name() -> str:
+    """Say what the numbers are computed on."""
+    devices = jax.devices()
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        return f"{kind}, {os.cpu_count()} cores, {platform.machine()}"
+    return f"{len(devices)} x {kind}"

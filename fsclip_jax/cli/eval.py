@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fsclip_jax.cli.parsing import parse_experiment
+from fsclip_jax.cli.parsing import command_line, parse_experiment
 from fsclip_jax.evaluation.config import EvalConfig
 
 
@@ -21,12 +21,12 @@ def run(config: EvalConfig, name: str) -> int:
     from rich.console import Console
 
     from fsclip_jax.durable import only_writer
-    from fsclip_jax.evaluation.evaluate import command_line, evaluate_fully, write_evaluation
-    from fsclip_jax.evaluation.label_spaces import check_config
+    from fsclip_jax.evaluation.config import check_eval_config
+    from fsclip_jax.evaluation.evaluate import evaluate_bank, write_evaluation
     from fsclip_jax.features.extract import bank_for
     from fsclip_jax.report.terminal import print_report
 
-    check_config(config)
+    check_eval_config(config)
     workdir = config.workdir or Path("runs") / name
     out = config.out or workdir
     console = Console()
@@ -44,7 +44,7 @@ def run(config: EvalConfig, name: str) -> int:
     with only_writer(out, ".eval.lock", "is evaluating", "--out"):
         with console.status("evaluating") as status:
             told = status.update if console.is_terminal else console.print
-            found = evaluate_fully(
+            found = evaluate_bank(
                 config, stored, workdir, progress=told, command=command_line(), targets=targets
             )
         # First the table: if the disk is full, the numbers are still seen.

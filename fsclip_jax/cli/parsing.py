@@ -5,6 +5,8 @@ import dataclasses
 import io
 import re
 import runpy
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -160,3 +162,10 @@ def _bundled(name: str) -> Path:
     places = [Path("configs"), package.parent / "configs", package / "assets" / "configs"]
     files = [place / f"{name}.py" for place in places]
     return next((file for file in files if file.is_file()), files[0])
+
+
+def command_line() -> str:
+    """Return the command line of this process, as one would type it again."""
+    name = Path(sys.argv[0]).name
+    start = {"eval.py": "python eval.py", "fsclip": "fsclip"}.get(name, name)
+    return " ".join([start, *map(shlex.quote, sys.argv[1:])])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fsclip_jax.cli.parsing import parse_experiment
+from fsclip_jax.cli.parsing import command_line, parse_experiment
 from fsclip_jax.suite.config import SuiteConfig
 
 SOME_FAILED = 3
@@ -26,9 +26,9 @@ def run(config: SuiteConfig, name: str) -> int:
     """
     from rich.console import Console
 
+    from fsclip_jax.devices import device_name
     from fsclip_jax.durable import only_writer, write_text
-    from fsclip_jax.evaluation.evaluate import command_line, device_name
-    from fsclip_jax.evaluation.label_spaces import check_config
+    from fsclip_jax.evaluation.config import check_eval_config
     from fsclip_jax.report.suite import suite_from_json
     from fsclip_jax.report.suite_html import draw_suite
     from fsclip_jax.suite.cells import cells_of
@@ -37,7 +37,7 @@ def run(config: SuiteConfig, name: str) -> int:
 
     cells = cells_of(config)
     for cell in cells:
-        check_config(cell.config)
+        check_eval_config(cell.config)
     folder = config.out or Path("runs") / name
     console = Console()
 

@@ -47,10 +47,6 @@ SEED = 1
 def published_methods(names: tuple[str, ...], dim: int) -> tuple[Method, ...]:
     """Return the rows that the engine can evaluate as any other.
 
-    Args:
-        names: of ``--as-published``.
-        dim: width of the features.
-
     Returns:
         Methods whose choice is made by :func:`choose_on_test`.
     """
@@ -71,11 +67,8 @@ def choose_on_test(
     whichever of the two settings is better on test.
 
     Args:
-        engine: keeps what was compiled.
         method: from :func:`published_methods`.
         task: tasks with a leading axis of draws.
-        test: the query images.
-        val: the val images, if there are any.
 
     Returns:
         The choice, whose record says ``split test``.
@@ -139,10 +132,7 @@ def evaluate_meta_adapter(
     may hold training images as well.
 
     Args:
-        stored: the opened bank.
         shots: images of a class: shots, training images and test images alike.
-        seeds: repetitions.
-        run: what is copied.
 
     Returns:
         The numbers of the group ``novel``, in the label space of all classes.

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fsclip_jax.errors import UserError
+
 
 @dataclass(frozen=True)
 class EvalConfig:
@@ -70,3 +72,66 @@ class EvalConfig:
     """Prompts: the data set's own template, or that and seven others. Not with `bank:`."""
     prompt_file: Path | None = None
     """JSON of class -> list of sentences, in place of the templates. Not with `bank:`."""
+
+
+def check_eval_config(config: EvalConfig) -> None:
+    """Refuse what makes no sense, before anything heavy happens.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for name in ("seeds", "way", "query", "episodes", "views"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name} is {getattr(config, name)}; give at least 1")
+    if not config.shots or min(config.shots) < 1:
+        raise UserError(f"shots are {list(config.shots)}; give one number or more, each at least 1")
+    if config.protocol == "episodic" and config.way < 2:
+        raise UserError(f"way is {config.way}; an episode needs two classes or more")
+    _check_targets(config)
+    if config.class_split != "halves" and "meta_adapter" in config.as_published:
+        raise UserError(
+            "--as-published meta_adapter tests the second half of the classes: leave "
+            "--class-split out"
+        )
+    if config.as_published and config.protocol == "episodic":
+        raise UserError("the published code has no episodes: leave --as-published out of episodic")
+    if "meta_adapter" in config.as_published and config.protocol != "cross_category":
+        raise UserError(
+            f"--as-published meta_adapter tests novel classes, but the protocol is "
+            f"{config.protocol}: give --protocol cross_category"
+        )
+    if "tip_adapter_f" in config.as_published and config.label_space == "generalised":
+        raise UserError(
+            "--as-published tip_adapter_f chooses on the test images of one group of classes: give "
+            "--label-space restricted"
+        )
+    if config.as_published and config.query_split == "val":
+        raise UserError(
+            "--as-published copies what is done on test images: leave --query-split out"
+        )
+    if config.query_split == "val" and config.select == "val":
+        raise UserError(
+            "select val would choose settings on the val images that the accuracy is measured on; "
+            "give --select shots or none with --query-split val"
+        )
+
+
+def _check_targets(config: EvalConfig) -> None:
+    """Refuse targets that do not go with the protocol."""
+    transfer = config.protocol in ("cross_dataset", "domain_shift")
+    if config.targets and not transfer:
+        raise UserError(
+            f"targets go with cross_dataset and domain_shift, not with {config.protocol}: give "
+            "--protocol cross_dataset or leave --targets out"
+        )
+    if config.protocol == "cross_dataset" and not config.targets:
+        raise UserError("cross_dataset wants data sets to evaluate on: give --targets")
+    if config.protocol == "cross_dataset" and config.classes != "all":
+        raise UserError(
+            f"classes {config.classes} goes with full_way, episodic and domain_shift: leave "
+            "--classes out"
+        )
+    if len({config.data, *config.targets}) != 1 + len(config.targets):
+        raise UserError("a target is given twice, or is the source: give each once")
+    if transfer and config.as_published:
+        raise UserError(f"--as-published does not go with {config.protocol}: leave it out")

@@ -31,13 +31,6 @@ def draw_supports(
 
     Args:
         key: a key; seed ``i`` uses ``fold_in(key, i)``.
-        bank: the train images of all classes of the data.
-        space: whose shots to draw.
-        shots: the largest number of shots.
-        seeds: number of draws.
-
-    Returns:
-        The draws.
     """
     classes, mean = jnp.asarray(space.classes, jnp.int32), mean_view(bank)
     size = largest_class(bank)
@@ -65,10 +58,6 @@ def queries_of(
     """Read all images of a group, labelled by the place of their class in the label space.
 
     Args:
-        stored: the opened bank.
-        split: name of the split.
-        space: the label space.
-        group: whose images.
         patches: read the patches as well; the bank must hold them.
 
     Returns:
@@ -84,11 +73,6 @@ def bank_rows(
     stored: StoredBank, splits: Sequence[str], classes: np.ndarray | None = None
 ) -> Int[np.ndarray, " n"]:
     """Say which stored image each row of a class-sorted bank is.
-
-    Args:
-        stored: the opened bank.
-        splits: as for ``select_bank``.
-        classes: as for ``select_bank``.
 
     Returns:
         Rows of the stored bank, in the order of ``select_bank(stored, splits, classes)``.
@@ -109,10 +93,6 @@ def draw_episodes(
 
     Args:
         key: a key; episode ``i`` uses ``fold_in(key, i)``.
-        support_bank: train images.
-        query_bank: val or test images of the same classes.
-        spec: sizes of an episode.
-        episodes: how many.
 
     Returns:
         The draws, and the queries with a leading axis of draws.

@@ -3,31 +3,28 @@
 import dataclasses
 import datetime
 import importlib.metadata
-import os
 import platform
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from fsclip_jax import __version__
 from fsclip_jax.adapters.base import needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
+from fsclip_jax.devices import device_name
 from fsclip_jax.durable import storage_errors
 from fsclip_jax.episodes.task import Words
 from fsclip_jax.evaluation import details
 from fsclip_jax.evaluation.as_published import NOTES, SUFFIX, published_methods
-from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.label_spaces import check_config, label_spaces
+from fsclip_jax.evaluation.config import EvalConfig, check_eval_config
+from fsclip_jax.evaluation.label_spaces import label_spaces
 from fsclip_jax.evaluation.predictions import Predictions
 from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, write_predictions
 from fsclip_jax.evaluation.prepare import largest_train_class
 from fsclip_jax.evaluation.protocols import run_protocol
 from fsclip_jax.evaluation.provenance import describe_checkpoint, training_warnings
-from fsclip_jax.evaluation.transfer import Target, left_out, run_transfer, targets_of
+from fsclip_jax.evaluation.targets import Target, targets_of, unmatched_classes
+from fsclip_jax.evaluation.transfer import run_transfer
 from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.checkpoints import Checkpoint, FeatureSpec
@@ -56,28 +53,6 @@ def evaluate_bank(
     workdir: Path,
     progress: Callable[[str], None] = lambda _: None,
     command: str = "",
-) -> Report:
-    """Compare methods on an opened bank; see :func:`evaluate_fully`.
-
-    Args:
-        config: what to evaluate.
-        stored: the features.
-        workdir: where to look for a checkpoint if the configuration names none.
-        progress: told a line before every piece of work.
-        command: the command line, for the report.
-
-    Returns:
-        The report; nothing is written.
-    """
-    return evaluate_fully(config, stored, workdir, progress, command).report
-
-
-def evaluate_fully(
-    config: EvalConfig,
-    stored: StoredBank,
-    workdir: Path,
-    progress: Callable[[str], None] = lambda _: None,
-    command: str = "",
     engine: Engine | None = None,
     targets: Sequence[StoredBank] = (),
 ) -> Evaluation:
@@ -92,13 +67,10 @@ def evaluate_fully(
         engine: keeps what was compiled, for several evaluations of one bank.
         targets: banks of ``config.targets``.
 
-    Returns:
-        The report and the predictions; nothing is written.
-
     Raises:
         UserError: the settings, the data and the checkpoint do not go together.
     """
-    check_config(config)
+    check_eval_config(config)
     words, missing = find_inputs(config, stored, targets)
     features = FeatureSpec(stored.dim, stored.manifest["backbone"])
     chosen = choose_methods(
@@ -137,7 +109,7 @@ def evaluate_fully(
             *(
                 f"{name}: {count} of its classes are not among those of {config.data} and are "
                 "left out"
-                for name, count in left_out(config, stored, named).items()
+                for name, count in unmatched_classes(config, stored, named).items()
             ),
             *_warnings(config, stored, None if checkpoints else workdir),
         ),
@@ -153,13 +125,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     The report comes last and names the sum of the predictions: a folder with a report of this
     run is whole, and predictions of another run beside it are told by their sum.
 
-    Args:
-        evaluation: from :func:`evaluate_fully`.
-        folder: where to; made if it is missing.
-
-    Returns:
-        The files.
-
     Raises:
         UserError: the disk is full or the folder cannot be written to.
     """
@@ -168,14 +133,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 
 def keep_predictions(evaluation: Evaluation, folder: Path) -> Report:
-    """Write the predictions, or remove those of an earlier run if there are none now.
-
-    Args:
-        evaluation: from :func:`evaluate_fully`.
-        folder: where to; made if it is missing.
-
-    Returns:
-        The report, which names the sum of the file.
+    """Write the predictions, or remove those of an earlier run; the report then names their sum.
 
     Raises:
         UserError: the disk is full or the folder cannot be written to.
@@ -220,11 +178,6 @@ def find_inputs(
     """Find what some methods need beyond features and text.
 
     The text tower is loaded only if a method that needs it was asked for by name.
-
-    Args:
-        config: what to evaluate.
-        stored: the opened bank.
-        targets: banks of ``config.targets``.
 
     Returns:
         Words of all classes, if a method needs them and they are at hand; and for every input
@@ -285,19 +238,3 @@ def _warnings(config: EvalConfig, stored: StoredBank, untrained: Path | None) ->
 def _versions() -> dict[str, str]:
     found = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"python": platform.python_version(), **found}
-
-
-def device_name() -> str:
-    """Say what the numbers are computed on."""
-    devices = jax.devices()
-    kind = devices[0].device_kind
-    if devices[0].platform == "cpu":
-        return f"{kind}, {os.cpu_count()} cores, {platform.machine()}"
-    return f"{len(devices)} x {kind}"
-
-
-def command_line() -> str:
-    """Return the command line of this process, as one would type it again."""
-    name = Path(sys.argv[0]).name
-    start = {"eval.py": "python eval.py", "fsclip": "fsclip"}.get(name, name)
-    return " ".join([start, *map(shlex.quote, sys.argv[1:])])

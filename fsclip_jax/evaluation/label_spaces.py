@@ -18,7 +18,6 @@ class Group:
 
     Attributes:
         name: ``test`` (all classes), ``base`` or ``novel``.
-        classes: ids of the classes, ascending.
     """
 
     name: str
@@ -46,11 +45,7 @@ def class_halves(config: EvalConfig, stored: StoredBank) -> Halves:
     """Return the base and novel classes that the configuration means.
 
     Args:
-        config: what to evaluate.
         stored: the opened bank; of ``easy_hard`` its train images are classified zero-shot.
-
-    Returns:
-        Ids of the base and of the novel classes.
     """
     if config.class_split == "easy_hard":
         return easy_hard(zero_shot_by_class(stored))
@@ -67,12 +62,7 @@ def label_spaces(
     classes, asked about either half, if it is generalised.
 
     Args:
-        config: what to evaluate.
-        n_classes: classes of the data.
         halves: from :func:`class_halves`; the first and second half if not given.
-
-    Returns:
-        The label spaces, in the order of the report.
 
     Raises:
         UserError: settings that do not go together.
@@ -113,78 +103,8 @@ def label_spaces(
     return tuple(LabelSpace(group.classes, (group,)) for group in groups)
 
 
-def check_config(config: EvalConfig) -> None:
-    """Refuse numbers that make no sense, before anything heavy happens.
-
-    Args:
-        config: what to evaluate.
-
-    Raises:
-        UserError: naming the flag.
-    """
-    for name in ("seeds", "way", "query", "episodes", "views"):
-        if getattr(config, name) < 1:
-            raise UserError(f"{name} is {getattr(config, name)}; give at least 1")
-    if not config.shots or min(config.shots) < 1:
-        raise UserError(f"shots are {list(config.shots)}; give one number or more, each at least 1")
-    if config.protocol == "episodic" and config.way < 2:
-        raise UserError(f"way is {config.way}; an episode needs two classes or more")
-    _check_targets(config)
-    if config.class_split != "halves" and "meta_adapter" in config.as_published:
-        raise UserError(
-            "--as-published meta_adapter tests the second half of the classes: leave "
-            "--class-split out"
-        )
-    if config.as_published and config.protocol == "episodic":
-        raise UserError("the published code has no episodes: leave --as-published out of episodic")
-    if "meta_adapter" in config.as_published and config.protocol != "cross_category":
-        raise UserError(
-            f"--as-published meta_adapter tests novel classes, but the protocol is "
-            f"{config.protocol}: give --protocol cross_category"
-        )
-    if "tip_adapter_f" in config.as_published and config.label_space == "generalised":
-        raise UserError(
-            "--as-published tip_adapter_f chooses on the test images of one group of classes: give "
-            "--label-space restricted"
-        )
-    if config.as_published and config.query_split == "val":
-        raise UserError(
-            "--as-published copies what is done on test images: leave --query-split out"
-        )
-    if config.query_split == "val" and config.select == "val":
-        raise UserError(
-            "select val would choose settings on the val images that the accuracy is measured on; "
-            "give --select shots or none with --query-split val"
-        )
-
-
-def _check_targets(config: EvalConfig) -> None:
-    """Refuse targets that do not go with the protocol."""
-    transfer = config.protocol in ("cross_dataset", "domain_shift")
-    if config.targets and not transfer:
-        raise UserError(
-            f"targets go with cross_dataset and domain_shift, not with {config.protocol}: give "
-            "--protocol cross_dataset or leave --targets out"
-        )
-    if config.protocol == "cross_dataset" and not config.targets:
-        raise UserError("cross_dataset wants data sets to evaluate on: give --targets")
-    if config.protocol == "cross_dataset" and config.classes != "all":
-        raise UserError(
-            f"classes {config.classes} goes with full_way, episodic and domain_shift: leave "
-            "--classes out"
-        )
-    if len({config.data, *config.targets}) != 1 + len(config.targets):
-        raise UserError("a target is given twice, or is the source: give each once")
-    if transfer and config.as_published:
-        raise UserError(f"--as-published does not go with {config.protocol}: leave it out")
-
-
 def check_splits(config: EvalConfig, stored: StoredBank) -> bool:
     """Check that the data has the images that the protocol needs.
-
-    Args:
-        config: what to evaluate.
-        stored: the opened bank.
 
     Returns:
         Whether settings can be selected on val images.

@@ -31,15 +31,7 @@ def evaluate(
     """Evaluate one method at one number of shots.
 
     Args:
-        engine: keeps what was compiled.
-        config: what to evaluate.
-        setting: the draws and the images.
-        method: the method.
-        shots: labelled images per class.
         choice: of its parameters, made elsewhere; made on this setting if not given.
-
-    Returns:
-        The numbers, by group.
     """
     draws = _with_shots(setting, setting.draws, shots)
     choice = choice or choose(engine, config, setting, method, shots)
@@ -89,13 +81,6 @@ def choose(
     engine: Engine, config: EvalConfig, setting: Setting, method: Method, shots: int
 ) -> Choice:
     """Choose the parameters of a method at one number of shots.
-
-    Args:
-        engine: keeps what was compiled.
-        config: what to evaluate.
-        setting: the draws, and the val images if there are any.
-        method: the method.
-        shots: labelled images per class.
 
     Returns:
         The choice. The query images have no part in it.

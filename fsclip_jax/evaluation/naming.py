@@ -8,9 +8,6 @@ from pathlib import PurePath
 def data_name(spec: str) -> str:
     """Return the name by which one speaks of a data set.
 
-    Args:
-        spec: as ``--data`` takes it.
-
     Returns:
         Letters, digits, ``.``, ``-`` and ``_``; never empty.
 
@@ -33,12 +30,6 @@ def data_name(spec: str) -> str:
 
 def unlike_names(specs: Sequence[str]) -> tuple[str, ...]:
     """Return short names that differ, with a number behind those that would not.
-
-    Args:
-        specs: data or backbone specs.
-
-    Returns:
-        One name each.
 
     Example:
         >>> unlike_names(["bank:a/pets", "bank:b/pets"])

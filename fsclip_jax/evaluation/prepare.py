@@ -30,9 +30,7 @@ class Setting(NamedTuple):
     """One label space with its draws and images.
 
     Attributes:
-        space: the label space.
         draws: supports, at the largest number of shots.
-        queries: images to ask, by group.
         val: val images to select on, if there are any: their draws (the same as ``draws`` but
             for episodes) and their queries.
         all_shots: shots that take every train image of every class, so that there is but one
@@ -64,16 +62,7 @@ def prepare(
     """Draw the supports of a label space and read the images to ask.
 
     Args:
-        config: what to evaluate.
-        stored: the opened bank.
-        space: the label space.
-        shots: the largest number of shots.
-        on_val: whether to read val images as well.
         words: of all classes of the bank, if a method needs them.
-        patches: whether to read the patches of the images to ask.
-
-    Returns:
-        All that the methods are evaluated on.
     """
     if config.protocol == "episodic":
         return _prepare_episodes(config, stored, space, shots, on_val, patches=patches)
@@ -103,13 +92,7 @@ def part_of(stored: StoredBank, space: LabelSpace, draws: Draws, data: int = 0) 
     """Say which rows of a bank the shots are.
 
     Args:
-        stored: the bank.
-        space: the label space.
-        draws: of its train images.
         data: place of the data set among those of the evaluation.
-
-    Returns:
-        The part, without groups.
     """
     places = np.asarray(draws.rows)
     shots = np.where(places >= 0, bank_rows(stored, ["train"])[places], -1)
@@ -160,9 +143,6 @@ def check_train(train: Bank, stored: StoredBank, classes: np.ndarray, shots: int
 
     Args:
         train: the train images, of all classes of the data or of the ones asked about.
-        stored: the bank.
-        classes: ids of the classes that are to give shots.
-        shots: the largest number of shots.
 
     Raises:
         UserError: a class has too few images.

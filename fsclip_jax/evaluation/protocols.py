@@ -24,8 +24,6 @@ class Outcome(NamedTuple):
     """What an evaluation found.
 
     Attributes:
-        rows: of the report.
-        facts: about the draws.
         predictions: the answers behind the rows; None where they are not kept.
     """
 
@@ -45,12 +43,8 @@ def run_protocol(
     """Evaluate the methods.
 
     Args:
-        config: what to evaluate.
-        stored: the opened bank.
-        methods: the methods.
         progress: told a line before every piece of work.
         words: of all classes of the bank, for methods that need them.
-        engine: keeps what was compiled.
 
     Returns:
         The rows of the report, facts about the draws, and the answers.
@@ -101,13 +95,7 @@ def keep(
     """Gather the answers, if they are to be kept.
 
     Args:
-        config: what was evaluated.
-        data: spec of every data set, and the keys of all rows of its bank.
         parts: images of the label spaces; none of episodes.
-        results: numbers with their answers.
-
-    Returns:
-        The predictions.
     """
     if not config.predictions or not parts:
         return None

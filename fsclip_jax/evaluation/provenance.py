@@ -33,10 +33,6 @@ def training_warnings(
     """Say where a trained adapter has seen classes or images that it is evaluated on.
 
     Args:
-        checkpoint: the trained adapter.
-        stored: the bank that is evaluated.
-        groups: names of the groups of the report.
-        query_split: split of the query images.
         base: what a training calls the base classes of the report, ``base`` or ``easy``.
 
     Returns:

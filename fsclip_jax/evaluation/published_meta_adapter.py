@@ -35,7 +35,6 @@ class PublishedRun:
 
     Attributes:
         epochs: times that each training image is seen.
-        batch: images of a step.
         learning_rate: peak of the cosine schedule.
         eps: of AdamW.
         half: whether weights and moments are float16.
@@ -57,8 +56,6 @@ class Images(NamedTuple):
 
     Attributes:
         views: every view of each image.
-        labels: class of each.
-        kept: false where a slot holds no image.
     """
 
     views: Float[Array, "image view dim"]
@@ -71,11 +68,9 @@ class PublishedData(NamedTuple):
 
     Attributes:
         text: unit text features of all classes.
-        support: shots of all classes, means over views.
         support_mask: true where there is a shot.
         train: images of the base classes.
         test: images of the novel classes.
-        logit_scale: of the backbone.
     """
 
     text: Float[Array, "way dim"]
@@ -103,12 +98,6 @@ def draw_published(
             support and training images may be the same.
         train_bank: all classes, train images.
         test_bank: all classes, test images.
-        base: classes to train on.
-        novel: classes to test.
-        shots: images of a class, in each of the three.
-
-    Returns:
-        The data of one run.
     """
     support_key, train_key, test_key, again_key = jax.random.split(key, 4)
     every = jnp.arange(support_bank.text.shape[0], dtype=jnp.int32)
@@ -142,7 +131,6 @@ def published_accuracies(
     Args:
         key: randomness of the starting values, the order of the images and their views.
         data: from :func:`draw_published`.
-        run: what is copied.
 
     Returns:
         Accuracy on the test images after every epoch, in percent, and the predicted classes.
@@ -213,12 +201,6 @@ def push_all(
     kept: Bool[Array, " image"],
 ) -> Float[Array, "way shot dim"]:
     """Push images into the support of their classes, one after the other, the newest first.
-
-    Args:
-        support: shots of every class.
-        images: what to push in.
-        labels: class of each.
-        kept: false for images that stay out.
 
     Returns:
         The support; each class has lost as many of its oldest shots as it got images.

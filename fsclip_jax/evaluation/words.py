@@ -32,10 +32,6 @@ def find_words(config: EvalConfig, stored: StoredBank) -> tuple[Words | None, st
     Of images the backbone is the one that encoded them. Of ``bank:DIR`` it is the one that the
     manifest names, if it can be loaded without a network and has the sum that the manifest says.
 
-    Args:
-        config: says which data and backbone.
-        stored: the opened bank.
-
     Returns:
         The words of all classes of the bank, and an empty string; or ``None`` and in one line
         why there are none.
@@ -77,10 +73,6 @@ def make_words(backbone: Backbone, stored: StoredBank) -> Words:
     "a photo of a"; to a backbone that was trained on bare names these words mean nothing, so
     there it starts from start tokens, which disturb its zero-shot accuracy least.
 
-    Args:
-        backbone: the CLIP that made the bank.
-        stored: the bank; its names and templates are read.
-
     Returns:
         The words of all classes, without a batch axis.
     """
@@ -104,10 +96,6 @@ def make_words(backbone: Backbone, stored: StoredBank) -> Words:
 def tokenize_names(tokenizer: Tokenizer, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Tokenize names without start and end; ``_`` becomes a space, as published.
 
-    Args:
-        tokenizer: the backbone's.
-        names: of the classes.
-
     Returns:
         Token ids [classes longest], zero after a name, and the number of tokens of each.
     """
@@ -128,12 +116,7 @@ def words_of(words: Words, classes: np.ndarray, draws: int) -> Words:
     """Choose classes, cut to the longest name among them, and repeat for several draws.
 
     Args:
-        words: of all classes of a bank.
-        classes: ids of the classes of a task.
         draws: length of the leading axis that every array but the tower gets.
-
-    Returns:
-        The words of several tasks of these classes, for ``task.words``.
     """
     lengths = words.lengths[classes]
     longest = max(1, int(np.max(np.asarray(lengths), initial=0)))

@@ -17,7 +17,6 @@ class Draws(NamedTuple):
     Draws are nested: the first ``K`` shots of a class are its ``K``-shot support.
 
     Attributes:
-        task: tasks with a leading axis of draws.
         plain: the support images as they would be asked (view 0); for holding shots out.
         domains: artist family of each support image, -1 where the data has none.
         patches: patches of the support images, for holding shots out; where the bank carries
@@ -34,15 +33,7 @@ class Draws(NamedTuple):
 
 
 def truncate(draws: Draws, shots: int) -> Draws:
-    """Return the draws with the first ``shots`` of each class only.
-
-    Args:
-        draws: draws of at least that many shots.
-        shots: labelled images per class.
-
-    Returns:
-        The same draws, as if they had been made with this number of shots.
-    """
+    """Return the draws with the first ``shots`` of each class only."""
     task, views, patches, rows = draws.task, draws.task.views, draws.patches, draws.rows
     task = task._replace(
         support=task.support[:, :, :shots],
@@ -84,10 +75,6 @@ def gather_draw(
     """Read one draw of a support, without an axis of draws.
 
     Args:
-        bank: the images.
-        classes: ids of the classes.
-        index: row of every shot.
-        mask: true where there is a shot.
         mean: mean over the views of every image, if it is at hand.
     """
     mean = mean_view(bank) if mean is None else mean

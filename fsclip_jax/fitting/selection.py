@@ -72,11 +72,7 @@ def select_on(
     on one by one).
 
     Args:
-        engine: keeps what was compiled.
-        adapter: a method with searched scalars.
         params: its parameters; the searched ones are replaced.
-        val: tasks and images to choose on.
-        together: choose one setting for all draws.
     """
     counts = _counts(engine, adapter, params, val.task, val.query)
     return _choose(adapter, params, counts, val.split, val.rule, together)
@@ -94,11 +90,7 @@ def select_held_out(
     nothing to hold out, and the fixed setting stays.
 
     Args:
-        engine: keeps what was compiled.
-        adapter: a method with searched scalars.
         params: its fixed setting.
-        draws: the support.
-        together: choose one setting for all draws.
     """
     shots = draws.task.support.shape[2]
     if shots < 2:

@@ -13,7 +13,7 @@ from fsclip_jax.durable import write_text
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.evaluate import (
     Evaluation,
-    evaluate_fully,
+    evaluate_bank,
     find_inputs,
     keep_predictions,
 )
@@ -126,7 +126,7 @@ def _evaluate(
 ) -> tuple[Evaluation | None, str]:
     try:
         where = folder / cell.place  # nothing is trained there: checkpoints are named
-        return evaluate_fully(cell.config, stored, where, command=command, engine=engine), ""
+        return evaluate_bank(cell.config, stored, where, command=command, engine=engine), ""
     except Exception as error:  # whatever it is, the other cells go on
         return None, _told(error)
 

@@ -25,7 +25,7 @@ def bank(tmp_path_factory):
 
 
 def run(bank, tmp_path, **fields):
-    return evaluate_bank(EvalConfig(data="bank:there", **fields), bank, tmp_path)
+    return evaluate_bank(EvalConfig(data="bank:there", **fields), bank, tmp_path).report
 
 
 def drawn(bank, shots, key=0):

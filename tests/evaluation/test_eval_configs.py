@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fsclip_jax.adapters.catalog import ADAPTERS
-from fsclip_jax.evaluation.label_spaces import check_config
+from fsclip_jax.evaluation.config import check_eval_config
 
 FILES = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
 
@@ -19,7 +19,7 @@ def test_a_configuration_says_its_command_and_is_accepted(file):
     assert f"configs/{file.name}" in doc
     assert {"evaluate", "suite"} & set(names)
     if "evaluate" in names:
-        check_config(names["evaluate"])
+        check_eval_config(names["evaluate"])
         assert set(names["evaluate"].methods) <= {*ADAPTERS, "all"}
 
 

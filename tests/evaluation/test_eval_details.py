@@ -22,7 +22,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation import details
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.details_attention import attend
-from fsclip_jax.evaluation.evaluate import evaluate_fully
+from fsclip_jax.evaluation.evaluate import evaluate_bank
 from fsclip_jax.evaluation.metrics import calibration_error
 from fsclip_jax.evaluation.thumbnails import EDGE, data_uri, no_pictures, painter_of
 from fsclip_jax.numerics import l2_normalize
@@ -40,7 +40,7 @@ def evaluated(tmp_path_factory):
     config = EvalConfig(
         data="bank:there", methods=METHODS, shots=(1, 3), protocol="cross_category", seeds=3
     )
-    report, kept = evaluate_fully(config, bank, tmp_path_factory.mktemp("none"))
+    report, kept = evaluate_bank(config, bank, tmp_path_factory.mktemp("none"))
     return report, kept, bank
 
 

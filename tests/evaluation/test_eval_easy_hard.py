@@ -12,9 +12,9 @@ from synthetic_bank import CLASSES, DIM, synthetic_bank
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.evaluate import evaluate_bank, evaluate_fully
-from fsclip_jax.evaluation.label_spaces import check_config, class_halves
+from fsclip_jax.evaluation.config import EvalConfig, check_eval_config
+from fsclip_jax.evaluation.evaluate import evaluate_bank
+from fsclip_jax.evaluation.label_spaces import class_halves
 from fsclip_jax.features.easy_hard import easy_hard, zero_shot_by_class
 from fsclip_jax.report.rows import report_to_json
 from fsclip_jax.training.tasks import choose_classes
@@ -72,7 +72,7 @@ def test_classes_without_train_images_are_hard(tmp_path):
 @pytest.mark.parametrize("label_space", ["restricted", "generalised"])
 def test_the_report_follows_from_its_answers(bank, tmp_path, label_space):
     config = dataclasses.replace(CONFIG, label_space=label_space)
-    found = evaluate_fully(config, bank, tmp_path)
+    found = evaluate_bank(config, bank, tmp_path)
     assert check_report(json.loads(report_to_json(found.report)), found.predictions) == 6
     easy, hard = class_halves(CONFIG, bank)
     for name, ids in (("base", easy), ("novel", hard)):
@@ -92,7 +92,7 @@ def test_an_adapter_that_was_trained_on_other_classes_is_told(bank, tmp_path, tr
     params = get_adapter("meta_adapter").init(jax.random.key(7), DIM)
     save_adapter(tmp_path, "meta_adapter", params, meta)
     config = dataclasses.replace(CONFIG, methods=("meta_adapter",))
-    warning = evaluate_bank(config, bank, tmp_path).warning
+    warning = evaluate_bank(config, bank, tmp_path).report.warning
     assert bool(warning) == (says is not None)
     assert says is None or says in warning[0]
 
@@ -107,4 +107,4 @@ def test_training_on_the_easy_classes_holds_out_the_last_of_them():
 def test_what_the_published_code_tests_are_halves():
     config = dataclasses.replace(CONFIG, as_published=("meta_adapter",))
     with pytest.raises(UserError, match="class-split"):
-        check_config(config)
+        check_eval_config(config)

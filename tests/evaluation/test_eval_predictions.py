@@ -15,7 +15,7 @@ from synthetic_bank import CLASSES, synthetic_bank
 
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.evaluate import evaluate_fully, keep_predictions
+from fsclip_jax.evaluation.evaluate import evaluate_bank, keep_predictions
 from fsclip_jax.evaluation.predictions_file import (
     PREDICTIONS_FILE,
     read_predictions,
@@ -34,7 +34,7 @@ def bank(tmp_path_factory):
 
 def evaluated(bank, out, **fields):
     fields = {"shots": (1, 3), "data": "bank:there", "methods": METHODS} | fields
-    report = keep_predictions(evaluate_fully(EvalConfig(**fields), bank, out), out)
+    report = keep_predictions(evaluate_bank(EvalConfig(**fields), bank, out), out)
     kept = read_predictions(out) if (out / PREDICTIONS_FILE).exists() else None
     return json.loads(report_to_json(report)), kept
 

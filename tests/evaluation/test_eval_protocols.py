@@ -42,7 +42,7 @@ def bank(tmp_path_factory):
 
 def run(stored, tmp_path, **fields):
     fields = {"shots": (1,), "data": "bank:there", "methods": PLAIN} | fields
-    return evaluate_bank(EvalConfig(**fields), stored, tmp_path)
+    return evaluate_bank(EvalConfig(**fields), stored, tmp_path).report
 
 
 def accuracies(report):

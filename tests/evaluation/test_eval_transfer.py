@@ -12,10 +12,9 @@ from synthetic_bank import CLASSES, DIM, synthetic_bank
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.evaluate import evaluate_fully
-from fsclip_jax.evaluation.label_spaces import check_config
-from fsclip_jax.evaluation.transfer import match_classes
+from fsclip_jax.evaluation.config import EvalConfig, check_eval_config
+from fsclip_jax.evaluation.evaluate import evaluate_bank
+from fsclip_jax.evaluation.targets import match_classes
 from fsclip_jax.report.rows import report_to_json
 
 METHODS = ("zero_shot", "text_prototype", "tip_adapter")
@@ -44,8 +43,8 @@ def evaluated(source, targets, tmp_path, **fields):
     specs = tuple(f"bank:there/set{i}" for i, _ in enumerate(targets, 1))
     fields = {"shots": (3,), "methods": METHODS} | fields
     config = EvalConfig(data="bank:there/set0", targets=specs, **fields)
-    check_config(config)
-    found = evaluate_fully(config, source, tmp_path, targets=targets)
+    check_eval_config(config)
+    found = evaluate_bank(config, source, tmp_path, targets=targets)
     return json.loads(report_to_json(found.report)), found.predictions
 
 
@@ -148,7 +147,7 @@ def test_domain_shift_asks_target_images_with_shots_of_the_source(banks, tmp_pat
 
 def test_the_held_out_families_are_the_targets(artists, tmp_path):
     config = EvalConfig(protocol="domain_shift", methods=METHODS, shots=(3,), data="bank:x")
-    found = evaluate_fully(config, artists, tmp_path)
+    found = evaluate_bank(config, artists, tmp_path)
     tree, kept = json.loads(report_to_json(found.report)), found.predictions
     names = [group.name for group in kept.groups]
     assert len(names) == 2
@@ -219,7 +218,7 @@ def test_an_adapter_that_was_trained_on_a_target_is_told(banks, tmp_path):
 )
 def test_what_does_not_go_together_is_told(fields, says):
     with pytest.raises(UserError, match=says):
-        check_config(EvalConfig(**fields))
+        check_eval_config(EvalConfig(**fields))
 
 
 def test_banks_that_do_not_fit_are_told(banks, tmp_path):

@@ -95,13 +95,13 @@ def test_the_table_has_methods_by_data_sets_and_the_average(made):
 
 def test_what_is_done_is_not_done_again(banks, made, monkeypatch, capsys):
     before, asked = contents(made), []
-    evaluate = run_module.evaluate_fully
+    evaluate = run_module.evaluate_bank
 
     def spy(config, *args, **rest):
         asked.append((config.methods, config.shots))
         return evaluate(config, *args, **rest)
 
-    monkeypatch.setattr(run_module, "evaluate_fully", spy)
+    monkeypatch.setattr(run_module, "evaluate_bank", spy)
     assert cli_suite.run(config(banks, made), "none") == 0
     assert not asked
     assert "8 done (8 by an earlier run)" in capsys.readouterr().out
@@ -142,14 +142,14 @@ def test_a_checkpoint_that_was_trained_anew_is_another_cell(banks, tmp_path):
 
 
 def test_what_fails_is_told_and_the_rest_goes_on(banks, tmp_path, monkeypatch, capsys):
-    evaluate = run_module.evaluate_fully
+    evaluate = run_module.evaluate_bank
 
     def brittle(config, *args, **rest):
         if config.methods == ("prototype",) and config.shots == (2,):
             raise RuntimeError("out of memory\nwhile allocating")
         return evaluate(config, *args, **rest)
 
-    monkeypatch.setattr(run_module, "evaluate_fully", brittle)
+    monkeypatch.setattr(run_module, "evaluate_bank", brittle)
     data = (f"bank:{banks / 'cats'}", f"bank:{banks / 'none'}")
     code = cli_suite.run(config(banks, tmp_path, data=data), "none")
     assert code == cli_suite.SOME_FAILED
@@ -163,7 +163,7 @@ def test_what_fails_is_told_and_the_rest_goes_on(banks, tmp_path, monkeypatch, c
     assert "## Failed" in text
     # Nothing of what failed is there, and a second run does it and nothing else.
     assert not list(tmp_path.glob("cells/cats/mini/prototype/2_shots/report.json"))
-    monkeypatch.setattr(run_module, "evaluate_fully", evaluate)
+    monkeypatch.setattr(run_module, "evaluate_bank", evaluate)
     assert cli_suite.run(config(banks, tmp_path, data=data[:1]), "none") == 0
     assert "4 done (3 by an earlier run), 0 failed" in capsys.readouterr().out
 
@@ -172,7 +172,7 @@ def test_all_leaves_out_what_does_not_apply(banks, tmp_path, monkeypatch, capsys
     def nothing(config, *_, **__):
         raise UserError(f"{config.methods[0]} was asked for")
 
-    monkeypatch.setattr(run_module, "evaluate_fully", nothing)
+    monkeypatch.setattr(run_module, "evaluate_bank", nothing)
     fields = {"methods": ("all",), "shots": (1,)}
     cli_suite.run(config(banks, tmp_path, **fields), "none")
     out = capsys.readouterr().out
