@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fsclip_jax.data.published import KnownSet
 
 _HEAD = ("name", "classes", "train", "val", "test", "on this machine", "images from")
-_ABSENT = "-"
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,12 @@ class DatasetsConfig:
     """With a name: print the names of its classes, one a line, and nothing else."""
 
 
-def run(config: DatasetsConfig) -> int:
-    """List the data sets, or say all about one.
-
-    Raises:
-        UserError: the name or the folder is unknown.
-    """
+def main(argv: Sequence[str]) -> int:
+    """List the data sets, or say all about one."""
+    config = parse(DatasetsConfig, argv, prog="fsclip datasets")
     from fsclip_jax.data.catalog import KNOWN_SETS, find_builder, find_known, name_hint
     from fsclip_jax.data.local_copies import find_places
+    from fsclip_jax.data.names import class_names
     from fsclip_jax.data.prepared import tfds_dir
 
     root = config.root.expanduser() if config.root else None
@@ -59,7 +56,8 @@ def run(config: DatasetsConfig) -> int:
         raise UserError(
             f"unknown data set {config.name!r}; accepted are {names}{name_hint(config.name)}"
         )
-    lines = _names(known) if config.classes else _about(known, find_places(known, root, data_dir))
+    places = find_places(known, root, data_dir)
+    lines = class_names(known) if config.classes else _about(known, places)
     for line in lines:
         print(line)
     return 0
@@ -72,7 +70,7 @@ def _print_all(found: "Sequence[tuple[KnownSet, Sequence[Place]]]") -> None:
         (
             known.name,
             *map(str, (known.classes, *known.sizes)),
-            _where(places) or _ABSENT,
+            _where(places) or "-",
             known.url.partition(";")[0],
         )
         for known, places in found
@@ -88,12 +86,6 @@ def _print_all(found: "Sequence[tuple[KnownSet, Sequence[Place]]]") -> None:
 
 def _where(places: "Sequence[Place]") -> str:
     return "; ".join(place.spec or f"not ready: {place.found}" for place in places)
-
-
-def _names(known: "KnownSet") -> list[str]:
-    from fsclip_jax.data.names import class_names
-
-    return list(class_names(known))
 
 
 def _about(known: "KnownSet", places: "Sequence[Place]") -> Iterator[str]:
@@ -164,8 +156,3 @@ def _published(known: "KnownSet") -> Iterator[str]:
     )
     numbers = ", ".join(f"{name} {value:.2f}" for name, value in row._asdict().items())
     yield f"  published, RN50, 16 shots, %: {numbers} (docs/data.md has sources and caveats)"
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command."""
-    return run(parse(DatasetsConfig, argv, prog="fsclip datasets"))

@@ -27,17 +27,11 @@ class ExportConfig(FolderFit):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command."""
-    config = parse(ExportConfig, argv, prog="fsclip export")
-    return run(config, shlex.join(["fsclip", "export", *argv]))
-
-
-def run(config: ExportConfig, command: str) -> int:
-    """Export and say what was written; ``command`` is for the model card.
-
-    Raises:
-        UserError: the input is wrong, or the folder is there or cannot be written.
-    """
+    """Export and say what was written."""
+    config, command = (
+        parse(ExportConfig, argv, prog="fsclip export"),
+        shlex.join(["fsclip", "export", *argv]),
+    )
     if os.path.lexists(config.out):  # before anything that takes time
         raise UserError(f"{config.out} exists already: choose another --out, or remove it")
     if config.format != "stablehlo":

@@ -58,12 +58,9 @@ class ExtractConfig:
     """Several hosts: which one this is, from 0."""
 
 
-def run(config: ExtractConfig) -> int:
-    """Extract a bank and say what it holds.
-
-    Raises:
-        UserError: the input is wrong.
-    """
+def main(argv: Sequence[str]) -> int:
+    """Extract a bank and say what it holds."""
+    config = parse(ExtractConfig, argv, prog="fsclip extract")
     if config.data.partition(":")[0] == "bank":
         raise UserError(
             f"{config.data} is a bank already; --data takes images: emoji[:TOPIC], folder:DIR, "
@@ -95,8 +92,3 @@ def run(config: ExtractConfig) -> int:
     if not hosts.index:  # process 0 says it for all
         print(bank_line(config.out, bank.manifest))
     return 0
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the command."""
-    return run(parse(ExtractConfig, argv, prog="fsclip extract"))

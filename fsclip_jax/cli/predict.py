@@ -28,16 +28,8 @@ class PredictConfig(FolderFit):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command."""
-    return run(parse(PredictConfig, argv, prog="fsclip predict"))
-
-
-def run(config: PredictConfig) -> int:
-    """Fit to the labelled pictures and write a line for every other one.
-
-    Raises:
-        UserError: the input is wrong, or another run writes the same table.
-    """
+    """Fit to the labelled pictures and write a line for every other one."""
+    config = parse(PredictConfig, argv, prog="fsclip predict")
     if not 0 <= config.unknown <= 1:
         raise UserError(f"--unknown is {config.unknown}; give a probability from 0 to 1")
     if config.top < 1:
