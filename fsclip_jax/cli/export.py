@@ -28,10 +28,8 @@ class ExportConfig(FolderFit):
 
 def main(argv: Sequence[str]) -> int:
     """Export and say what was written."""
-    config, command = (
-        parse(ExportConfig, argv, prog="fsclip export"),
-        shlex.join(["fsclip", "export", *argv]),
-    )
+    config = parse(ExportConfig, argv, prog="fsclip export")
+    command = shlex.join(["fsclip", "export", *argv])  # for the model card
     if os.path.lexists(config.out):  # before anything that takes time
         raise UserError(f"{config.out} exists already: choose another --out, or remove it")
     if config.format != "stablehlo":

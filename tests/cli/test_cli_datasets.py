@@ -84,7 +84,7 @@ def test_a_published_row_is_shown_with_its_commands(capsys):
     said = capsys.readouterr().out
     assert "zero_shot 37.52, tip_adapter 70.54, tip_adapter_f 84.54, gda 86.12" in said
     assert "--methods zero_shot tip_adapter tip_adapter_f gda" in said
-    assert set(RN50) == {k.name for k in KNOWN_SETS if k.coop and k.sizes[0]}
+    assert set(RN50) <= {k.name for k in KNOWN_SETS if k.coop and k.sizes[0]}
     means = [round(sum(column) / len(RN50), 2) for column in zip(*RN50.values(), strict=True)]
     assert means == [58.89, 70.32, 75.83, 76.05]  # the means that the papers give
 
