@@ -12,22 +12,22 @@ from fsclip_jax.cli.parsing import parse
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Draw the pages of a report from report.json alone, or suite.html from suite.json."""
+    """Draw the pages of a stored comparison from its JSON alone."""
 
     report: Annotated[Path, tyro.conf.Positional]
-    """The report.json that `fsclip eval` wrote, the suite.json that `fsclip suite` wrote, or the
-    folder that holds it."""
+    """The report.json that `fsclip eval`, `detect` or `segment` wrote, the suite.json that `fsclip
+    suite` wrote, or the folder that holds it."""
     out: Path | None = None
     """Folder of the pages; beside the JSON if not given."""
 
 
 def main(args: Sequence[str]) -> int:
-    """Run the command."""
+    """Run the command with the words after ``fsclip report`` and return its exit code."""
     return run(parse(ReportConfig, args, prog="fsclip report"))
 
 
 def run(config: ReportConfig) -> int:
-    """Draw the pages and print the table.
+    """Draw the pages, print the table, and return 0.
 
     Raises:
         UserError: there is no report, or it cannot be read.
@@ -35,16 +35,14 @@ def run(config: ReportConfig) -> int:
     from rich.console import Console
 
     from fsclip_jax.report.rows import read_report
+    from fsclip_jax.report.suite import read_suite
     from fsclip_jax.report.terminal import print_report
-    from fsclip_jax.report.write import draw_report
+    from fsclip_jax.report.write import draw_report, draw_suite
 
     path, console = config.report, Console()
     folder = config.out or (path if path.is_dir() else path.parent)
     if path.name == "suite.json" or _only_suite(path):
-        from fsclip_jax.report.suite import read_suite
-        from fsclip_jax.report.suite_html import draw_suite
-
-        files = [draw_suite(read_suite(path), folder)]
+        files = draw_suite(read_suite(path), folder)
     else:
         report = read_report(path)
         files = draw_report(report, folder)

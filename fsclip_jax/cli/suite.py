@@ -29,11 +29,12 @@ def run(config: SuiteConfig, name: str) -> int:
     from fsclip_jax.devices import device_name
     from fsclip_jax.durable import only_writer, write_text
     from fsclip_jax.evaluation.config import check_eval_config
-    from fsclip_jax.report.suite import suite_from_json
-    from fsclip_jax.report.suite_html import draw_suite
+    from fsclip_jax.report.suite import read_suite, suite_to_json
+    from fsclip_jax.report.suite_markdown import suite_to_markdown
+    from fsclip_jax.report.write import draw_suite
     from fsclip_jax.suite.cells import cells_of
     from fsclip_jax.suite.run import run_cells
-    from fsclip_jax.suite.table import suite_to_json, suite_to_markdown
+    from fsclip_jax.suite.table import suite_of
 
     cells = cells_of(config)
     for cell in cells:
@@ -51,13 +52,12 @@ def run(config: SuiteConfig, name: str) -> int:
             if each.report is None:
                 kind = "failed" if each.failed else "left out"
                 tell(f"{kind}: {each.cell}: {each.reason}")
-        text = suite_to_markdown(config, done)
-        written = suite_to_json(config, done, command_line(), device_name())
-        write_text(folder / "suite.json", written)
-        write_text(folder / "suite.md", text)
-        if any(each.report for each in done):
-            draw_suite(suite_from_json(written), folder)
-    tell(text)
+        suite = suite_of(config, done, command_line(), device_name())
+        write_text(folder / "suite.json", suite_to_json(suite))
+        # Drawn from what was written, so that `fsclip report` makes the very same pages later.
+        suite = read_suite(folder)
+        draw_suite(suite, folder)
+    tell(suite_to_markdown(suite))
     failed = sum(each.failed for each in done)
     before = sum(each.before for each in done)
     left_out = sum(each.report is None and not each.failed for each in done)

@@ -25,6 +25,7 @@ from fsclip_jax.features.bank import StoredBank, select_bank
 from fsclip_jax.fitting.engine import Engine, fit_key
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Choice
+from fsclip_jax.report.measured import Measured
 from fsclip_jax.typing import Array, Params
 
 SUFFIX = "_as_published"
@@ -157,4 +158,5 @@ def evaluate_meta_adapter(
         "support": "val" if has_val else "train",
         "label_space": "generalised",
     }
-    return Result(np.asarray(accuracies), record)
+    saw = ("shots", "queries")
+    return Result(Measured({"accuracy": np.asarray(accuracies)}, record, saw))

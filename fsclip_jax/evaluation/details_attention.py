@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsclip_jax.report.details import Attention, Shot
+from fsclip_jax.report.details import ClassAttention, Shot
 from fsclip_jax.typing import Bool, Float, Params
 
 MOST_PER_REASON = 2
@@ -88,7 +88,7 @@ def gates_and_attention(
     keys: np.ndarray,
     before: Float[np.ndarray, " way"],
     after: Float[np.ndarray, " way"],
-) -> tuple[tuple[float, ...], tuple[Attention, ...]]:
+) -> tuple[tuple[float, ...], tuple[ClassAttention, ...]]:
     """Choose classes that are worth a look and say what is attended to in each.
 
     Args:
@@ -127,7 +127,7 @@ def gates_and_attention(
             if keys[place, shot]
         ]
         shown.append(
-            Attention(
+            ClassAttention(
                 name=names[place],
                 why=why,
                 gate=round(float(attended.gate[place]), 4),

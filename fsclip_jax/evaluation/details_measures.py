@@ -130,7 +130,7 @@ def confusions(look: Look, answered: Answered, keys: Sequence[str]) -> tuple[Con
                 true=look.names[true],
                 predicted=look.names[predicted],
                 count=int(counts[place]),
-                asked=int(np.sum(truth == true)),
+                queries=int(np.sum(truth == true)),
                 picture=look.query_keys[int(np.flatnonzero(taken.any(0))[0])],
                 predicted_picture=keys[shots[0]] if shots[0] >= 0 else "",
             )

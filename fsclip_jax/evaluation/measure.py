@@ -5,12 +5,7 @@ import numpy as np
 from fsclip_jax.episodes.task import Query
 from fsclip_jax.evaluation.as_published import choose_on_test
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.metrics import (
-    accuracy,
-    calibration_error,
-    class_mean_accuracy,
-    masked_query_mean,
-)
+from fsclip_jax.evaluation.metrics import Judged, judge
 from fsclip_jax.evaluation.prepare import Setting
 from fsclip_jax.evaluation.results import Result
 from fsclip_jax.fitting.draws import Draws, first_draw, truncate
@@ -18,6 +13,7 @@ from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.fitted import Asked, choose_setting, fit_and_predict
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Choice, Val
+from fsclip_jax.report.measured import Measured, saw_of
 
 
 def evaluate(
@@ -36,45 +32,28 @@ def evaluate(
     draws = _with_shots(setting, setting.draws, shots)
     choice = choice or choose(engine, config, setting, method, shots)
     asked = fit_and_predict(engine, method, choice, draws.task, setting.queries)
-    how = {"episodic": config.protocol == "episodic", "keep": config.predictions}
     return {
-        name: _judge(setting, query, asked, name, choice, **how)
+        name: _result(config, query, asked, name, method, choice)
         for name, query in setting.queries.items()
     }
 
 
-def _judge(
-    setting: Setting,
-    query: Query,
-    asked: Asked,
-    group: str,
-    choice: Choice,
-    *,
-    episodic: bool,
-    keep: bool,
+def _result(
+    config: EvalConfig, query: Query, asked: Asked, group: str, method: Method, choice: Choice
 ) -> Result:
     """Compare the predictions of one group with the truth."""
-    predictions = asked.predictions[group]
-    labels = np.broadcast_to(np.asarray(query.labels), predictions.predicted.shape)
-    mask = np.broadcast_to(np.asarray(query.mask), predictions.predicted.shape)
-    class_mean = None
-    if not episodic:
-        way = len(setting.space.classes)
-        class_mean = float(class_mean_accuracy(predictions.predicted, labels, mask, way).mean())
-    error = predictions.confidence, predictions.predicted == labels, mask
-    if episodic:  # episodes are too small for bins of their own: theirs are pooled
-        error = error[0].ravel(), error[1].ravel(), error[2].ravel()
-    return Result(
-        per_draw=accuracy(predictions.predicted, labels, mask),
-        selection=choice.record,
-        class_mean=class_mean,
-        calibration_error=float(calibration_error(*error).mean()),
-        negative_log_likelihood=float(masked_query_mean(predictions.nll, mask).mean()),
-        fit_seconds=asked.fit_seconds,
-        predict_us_per_query=asked.predict_us_per_query[group],
-        state_bytes=asked.state_bytes,
-        told=None if episodic or not keep else predictions,
+    predictions, episodic = asked.predictions[group], config.protocol == "episodic"
+    labels, mask = (
+        np.broadcast_to(np.asarray(part), predictions.predicted.shape)
+        for part in (query.labels, query.mask)
     )
+    metrics = judge(Judged(*predictions, labels, mask), few=episodic) | {
+        "fit_seconds": np.asarray(asked.fit_seconds),
+        "predict_us_per_query": np.asarray(asked.predict_us_per_query[group]),
+        "state_bytes": np.asarray(asked.state_bytes),
+    }
+    measured = Measured(metrics, choice.record, saw_of(method.name, choice.record))
+    return Result(measured, predictions if config.predictions and not episodic else None)
 
 
 def choose(

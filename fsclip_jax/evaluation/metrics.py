@@ -1,123 +1,141 @@
-"""Accuracies in percent, from predictions on the host."""
+"""What predictions are worth, on the host: one function a metric.
+
+A new metric of predictions is a function here, its name in ``PER_DRAW``, and its line in
+``report/metrics.py``.
+"""
 
 import math
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from fsclip_jax.typing import Bool, Float, Int
 
+BINS = 15
+"""Bins of confidence, from 0 to 1: ``(b - 1) / BINS < confidence <= b / BINS``."""
 
-def accuracy(
-    predictions: Int[np.ndarray, "*batch query"],
-    labels: Int[np.ndarray, "*batch query"],
-    mask: Bool[np.ndarray, "*batch query"],
-) -> Float[np.ndarray, "*batch"]:
-    """Percentage of the query images that are classified right.
 
-    Args:
-        predictions: index of the predicted class.
-        labels: index of the true class.
-        mask: true where a query image is present; the others do not count.
+class Judged(NamedTuple):
+    """Predictions beside the truth; every array has a leading axis of draws, or none.
 
-    Returns:
-        Percent, one number a draw; ``nan`` where no image is present.
+    Attributes:
+        predicted: predicted class.
+        confidence: probability of the predicted class.
+        nll: negative logarithm of the probability of the true class, in nats.
+        labels: true class.
+        mask: true where a query is present; the others do not count.
+    """
+
+    predicted: Int[np.ndarray, "*draw query"]
+    confidence: Float[np.ndarray, "*draw query"]
+    nll: Float[np.ndarray, "*draw query"]
+    labels: Int[np.ndarray, "*draw query"]
+    mask: Bool[np.ndarray, "*draw query"]
+
+    @property
+    def right(self) -> Bool[np.ndarray, "*draw query"]:
+        """True where the prediction is the true class."""
+        return np.asarray(self.predicted == self.labels)
+
+
+def accuracy(judged: Judged) -> Float[np.ndarray, "*draw"]:
+    """Percentage of the queries that are classified right; ``nan`` where there is none.
 
     Example:
-        >>> ones = np.ones(4, bool)
-        >>> float(accuracy(np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2]), ones))
+        >>> predicted, labels = np.array([0, 1, 1, 2]), np.array([0, 1, 2, 2])
+        >>> ones = np.ones(4)
+        >>> float(accuracy(Judged(predicted, ones, ones, labels, np.ones(4, bool))))
         75.0
     """
-    right = np.sum((predictions == labels) & mask, axis=-1, dtype=np.float64)
+    right = np.sum(judged.right & judged.mask, axis=-1, dtype=np.float64)
     with np.errstate(invalid="ignore"):
-        return np.asarray(100.0 * right / mask.sum(axis=-1))
+        return np.asarray(100.0 * right / judged.mask.sum(axis=-1))
 
 
-def class_mean_accuracy(
-    predictions: Int[np.ndarray, "*batch query"],
-    labels: Int[np.ndarray, "*batch query"],
-    mask: Bool[np.ndarray, "*batch query"],
-    way: int,
-) -> Float[np.ndarray, "*batch"]:
+def class_mean_accuracy(judged: Judged) -> Float[np.ndarray, "*draw"]:
     """Mean over classes of the percentage right within a class.
 
-    Equals :func:`accuracy` where all classes have the same number of query images; where they
-    have not, no class counts more than another here. Classes without an image are left out.
-
-    Args:
-        predictions: index of the predicted class.
-        labels: index of the true class, 0 to ``way - 1``.
-        mask: true where a query image is present.
-        way: number of classes.
-
-    Returns:
-        Percent, one number a draw.
+    Equals :func:`accuracy` where all classes have the same number of queries; where they have
+    not, no class counts more than another here. Classes without a query are left out.
 
     Example:
-        >>> ones = np.ones(4, bool)
-        >>> float(class_mean_accuracy(np.array([0, 0, 0, 0]), np.array([0, 0, 0, 1]), ones, 2))
+        >>> labels, ones = np.array([0, 0, 0, 1]), np.ones(4)
+        >>> judged = Judged(np.zeros(4, int), ones, ones, labels, np.ones(4, bool))
+        >>> float(class_mean_accuracy(judged))
         50.0
     """
-    shape = labels.shape[:-1]
-    rows = (array.reshape(-1, labels.shape[-1]) for array in (predictions, labels, mask))
-    means = [_class_mean(*row, way=way) for row in zip(*rows, strict=True)]
+    shape, queries = judged.labels.shape[:-1], judged.labels.shape[-1]
+    parts = (each.reshape(-1, queries) for each in (judged.labels, judged.right, judged.mask))
+    draws = zip(*parts, strict=True)
+    means = [_class_mean(labels[mask], right[mask]) for labels, right, mask in draws]
     return np.asarray(means, np.float64).reshape(shape)
 
 
-def _class_mean(
-    predictions: np.ndarray, labels: np.ndarray, mask: np.ndarray, *, way: int
-) -> float:
-    total = np.bincount(labels[mask], minlength=way)
-    right = np.bincount(labels[mask & (predictions == labels)], minlength=way)
+def _class_mean(labels: np.ndarray, right: np.ndarray) -> float:
+    total = np.bincount(labels)
     there = total > 0
-    return float(100.0 * np.mean(right[there] / total[there])) if there.any() else math.nan
+    shares = np.bincount(labels, right)[there] / total[there]
+    return float(100.0 * np.mean(shares)) if there.any() else math.nan
 
 
-def calibration_error(
-    confidence: Float[np.ndarray, "*batch query"],
-    right: Bool[np.ndarray, "*batch query"],
-    mask: Bool[np.ndarray, "*batch query"],
-    bins: int = 15,
-) -> Float[np.ndarray, "*batch"]:
+def calibration_error(judged: Judged) -> Float[np.ndarray, "*draw"]:
     """Expected calibration error, ``sum_b n_b / n |accuracy_b - confidence_b|``, in points.
 
-    The bins divide the confidence from 0 to 1 evenly; ``(b - 1) / bins < confidence <= b / bins``.
-
-    Args:
-        confidence: probability of the predicted class.
-        right: whether the prediction is right.
-        mask: true where a query image is present.
-        bins: number of bins.
-
-    Returns:
-        Points of percent, one number a draw; 0 is perfect, ``nan`` where no image is present.
+    0 is perfect, ``nan`` where no query is present.
 
     Example:
-        >>> ones = np.ones(4, bool)
-        >>> right = np.array([True, True, True, False])
-        >>> float(calibration_error(np.full(4, 0.95), right, ones).round(6))
+        >>> predicted, labels = np.zeros(4, int), np.array([0, 0, 0, 1])
+        >>> judged = Judged(predicted, np.full(4, 0.95), np.ones(4), labels, np.ones(4, bool))
+        >>> float(calibration_error(judged).round(6))
         20.0
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", section 2.
     """
-    place = np.clip(np.ceil(np.asarray(confidence, np.float64) * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.where(mask, right - np.asarray(confidence, np.float64), 0.0)
-    sums = [np.abs(np.sum(gap * (place == b), axis=-1)) for b in range(bins)]
+    confidence = np.asarray(judged.confidence, np.float64)
+    place = bin_of(confidence)
+    gap = np.where(judged.mask, judged.right - confidence, 0.0)
+    sums = [np.abs(np.sum(gap * (place == b), axis=-1)) for b in range(BINS)]
     with np.errstate(invalid="ignore"):
-        return np.asarray(100.0 * np.sum(sums, axis=0) / mask.sum(axis=-1))
+        return np.asarray(100.0 * np.sum(sums, axis=0) / judged.mask.sum(axis=-1))
 
 
-def masked_query_mean(
-    values: Float[np.ndarray, "*batch query"], mask: Bool[np.ndarray, "*batch query"]
-) -> Float[np.ndarray, "*batch"]:
-    """Mean over the query images that are present, one number a draw.
+def bin_of(confidence: Float[np.ndarray, "*any"]) -> Int[np.ndarray, "*any"]:
+    """Return the bin that each confidence falls into, counted from 0."""
+    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
-    Example:
-        >>> float(masked_query_mean(np.array([1.0, 3.0, 9.0]), np.array([True, True, False])))
-        2.0
+
+def mean_nll(judged: Judged) -> Float[np.ndarray, "*draw"]:
+    """Mean negative log-likelihood of the queries that are present, in nats."""
+    with np.errstate(invalid="ignore"):
+        total = np.where(judged.mask, judged.nll, 0).sum(axis=-1, dtype=np.float64)
+        return np.asarray(total / judged.mask.sum(axis=-1))
+
+
+PER_DRAW: Mapping[str, Callable[[Judged], np.ndarray]] = {
+    "accuracy": accuracy,
+    "class_mean_accuracy": class_mean_accuracy,
+    "calibration_error": calibration_error,
+    "nll": mean_nll,
+}
+"""The metrics of predictions; what each is called and how it is shown, ``report.metrics`` says."""
+
+POOLED = ("calibration_error",)
+"""Metrics that a draw of few queries does not have: its bins would be empty. Those of all draws
+are pooled into one number."""
+
+
+def judge(judged: Judged, *, few: bool = False) -> dict[str, np.ndarray]:
+    """Compute every metric of predictions, one number a draw.
+
+    Args:
+        few: whether a draw is an episode of few queries; then ``POOLED`` are one number.
     """
-    with np.errstate(invalid="ignore"):
-        kept = np.where(mask, values, 0).sum(axis=-1, dtype=np.float64)
-        return np.asarray(kept / mask.sum(axis=-1))
+    pooled = Judged(*(np.ravel(part) for part in judged))
+    return {
+        name: metric(pooled if few and name in POOLED else judged)
+        for name, metric in PER_DRAW.items()
+    }
 
 
 def harmonic_mean(
@@ -125,12 +143,7 @@ def harmonic_mean(
 ) -> Float[np.ndarray, "*batch"]:
     """Harmonic mean of base and novel accuracy, ``2 b n / (b + n)``, taken draw by draw.
 
-    Args:
-        base: accuracy on the base classes.
-        novel: accuracy on the novel classes, of the same draws.
-
-    Returns:
-        The harmonic mean, 0 where both are 0.
+    0 where both are 0.
 
     Example:
         >>> float(harmonic_mean(np.array(60.0), np.array(30.0)))

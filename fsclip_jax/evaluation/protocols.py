@@ -13,7 +13,7 @@ from fsclip_jax.evaluation.label_spaces import check_splits, class_halves, label
 from fsclip_jax.evaluation.measure import called, evaluate
 from fsclip_jax.evaluation.predictions import Part, Predictions, assemble
 from fsclip_jax.evaluation.prepare import Setting, prepare
-from fsclip_jax.evaluation.results import Result, harmonic_results, kept_answers, rows_of
+from fsclip_jax.evaluation.results import Result, harmonic_results, kept_predictions, rows_from
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import Method
@@ -79,11 +79,11 @@ def run_protocol(
             result = evaluate_meta_adapter(stored, shot, config.seeds)
             results["novel", "meta_adapter" + SUFFIX, shot] = result
     if config.protocol == "cross_category":
-        results |= harmonic_results(results, [method.name for method in methods], shots)
+        results |= harmonic_results(results)
     facts["classes_short_of_shots"] = {str(shot): n for shot, n in short.items() if n}
     facts["n_query"] = sum(group["n_query"] for group in facts["groups"].values())
     predictions = keep(config, [(config.data, stored.keys)], parts, results)
-    return Outcome(rows_of(results), facts, predictions)
+    return Outcome(rows_from(results), facts, predictions)
 
 
 def keep(
@@ -100,7 +100,7 @@ def keep(
     if not config.predictions or not parts:
         return None
     ways = {name: len(part.classes) for part in parts for name in part.groups}
-    return assemble(data, parts, kept_answers(results, ways))
+    return assemble(data, parts, kept_predictions(results, ways))
 
 
 def groups_of(setting: Setting) -> dict[str, dict[str, int]]:

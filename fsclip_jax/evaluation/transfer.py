@@ -34,7 +34,7 @@ from fsclip_jax.evaluation.prepare import (
     prepare,
 )
 from fsclip_jax.evaluation.protocols import Outcome, groups_of, keep, short_of
-from fsclip_jax.evaluation.results import Result, mean_results, rows_of
+from fsclip_jax.evaluation.results import Result, mean_results, rows_from
 from fsclip_jax.evaluation.targets import AVERAGE, Target, match_classes
 from fsclip_jax.features.bank import StoredBank, select_bank
 from fsclip_jax.fitting.engine import Engine
@@ -121,7 +121,7 @@ def _outcome(
         "targets": [_described(target) for target in targets],
         "classes_short_of_shots": {str(k): count for k, count in short.items() if count},
     }
-    return Outcome(rows_of(results), facts, keep(config, data, parts, results))
+    return Outcome(rows_from(results), facts, keep(config, data, parts, results))
 
 
 def _described(target: Target) -> dict[str, Any]:

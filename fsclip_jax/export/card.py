@@ -108,6 +108,7 @@ def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
         ``command``, ``rows`` and ``warnings``; None where there is no report of the method.
     """
     from fsclip_jax.report.rows import read_report
+    from fsclip_jax.report.tables import metric_of, number
 
     if place is None or not (place / "report.json").is_file():
         return None
@@ -115,15 +116,11 @@ def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
         report = read_report(place)
     except UserError:  # a report of another version is no reason not to export
         return None
+    accuracy = metric_of(report.rows)
     rows = [
-        {"shots": row.shots, "split": row.split, "shown": _shown(row.accuracy)}
+        {"shots": row.shots, "split": row.split, "shown": number(row, accuracy, digits=1)}
         for row in report.rows
         if row.method == method
     ]
     warnings = [line for line in report.warning if method in line]
     return {"command": report.command, "rows": rows, "warnings": warnings} if rows else None
-
-
-def _shown(accuracy: Any) -> str:
-    interval = "" if accuracy.ci95 is None else f" ±{accuracy.ci95:.1f}"
-    return f"{accuracy.mean:.1f}{interval}"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from fsclip_jax.report.details import ClassChanges, Details, Reliability
-from fsclip_jax.report.tables import called
+from fsclip_jax.report.sentences import split_phrase
 
 MOST_CLASSES = 6
 """Classes that are named on either side of a method's changes."""
@@ -193,7 +193,7 @@ def closer_look(details: Details, css: Mapping[str, str]) -> dict[str, Any]:
         for method, bins in details.reliability.items()
     ]
     return {
-        "where": called(details.split),
+        "where": split_phrase(details.split),
         "gains": gain_rows(changes) if changes else [],
         "n_classes": len(changes.classes) if changes else 0,
         "skyline": skyline(changes.change[details.method])

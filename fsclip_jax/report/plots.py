@@ -1,4 +1,4 @@
-"""Accuracy against shots, as SVG."""
+"""What was measured against shots, as SVG."""
 
 import io
 import math
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
 
-from fsclip_jax.report.rows import Report, Row, ordered
+from fsclip_jax.report.metrics import with_interval
+from fsclip_jax.report.rows import Metric, Report, ordered
 from fsclip_jax.report.styles import FAINT, INK, PAPER, SOFT, Style, recolour, styles
-from fsclip_jax.report.tables import Table, leading, percent, tables
+from fsclip_jax.report.tables import Table, leading, tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,14 +27,10 @@ SMALL = (2.5, 0.1, 1.25, 0.1, 0.26)
 """Inches of a panel without names: width, space at the right, height, space above and below."""
 
 
-def accuracy_figure(report: Report) -> str:
+def report_figure(report: Report) -> str:
     """Draw one panel per split side by side, as an SVG file in the light colours.
 
-    Args:
-        report: the report.
-
-    Returns:
-        The text of an SVG file whose letters are shapes: it looks the same everywhere.
+    Its letters are shapes: it looks the same everywhere.
     """
     listed = tables(report)
     look = styles(ordered([row.method for row in report.rows]), leading(report))
@@ -41,57 +38,40 @@ def accuracy_figure(report: Report) -> str:
 
 
 def panel(report: Report, split: str) -> str:
-    """Draw one split, as SVG to be placed in the page.
+    """Draw one split, as an ``svg`` element to be placed in the page, without size of its own.
 
-    Args:
-        report: the report.
-        split: name of the split.
-
-    Returns:
-        An ``svg`` element without size of its own; its colours are CSS variables of the page.
-        The parts of the i-th method have ids that end in ``-s<i>``, and a title.
+    Its colours are CSS variables of the page. The parts of the i-th method have ids that end in
+    ``-s<i>``, and a title.
     """
     (table,) = (table for table in tables(report) if table.split == split)
     look = styles(ordered([row.method for row in report.rows]), leading(report))
-    return table_panel(table, look, f"Accuracy against shots, {split}", split)
+    label = f"{table.metric.title.capitalize()} against shots, {split}"
+    return table_panel(table, look, label, split)
 
 
 def table_panel(
     table: Table, look: Mapping[str, Style], label: str, prefix: str, *, names: bool = True
 ) -> str:
-    """Draw one table as lines, as SVG to be placed in a page.
+    """Draw one table as lines; see :func:`panel`.
 
     Args:
-        table: methods by shots.
-        look: of the methods.
         label: what it shows, for those who cannot see it.
-        prefix: of the ids.
+        prefix: of the ids, which must be unique on a page.
         names: whether to name the lines; without names the panel is small.
-
-    Returns:
-        See :func:`panel`.
     """
     svg = for_page(_draw([table], look, titles=False, letters="none", names=names), prefix, label)
     for i, method in enumerate(table.methods):
         values = ", ".join(
-            f"{shots}-shot {percent(row.accuracy.mean, row.accuracy.ci95, 1)}"
+            f"{shots}-shot {with_interval(cell.mean, cell.ci95, 1)}"
             for shots in table.shots
-            if (row := table.cells.get((method, shots)))
+            if (cell := table.at(method, shots))
         )
         svg = with_title(svg, rf'<g id="[^"]*-s{i}">', f"{method}: {values}")
     return svg
 
 
 def with_title(svg: str, opening: str, text: str) -> str:
-    """Tell a text to who points at a part of a drawing.
-
-    Args:
-        svg: the drawing.
-        opening: pattern of the tags that open the part.
-        text: to be told; it is escaped.
-
-    Returns:
-        The drawing with a ``title`` after each of those tags.
+    """Show a text, escaped, to who points at the parts of a drawing that such a tag opens.
 
     Example:
         >>> with_title('<g id="a">', '<g id="a">', "1 < 2")
@@ -102,15 +82,9 @@ def with_title(svg: str, opening: str, text: str) -> str:
 
 
 def for_page(svg: str, prefix: str, label: str) -> str:
-    """Make a drawing of matplotlib a part of a page.
+    """Make a drawing of matplotlib, in the colours of ``styles``, a part of a page.
 
-    Args:
-        svg: a whole file, in the colours of ``looks``.
-        prefix: to be put before its ids, which must be unique on a page.
-        label: what it shows, for those who cannot see it.
-
-    Returns:
-        An ``svg`` element. Size, letters and style sheets are the page's business.
+    Size, letters and style sheets are the page's business.
     """
     svg = recolour(svg[svg.index("<svg") :], page=True)
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
@@ -137,7 +111,7 @@ def saved(figure: "Figure") -> str:
     return stream.getvalue()
 
 
-def settings(letters: str) -> Any:
+def plot_settings(letters: str) -> Any:
     """Return the settings of matplotlib that every plot is drawn with."""
     return {
         "svg.fonttype": letters,
@@ -170,7 +144,7 @@ def _draw(
     if not names:
         width, right, height, above, below = SMALL
     whole = above + height + below
-    with matplotlib.rc_context(settings(letters)):
+    with matplotlib.rc_context(plot_settings(letters)):
         figure = Figure(figsize=(width * len(listed), whole), facecolor=PAPER)
         for i, table in enumerate(listed):
             box = (i * width + LEFT, below, width - LEFT - right, height)
@@ -186,9 +160,10 @@ def _draw(
         return saved(figure)
 
 
-def _series(table: Table) -> dict[str, list[Row]]:
+def _series(table: Table) -> dict[str, list[tuple[int, Metric]]]:
+    """The numbers of every method by shots."""
     return {
-        method: [table.cells[method, s] for s in table.shots if (method, s) in table.cells]
+        method: [(s, cell) for s in table.shots if (cell := table.at(method, s))]
         for method in table.methods
     }
 
@@ -198,10 +173,10 @@ def _panel(axes: "Axes", table: Table, look: Mapping[str, Style], *, names: bool
     series = _series(table)
     span = max(1.0, max(place.values()) - min(place.values()))
     loud = [method for method in series if not look[method].quiet]
-    for order, (method, rows) in enumerate(series.items()):
+    for order, (method, cells) in enumerate(series.items()):
         style = look[method]
-        x = [place[row.shots] for row in rows]
-        means = [row.accuracy.mean for row in rows]
+        x = [place[shots] for shots, _ in cells]
+        means = [cell.mean for _, cell in cells]
         (line,) = axes.plot(
             x, means, color=style.role, linestyle=style.dashes, linewidth=style.width,
             marker="o" if len(x) == 1 or (names and not style.quiet and style.dashes == "-")
@@ -212,25 +187,25 @@ def _panel(axes: "Axes", table: Table, look: Mapping[str, Style], *, names: bool
         if method in loud and names:
             # Intervals of neighbouring methods would hide each other: each is moved a little.
             shift = 0.012 * span * (loud.index(method) - (len(loud) - 1) / 2)
-            low = [row.accuracy.mean - (row.accuracy.ci95 or math.nan) for row in rows]
-            high = [row.accuracy.mean + (row.accuracy.ci95 or math.nan) for row in rows]
+            low = [cell.mean - (cell.ci95 or math.nan) for _, cell in cells]
+            high = [cell.mean + (cell.ci95 or math.nan) for _, cell in cells]
             bars = axes.vlines(
                 [each + shift for each in x], low, high, color=style.role, linewidth=1.0, alpha=0.55
             )
             bars.set_gid(f"bars-s{order}")
-    _frame(axes, place, span, titled=names)
+    _frame(axes, place, span, table if names else None)
 
 
-def _frame(axes: "Axes", place: Mapping[int, float], span: float, *, titled: bool) -> None:
-    """Draw what is around the lines: shots below, percent at the left, thin rules."""
+def _frame(axes: "Axes", place: Mapping[int, float], span: float, titles: Table | None) -> None:
+    """Draw what is around the lines: shots below, values at the left, thin rules."""
     from matplotlib.ticker import MaxNLocator
 
     axes.set_facecolor("none")
     axes.set_xticks(list(place.values()), [str(shots) for shots in place])
-    if titled:
-        axes.set_xlabel("labelled images per class", color=SOFT, labelpad=5)
+    if titles:
+        axes.set_xlabel(f"{titles.examples} per class", color=SOFT, labelpad=5)
         axes.annotate(
-            "accuracy, %", (0, 1), (-LEFT * 72 + 3, 9), xycoords="axes fraction",
+            titles.metric.label, (0, 1), (-LEFT * 72 + 3, 9), xycoords="axes fraction",
             textcoords="offset points", color=SOFT, va="bottom",
         )  # fmt: skip
     else:
@@ -254,8 +229,8 @@ def _name_lines(axes: "Axes", table: Table, look: Mapping[str, Style], height: f
     axes.set_ylim(low, high)
     gap = 1.26 * LABEL / 72 / height * (high - low)
     order = list(series)
-    ends = sorted((rows[-1].accuracy.mean, method) for method, rows in series.items() if rows)
-    heights = spread([mean for mean, _ in ends], gap, (low, high))
+    ends = sorted((cells[-1][1].mean, method) for method, cells in series.items() if cells)
+    heights = keep_apart([mean for mean, _ in ends], gap, (low, high))
     along = axes.get_yaxis_transform()
     edge = axes.transAxes.inverted().transform(axes.transData.transform((right, low)))[0]
     for (mean, method), at in zip(ends, heights, strict=True):
@@ -273,25 +248,18 @@ def _name_lines(axes: "Axes", table: Table, look: Mapping[str, Style], height: f
         name.set_gid(f"name-s{order.index(method)}")
 
 
-def spread(
+def keep_apart(
     values: Sequence[float], gap: float, within: tuple[float, float] = (-math.inf, math.inf)
 ) -> list[float]:
     """Move ascending values apart as little as keeps each ``gap`` from the next.
 
-    Overlapping values form a block around their mean; blocks that then touch are joined.
-
-    Args:
-        values: ascending.
-        gap: least distance.
-        within: least and largest place, as far as there is room between them.
-
-    Returns:
-        The new places, ascending.
+    Overlapping values form a block around their mean; blocks that then touch are joined. All stay
+    between the two places of ``within``, as far as there is room.
 
     Example:
-        >>> spread([0.0, 10.0, 10.0], 1.0)
+        >>> keep_apart([0.0, 10.0, 10.0], 1.0)
         [0.0, 9.5, 10.5]
-        >>> spread([0.0, 10.0, 10.0], 1.0, (0.0, 10.0))
+        >>> keep_apart([0.0, 10.0, 10.0], 1.0, (0.0, 10.0))
         [0.0, 9.0, 10.0]
     """
     blocks: list[tuple[float, int]] = []

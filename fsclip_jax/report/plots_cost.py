@@ -1,11 +1,11 @@
-"""Accuracy against cost, as SVG."""
+"""What was measured against what it costs, as SVG."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsclip_jax.report.plots import for_page, saved, settings, with_title
-from fsclip_jax.report.rows import Row
+from fsclip_jax.report.metrics import METRICS, MetricInfo
+from fsclip_jax.report.plots import for_page, plot_settings, saved, with_title
 from fsclip_jax.report.styles import FAINT, INK, PAPER, QUIET, SOFT, Style
 from fsclip_jax.report.tables import Table
 
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 SIZE = 8.5
 """Letters of the names, in points."""
 
-COSTS: tuple[tuple[str, str, Callable[[Row], float | None]], ...] = (
-    ("Fit one task", "milliseconds", lambda row: _times(row.fit_seconds, 1e3)),
-    ("Classify one image", "microseconds", lambda row: row.predict_us_per_query),
-    ("State that a fit leaves", "KiB", lambda row: _times(row.state_bytes, 1 / 1024)),
-)
-"""Title, unit and value of each cost."""
+
+class Dot(NamedTuple):
+    """A method: what it costs, in the unit that is shown, and what it reaches."""
+
+    method: str
+    cost: float
+    mean: float
 
 
-class Box(NamedTuple):
+class NameBox(NamedTuple):
     """A rectangle that a name takes, in points."""
 
     left: float
@@ -31,75 +32,66 @@ class Box(NamedTuple):
     width: float
     height: float
 
-    def overlap(self, other: "Box") -> float:
+    def overlap(self, other: "NameBox") -> float:
         """Area that two rectangles share."""
         x = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
         y = min(self.low + self.height, other.low + other.height) - max(self.low, other.low)
         return max(0.0, x) * max(0.0, y)
 
 
-def _times(value: float | int | None, unit: float) -> float | None:
-    return None if value is None else value * unit
-
-
 def cost_panels(table: Table, look: Mapping[str, Style]) -> list[tuple[str, str]]:
-    """Draw accuracy against each cost at the largest number of shots.
-
-    Args:
-        table: the split.
-        look: of the methods.
+    """Draw what was measured against each cost, at the largest number of shots.
 
     Returns:
         A title and an ``svg`` element for every cost that at least two methods were measured by.
     """
-    shots = table.shots[-1]
-    rows = [table.cells[m, shots] for m in table.methods if (m, shots) in table.cells]
     drawn = []
-    for number, (title, unit, value) in enumerate(COSTS):
-        points = [
-            (cost, row) for row in rows if (cost := value(row)) is not None and 0 < cost < 1e12
+    for cost in (metric for metric in METRICS if metric.cost):
+        dots = [
+            Dot(row.method, found.mean * cost.scale, row.metrics[table.metric.name].mean)
+            for row in table.last_rows()
+            if (found := row.metrics.get(cost.name)) and 0 < found.mean * cost.scale < 1e12
         ]
-        if len(points) > 1:
-            label = f"Accuracy against cost: {title.lower()}"
-            svg = for_page(_scatter(points, unit, look), f"cost{number}", label)
-            drawn.append((title, _titled(svg, points, unit)))
+        if len(dots) > 1:
+            label = f"{table.metric.title.capitalize()} against cost: {cost.title}"
+            svg = for_page(_scatter(dots, table.metric, cost, look), cost.name, label)
+            for i, dot in enumerate(dots):
+                text = (
+                    f"{dot.method}: {dot.mean:.1f} {table.metric.unit}, {dot.cost:.3g} {cost.unit}"
+                )
+                svg = with_title(svg, rf'<g id="[^"]*-dot-{i}">', text)
+            drawn.append((cost.title.capitalize(), svg))
     return drawn
 
 
-def _titled(svg: str, points: Sequence[tuple[float, Row]], unit: str) -> str:
-    """Tell name and numbers of every dot to who points at it."""
-    for i, (cost, row) in enumerate(points):
-        text = f"{row.method}: {row.accuracy.mean:.1f} %, {cost:.3g} {unit}"
-        svg = with_title(svg, rf'<g id="[^"]*dot-{i}">', text)
-    return svg
-
-
-def _scatter(points: Sequence[tuple[float, Row]], unit: str, look: Mapping[str, Style]) -> str:
+def _scatter(
+    dots: Sequence[Dot], metric: MetricInfo, cost: MetricInfo, look: Mapping[str, Style]
+) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(settings("none")):
+    with matplotlib.rc_context(plot_settings("none")):
         figure = Figure(figsize=(3.8, 3.0), facecolor=PAPER)
         axes = figure.add_axes((0.09, 0.17, 0.88, 0.72))
         axes.set_xscale("log")
-        front = undominated([(cost, row.accuracy.mean) for cost, row in points])
-        steps = sorted((points[i][0], points[i][1].accuracy.mean) for i in front)
+        front = undominated([(dot.cost, dot.mean) for dot in dots])
+        steps = sorted((dots[i].cost, dots[i].mean) for i in front)
         axes.plot(
             [x for x, _ in steps], [y for _, y in steps], color=QUIET, linewidth=0.9, zorder=1,
             drawstyle="steps-post",
         )  # fmt: skip
-        for i, (cost, row) in enumerate(points):
-            (dot,) = axes.plot(
-                [cost], [row.accuracy.mean], "o", color=look[row.method].role,
-                markersize=4.2 if look[row.method].quiet else 6.0, zorder=3,
+        for i, dot in enumerate(dots):
+            (drawn,) = axes.plot(
+                [dot.cost], [dot.mean], "o", color=look[dot.method].role,
+                markersize=4.2 if look[dot.method].quiet else 6.0, zorder=3,
             )  # fmt: skip
-            dot.set_gid(f"dot-{i}")
-        _frame(axes, [cost for cost, _ in points], unit)
-        _names(axes, points, look, front)
+            drawn.set_gid(f"dot-{i}")
+        _frame(axes, [dot.cost for dot in dots], metric, cost)
+        _names(axes, dots, look, front)
         return saved(figure)
 
 
-def _frame(axes: "Axes", costs: Sequence[float], unit: str) -> None:
+def _frame(axes: "Axes", costs: Sequence[float], metric: MetricInfo, cost: MetricInfo) -> None:
     axes.set_facecolor("none")
     low, high = math.floor(math.log10(min(costs))), math.ceil(math.log10(max(costs)))
     span = max(0.5, math.log10(max(costs) / min(costs)))
@@ -110,9 +102,9 @@ def _frame(axes: "Axes", costs: Sequence[float], unit: str) -> None:
     ticks = [tick for tick in ticks if first <= math.log10(tick) <= last]
     axes.set_xticks(ticks, [f"{tick:,.6g}" for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel(f"{unit}, logarithmic", color=SOFT, labelpad=4)
+    axes.set_xlabel(f"{cost.unit}, logarithmic", color=SOFT, labelpad=4)
     axes.annotate(
-        "accuracy, %", (0, 1), (-23, 6), xycoords="axes fraction", textcoords="offset points",
+        metric.label, (0, 1), (-23, 6), xycoords="axes fraction", textcoords="offset points",
         color=SOFT, va="bottom",
     )  # fmt: skip
     axes.tick_params(colors=SOFT, length=0, pad=5)
@@ -125,24 +117,20 @@ def _frame(axes: "Axes", costs: Sequence[float], unit: str) -> None:
 
 
 def _names(
-    axes: "Axes",
-    points: Sequence[tuple[float, Row]],
-    look: Mapping[str, Style],
-    front: Sequence[int],
+    axes: "Axes", dots: Sequence[Dot], look: Mapping[str, Style], front: Sequence[int]
 ) -> None:
     """Name the dots in colour and those of the front, where there is room for the name."""
     scale = 72 / axes.figure.dpi
-    at = [tuple(scale * c for c in axes.transData.transform((x, row.accuracy.mean)))
-          for x, row in points]  # fmt: skip
-    named = [i for i, (_, row) in enumerate(points) if i in front or not look[row.method].quiet]
-    sizes = [(0.52 * SIZE * len(points[i][1].method), 1.1 * SIZE) for i in named]
-    boxes = [Box(x - 3.5, y - 3.5, 7, 7) for x, y in at]
+    at = [tuple(scale * c for c in axes.transData.transform((dot.cost, dot.mean))) for dot in dots]
+    named = [i for i, dot in enumerate(dots) if i in front or not look[dot.method].quiet]
+    sizes = [(0.52 * SIZE * len(dots[i].method), 1.1 * SIZE) for i in named]
+    taken = [NameBox(x - 3.5, y - 3.5, 7, 7) for x, y in at]
     (left, low), (right, top) = scale * axes.transAxes.transform([(0, 0), (1, 1)])
-    places = place_names([at[i] for i in named], sizes, boxes, (left, low, right, top + 6))
+    places = place_names([at[i] for i in named], sizes, taken, (left, low, right, top + 6))
     for i, place in zip(named, places, strict=True):
         if place is None:
             continue
-        row, (x, y) = points[i][1], at[i]
+        method, (x, y) = dots[i].method, at[i]
         middle = place.low + place.height / 2
         beside = max(place.left - x, x - place.left - place.width)
         if max(beside, abs(y - middle) - place.height / 2) > 7:
@@ -153,25 +141,25 @@ def _names(
                 arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.6, "shrinkA": 0},
             )  # fmt: skip
         axes.annotate(
-            row.method, at[i], (place.left, place.low), xycoords="figure points",
+            method, at[i], (place.left, place.low), xycoords="figure points",
             textcoords="figure points", fontsize=SIZE, va="bottom", parse_math=False,
-            color=INK if look[row.method].quiet else look[row.method].role,
+            color=INK if look[method].quiet else look[method].role,
         )  # fmt: skip
 
 
 def place_names(
     points: Sequence[tuple[float, float]],
     sizes: Sequence[tuple[float, float]],
-    taken: Sequence[Box],
+    taken: Sequence[NameBox],
     within: tuple[float, float, float, float],
     distance: float = 6.0,
-) -> list[Box | None]:
+) -> list[NameBox | None]:
     """Find a place beside each point for its name, upon no other name or dot.
 
     Args:
         points: x and y of each point.
         sizes: width and height of each name.
-        taken: rectangles that must stay free.
+        taken: what must stay free.
         within: left, low, right and top of the room there is.
         distance: from the point to its name.
 
@@ -180,10 +168,10 @@ def place_names(
 
     Example:
         >>> place_names([(50.0, 50.0)], [(20.0, 8.0)], [], (0.0, 0.0, 100.0, 100.0))
-        [Box(left=56.0, low=46.0, width=20.0, height=8.0)]
+        [NameBox(left=56.0, low=46.0, width=20.0, height=8.0)]
     """
-    placed: list[Box] = []
-    found: list[Box | None] = []
+    placed: list[NameBox] = []
+    found: list[NameBox | None] = []
     left, low, right, top = within
     for (x, y), (width, height) in zip(points, sizes, strict=True):
         sides = [
@@ -196,7 +184,7 @@ def place_names(
                 (x - width - d + 2, y + d - 3), (x - width - d + 2, y - height - d + 3),
             )
         ]  # fmt: skip
-        boxes = (Box(a, b, width, height) for a, b in sides)
+        boxes = (NameBox(a, b, width, height) for a, b in sides)
         free = (
             box
             for box in boxes
@@ -217,10 +205,7 @@ def undominated(points: Sequence[tuple[float, float]]) -> list[int]:
     """Return the points that no other point beats in cost and accuracy alike.
 
     Args:
-        points: cost and accuracy.
-
-    Returns:
-        Their indices, ascending.
+        points: cost, the less the better, and accuracy, the more the better.
 
     Example:
         >>> undominated([(1.0, 50.0), (2.0, 40.0), (3.0, 60.0)])

@@ -1,60 +1,181 @@
-"""The circumstances of a measurement in words: what was chosen, and how it was measured."""
+"""The sentences of a report: what was measured and how, who is ahead, what was chosen."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from fsclip_jax.report.metrics import with_interval
 from fsclip_jax.report.rows import Report, ordered
+from fsclip_jax.report.tables import SPLIT_TITLES, Table, main_table, metric_of
+
+DIFFERENCES = (
+    "Points between methods that saw the same draws, with the 95 % interval of the paired "
+    "difference. An interval that does not reach 0 is a difference beyond luck of the draw."
+)
+
+HONEST = "Nothing is ever chosen on the images that the methods are judged on."
+
+
+def title(report: Report) -> str:
+    """Head of the page."""
+    name = report.data.get("title") or report.data.get("spec")
+    return f"Few-shot {metric_of(report.rows).title} on {name}"
+
+
+def protocol_line(report: Report) -> str:
+    """Say in one sentence what was measured."""
+    settings, data = report.settings, report.data
+    easy = settings.get("class_split") == "easy_hard"
+    parts = "Easy base and hard novel part" if easy else "Base and novel halves"
+    ways = {
+        "full_way": "All classes at once",
+        "cross_category": f"{parts} of the classes, {report.label_space} label space",
+        "cross_dataset": f"Adapters and settings of {data.get('spec')}, taken to other data sets",
+        "domain_shift": f"Shots of {data.get('spec')}, images of other domains",
+        "episodic": f"Episodes of {settings.get('way', 'some')} classes",
+        "detect": "A box and a class for every object",
+        "segment": "A class for every pixel",
+    }
+    measured = ways.get(report.protocol, report.protocol)
+    images = f"{data['n_query']:,} {settings.get('query_split', 'test')} images"
+    return f"{measured}; {images}, {data['n_classes']:,} classes."
+
+
+def interval_line(report: Report) -> str:
+    """Say what the plus-minus means."""
+    metric = metric_of(report.rows)
+    cells = (row.metrics.get(metric.name) for row in report.rows)
+    most = max(len(cell.per_seed) for cell in cells if cell)
+    draws = "episodes" if report.protocol == "episodic" else "support draws"
+    shown = f"{metric.title.capitalize()} in {metric.unit}"
+    if most < 2:
+        return f"{shown}, of a single support draw: there is no interval."
+    return (
+        f"{shown}, mean over {most} {draws} ± 95 % confidence interval (Student-t). "
+        "Every method sees the same draws and the same images."
+    )
+
+
+def split_phrase(split: str) -> str:
+    """Name a split within a sentence.
+
+    Example:
+        >>> split_phrase("novel"), split_phrase("imagenet_v2")
+        ('the novel classes', 'imagenet_v2')
+    """
+    return f"the {SPLIT_TITLES[split].lower()}" if split in SPLIT_TITLES else split
+
+
+def shots_phrase(shots: int) -> str:
+    """Name a number of shots.
+
+    Example:
+        >>> shots_phrase(1), shots_phrase(4)
+        ('1 shot', '4 shots')
+    """
+    return f"{shots} shot{'' if shots == 1 else 's'}"
+
+
+def ahead(table: Table, start: str = "With") -> str:
+    """Say which method is ahead at the largest number of shots, and by how much."""
+    shots, metric = table.shots[-1], table.metric
+    means = {method: cell.mean for method, cell in table.column(shots).items()}
+    top = (max if metric.better == "higher" else min)(means, key=lambda name: means[name])
+    cell = table.at(top, shots)
+    assert cell is not None
+    where = "" if table.split == "test" else f" on {split_phrase(table.split)}"
+    examples = table.examples.removesuffix("s") if shots == 1 else table.examples
+    line = (
+        f"{start} {shots} {examples} per class, {top} is ahead{where}: "
+        f"{with_interval(cell.mean, cell.ci95, metric.digits)} {metric.unit}"
+    )
+    zero = table.at("zero_shot", shots)
+    if zero is None or top == "zero_shot":
+        return f"{line}."
+    gain = cell.mean - zero.mean
+    return f"{line}, {abs(gain):.2f} points {'above' if gain >= 0 else 'below'} zero-shot CLIP."
+
+
+def headline(report: Report) -> str:
+    """Say in one sentence which method is ahead at the largest number of shots."""
+    return ahead(main_table(report))
+
+
+def selection_note(report: Report) -> str:
+    """Say on which images settings were chosen, and of which rows that is not honest."""
+    query_split = report.settings.get("query_split", "test")
+    dishonest = ordered(
+        [row.method for row in report.rows if row.selection.get("split") == query_split]
+    )
+    if not dishonest:
+        return f"What was chosen, and on which images. {HONEST}"
+    return (
+        f"What was chosen, and on which images. {', '.join(dishonest)}: chosen on the very images "
+        "that the methods are judged on, as the published code does. For parity only."
+    )
 
 
 def selection_lines(report: Report) -> list[str]:
     """Say for every method what was chosen and on which images, without repetitions."""
-    lines = []
-    for row in report.rows:
-        if row.selection:
-            chosen = describe(row.selection)
-            lines.append(f"{row.method}, {row.shots}-shot, {row.split}: {chosen}")
+    lines = [
+        f"{row.method}, {row.shots}-shot, {row.split}: {selection_text(row.selection)}"
+        for row in report.rows
+        if row.selection
+    ]
     return ordered(lines)
 
 
-def describe(selection: Any) -> str:
+def selection_text(selection: Mapping[str, Any]) -> str:
     """Write a selection as text.
 
     Example:
-        >>> describe({"split": "val", "alpha": [1.0, 1.5], "settings_tried": 4000})
+        >>> selection_text({"split": "val", "alpha": [1.0, 1.5], "settings_tried": 4000})
         'split val; alpha 1, 1.5; settings tried 4000'
     """
     return "; ".join(
-        f"{name.replace('_', ' ')} {_short(value)}" for name, value in selection.items()
+        f"{name.replace('_', ' ')} {short(value)}" for name, value in selection.items()
     )
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Write a value of JSON in few words.
+
+    Example:
+        >>> short([0.12345, True]), short({"nms": 0.5})
+        ('0.1235, yes', '(nms 0.5)')
+    """
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return f"({selection_text(value)})"
     if isinstance(value, (list, tuple)):
         if len(value) > 5:
-            return f"{', '.join(map(_short, value[:3]))}, ... ({len(value)} values)"
-        return ", ".join(map(_short, value))
+            return f"{', '.join(map(short, value[:3]))}, ... ({len(value)} values)"
+        return ", ".join(map(short, value))
     return str(value)
 
 
 def facts(report: Report) -> list[tuple[str, str]]:
     """List the circumstances of the measurement, as pairs of a name and a text."""
-    data, settings, backbone = report.data, report.settings, report.backbone
+    data, backbone = report.data, report.backbone
+    saw: dict[tuple[str, ...], list[str]] = {}
+    for row in report.rows:
+        if row.saw:
+            saw.setdefault(row.saw, []).append(row.method)
     lines = [
         ("Command", report.command),
-        ("Data", _joined(data.get("spec"), data.get("version"))),
+        ("Data", ", ".join(str(data[name]) for name in ("spec", "version") if data.get(name))),
         ("Classes short of shots", _short_classes(data)),
         ("Backbone", str(backbone.get("id"))),
         ("Weights, sha256", str(backbone.get("sha256") or "unknown")),
         ("Protocol", report.protocol),
         ("Label space", report.label_space),
-        *((_title(name), _short(value)) for name, value in settings.items()),
+        *((f"Saw {' and '.join(what)}", ", ".join(ordered(who))) for what, who in saw.items()),
+        *((fact_name(name), short(value)) for name, value in report.settings.items()),
     ]
     lines += [
-        (f"Checkpoint, {name}", _short(value))
+        (f"Checkpoint, {name}", short(value))
         for checkpoint in report.checkpoints
         for name, value in checkpoint.items()
     ]
@@ -69,15 +190,12 @@ def facts(report: Report) -> list[tuple[str, str]]:
 
 def _short_classes(data: Mapping[str, Any]) -> str:
     """Say how many classes have fewer images than shots, which families allow."""
-    short = data.get("classes_short_of_shots")
-    if not isinstance(short, Mapping):
+    found = data.get("classes_short_of_shots")
+    if not isinstance(found, Mapping):
         return ""
-    return ", ".join(f"{count} at {shots} shots" for shots, count in short.items())
+    return ", ".join(f"{count} at {shots} shots" for shots, count in found.items())
 
 
-def _joined(*parts: Any) -> str:
-    return ", ".join(str(part) for part in parts if part)
-
-
-def _title(name: str) -> str:
+def fact_name(name: str) -> str:
+    """Write the name of a setting as the page shows it."""
     return name.replace("_", " ").capitalize()

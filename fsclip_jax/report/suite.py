@@ -1,162 +1,108 @@
-"""``suite.json`` as the pages of a suite are drawn from it."""
+"""Many comparisons in one file: what ``suite.json`` holds, and nothing else."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fsclip_jax.errors import UserError
-from fsclip_jax.report.rows import Row, ordered, row_from_tree
+from msgspec import Meta
 
-SCHEMA = 1
-"""Version of the format that is read."""
+from fsclip_jax.report.rows import Row, ordered
+from fsclip_jax.report.schema1 import lift_suite
+from fsclip_jax.report.stored import as_json, from_json, read_text
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Cells without a number and why: ``failed`` or ``left out``."""
+class StoredCell:
+    """One method at one number of shots on one data set and backbone.
 
-    status: str
+    Attributes:
+        reason: why there are no rows; empty where there are.
+        folder: of its report, below that of the suite.
+        rows: of its report.
+    """
+
+    data: str
+    backbone: str
+    method: str
+    shots: int
+    status: Literal["done", "failed", "left out"]
     reason: str
-    cells: tuple[str, ...]
+    folder: str | None
+    rows: tuple[Row, ...]
+
+    def __str__(self) -> str:
+        return f"{self.method}, {self.shots} shots, {self.data}, {self.backbone}"
 
 
 @dataclass(frozen=True)
+class Means:
+    """Means over all data sets, of the methods that have a number on every one of them."""
+
+    backbone: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredSuite:
     """The results of a suite.
 
     Attributes:
-        data: names of the data sets, in the order of the suite.
-        rows: row of every data set, by backbone and split; each list in the order of the cells.
-        means: rows of the means over the data sets, by backbone and split.
-        troubles: cells without a number, by reason.
+        device: what the numbers were computed on.
+        data: by name of a data set, ``spec``, ``n_classes``, ``n_query`` and more.
+        backbones: by name of a backbone, ``spec``, ``id`` and ``sha256``.
         warning: what a reader must know.
-        facts: circumstances of the measurement, as pairs of a name and a text.
-        seeds: support draws.
+        cells: data set by data set, in the order of the suite.
     """
 
-    data: tuple[str, ...]
-    rows: Mapping[tuple[str, str], Mapping[str, tuple[Row, ...]]]
-    means: Mapping[tuple[str, str], tuple[Row, ...]]
-    troubles: tuple[Trouble, ...]
+    kind: Literal["suite"]
+    fsclip_version: str
+    command: str
+    device: str
+    created: str
+    protocol: str
+    label_space: str
+    settings: Mapping[str, Any]
+    data: Mapping[str, Mapping[str, Any]]
+    backbones: Mapping[str, Mapping[str, Any]]
     warning: tuple[str, ...]
-    facts: tuple[tuple[str, str], ...]
-    seeds: int
+    means: tuple[Means, ...]
+    cells: Annotated[tuple[StoredCell, ...], Meta(min_length=1)]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the data sets, in the order of the suite."""
+        return ordered([cell.data for cell in self.cells])
+
+    @property
+    def seeds(self) -> int:
+        """Number of support draws; 0 where the file does not say."""
+        found = self.settings.get("seeds")
+        return found if isinstance(found, int) else 0
 
 
-def read_suite(path: Path) -> StoredSuite:
-    """Read ``suite.json``.
-
-    Args:
-        path: the file, or the folder that holds it.
-
-    Returns:
-        The results.
-
-    Raises:
-        UserError: there is no such file, or it is no suite of this schema.
-    """
-    file = path / "suite.json" if path.is_dir() else path
-    try:
-        text = file.read_text("utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            f"no suite at {file}: give the suite.json that `fsclip suite` wrote, or its folder"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file}: {error}") from None
-    return suite_from_json(text, str(file))
+def suite_to_json(suite: StoredSuite) -> str:
+    """Return the text of ``suite.json``: numbers rounded to 6 digits after the point."""
+    return as_json(suite)
 
 
 def suite_from_json(text: str, where: str = "suite.json") -> StoredSuite:
-    """Read a suite from the text of its JSON.
+    """Read a suite of schema 1 or 2.
 
     Args:
-        text: the content of ``suite.json``.
         where: how to call it in an error message.
 
-    Returns:
-        The results.
+    Raises:
+        UserError: the text is no suite; the line says what is wrong and where.
+    """
+    return from_json(text, where, StoredSuite, ("kind", "cells"), lift_suite)
+
+
+def read_suite(path: Path) -> StoredSuite:
+    """Read ``suite.json``, given the file or the folder that holds it.
 
     Raises:
-        UserError: the text is no suite of this schema; the line says what is wrong.
+        UserError: there is no such file, or it is no suite.
     """
-    try:
-        tree = json.loads(text)
-        if not isinstance(tree, dict) or tree.get("kind") != "suite":
-            raise ValueError("it is no suite")
-        if tree.get("schema") != SCHEMA:
-            raise ValueError(f"its schema is {tree.get('schema')!r}, this version reads {SCHEMA}")
-        return _suite(tree)
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-        OverflowError,
-    ) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise UserError(
-            f"{where} cannot be read ({reason}): run `fsclip suite` again to make it anew"
-        ) from None
-
-
-def _suite(tree: Mapping[str, Any]) -> StoredSuite:
-    rows: dict[tuple[str, str], dict[str, list[Row]]] = {}
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for cell in tree["cells"]:
-        data, backbone = str(cell["data"]), str(cell["backbone"])
-        for row in map(row_from_tree, cell["rows"]):
-            rows.setdefault((backbone, row.split), {}).setdefault(data, []).append(row)
-        if not cell["rows"]:
-            name = f"{cell['method']}, {cell['shots']} shots, {data}, {backbone}"
-            place = str(cell.get("status", "")), str(cell.get("reason", ""))
-            reasons.setdefault(place, []).append(name)
-    means: dict[tuple[str, str], list[Row]] = {}
-    for mean in tree.get("means", []):
-        row = row_from_tree({**mean, "accuracy": mean})
-        means.setdefault((str(mean["backbone"]), row.split), []).append(row)
-    if not rows:
-        raise ValueError("no cell has a number")
-    return StoredSuite(
-        data=tuple(ordered([str(cell["data"]) for cell in tree["cells"]])),
-        rows={
-            place: {name: tuple(each) for name, each in found.items()}
-            for place, found in rows.items()
-        },
-        means={place: tuple(found) for place, found in means.items()},
-        troubles=tuple(Trouble(*place, tuple(names)) for place, names in reasons.items()),
-        warning=tuple(map(str, tree.get("warning", []))),
-        facts=_facts(tree),
-        seeds=int(tree.get("settings", {}).get("seeds", 0)),
-    )
-
-
-def _facts(tree: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    settings = tree.get("settings", {})
-    data = [
-        f"{name}: {facts.get('spec')}, {facts.get('n_classes', '?')} classes, "
-        f"{facts.get('n_query', '?')} images asked"
-        for name, facts in tree.get("data", {}).items()
-    ]
-    backbones = [
-        f"{name}: {facts.get('spec')}, sha256 {facts.get('sha256') or 'unknown'}"
-        for name, facts in tree.get("backbones", {}).items()
-    ]
-    listed = [
-        ("Command", tree.get("command", "")),
-        ("Protocol", f"{tree.get('protocol', '')}, {tree.get('label_space', '')} label space"),
-        *((name.replace("_", " ").capitalize(), _text(value)) for name, value in settings.items()),
-        *(("Data", line) for line in data),
-        *(("Backbone", line) for line in backbones),
-        ("Device", tree.get("device", "")),
-        ("fsclip_jax", tree.get("fsclip_version", "")),
-        ("Measured", tree.get("created", "")),
-    ]
-    return tuple((name, str(text)) for name, text in listed if text)
-
-
-def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    file, text = read_text(path, "suite.json", "`fsclip suite`")
+    return suite_from_json(text, str(file))

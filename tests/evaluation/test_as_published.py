@@ -149,8 +149,11 @@ def test_rows_as_published_are_labelled_and_stand_beside_the_honest_ones(bank, t
     )
     last = next(row for row in fixed.rows if row.split == "novel")
     # The last epoch with the starting setting is among those that the best is taken of.
-    assert np.all(np.subtract(published.accuracy.per_seed, last.accuracy.per_seed) >= -1e-9)
-    assert sum(published.accuracy.per_seed) > sum(last.accuracy.per_seed)
+    assert np.all(
+        np.subtract(published.metrics["accuracy"].per_seed, last.metrics["accuracy"].per_seed)
+        >= -1e-9
+    )
+    assert sum(published.metrics["accuracy"].per_seed) > sum(last.metrics["accuracy"].per_seed)
     assert rows["novel", "meta_adapter_as_published"].selection["support"] == "val"
     assert ("base", "meta_adapter_as_published") not in rows
     for name in ("meta_adapter", "tip_adapter_f"):

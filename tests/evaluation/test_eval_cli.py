@@ -12,6 +12,7 @@ from synthetic_bank import synthetic_bank
 from fsclip_jax.cli import eval as cli_eval
 from fsclip_jax.cli.main import main
 from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.report.metrics import with_interval
 from fsclip_jax.report.terminal import print_report
 from fsclip_jax.report.write import write_report
 
@@ -31,7 +32,8 @@ def test_the_tables_fit_into_80_columns_and_hold_every_number(shots):
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     for row in report.rows:
-        assert f"{row.accuracy.mean:.1f} ±{row.accuracy.ci95:.1f}" in text
+        accuracy = row.metrics["accuracy"]
+        assert with_interval(accuracy.mean, accuracy.ci95, digits=1) in text
     blocks = 1 if len(shots) <= 5 else 2
     assert text.count("Novel classes") == blocks
 
@@ -69,7 +71,7 @@ def test_eval_writes_the_report_and_prints_the_table(bank, tmp_path, capsys, mon
     assert "\x1b[" not in out
     assert "prototype" in out
     assert "evaluating prototype: all classes" in out
-    assert f"{tree['rows'][3]['accuracy']['mean']:.1f}" in out
+    assert f"{tree['rows'][3]['metrics']['accuracy']['mean']:.1f}" in out
 
 
 def test_eval_leaves_with_2_and_one_line(bank, tmp_path, capsys):

@@ -23,11 +23,11 @@ from fsclip_jax.evaluation import details
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.details_attention import attend
 from fsclip_jax.evaluation.evaluate import evaluate_bank
-from fsclip_jax.evaluation.metrics import calibration_error
+from fsclip_jax.evaluation.metrics import Judged, calibration_error
 from fsclip_jax.evaluation.thumbnails import EDGE, data_uri, no_pictures, painter_of
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.report.closer_look import closer_look
-from fsclip_jax.report.details import PICTURE, ClassChanges, details_from_tree
+from fsclip_jax.report.details import PICTURE, ClassChanges
 from fsclip_jax.report.page import render
 from fsclip_jax.report.rows import report_from_json, report_to_json
 
@@ -86,14 +86,18 @@ def test_details_agree_with_the_rows_of_the_report(evaluated):
     assert list(changes.classes) == [f"thing {i}" for i in range(4, 7)]
     for method, change in changes.change.items():
         mean = np.mean(np.add(changes.reference, change))
-        assert mean == pytest.approx(rows[method].class_mean_accuracy, abs=0.01)
+        assert mean == pytest.approx(rows[method].metrics["class_mean_accuracy"].mean, abs=0.01)
     for method, bins in look.reliability.items():
         answered = kept.find(method, 3, "novel")
         right = answered.predicted == group.labels[None]
         n = right.size
         assert sum(bins.count) == n
         gaps = np.abs(np.subtract(bins.accuracy, bins.confidence))
-        pooled = calibration_error(answered.confidence.ravel(), right.ravel(), np.ones(n, bool))
+        judged = Judged(
+            answered.predicted.ravel(), answered.confidence.ravel(), np.zeros(n),
+            np.tile(group.labels, len(right)), np.ones(n, bool),
+        )  # fmt: skip
+        pooled = calibration_error(judged)
         assert 100 * np.sum(gaps * bins.count) / n == pytest.approx(float(pooled), abs=0.02)
 
 
@@ -110,7 +114,7 @@ def test_confusions_are_counted_over_all_draws(evaluated):
     told = {(c.true, c.predicted): c.count for c in look.confusions}
     assert told == counts
     assert [c.count for c in look.confusions] == sorted(counts.values(), reverse=True)
-    assert {c.asked for c in look.confusions} == {15}
+    assert {c.queries for c in look.confusions} == {15}
 
 
 def test_mistakes_name_the_nearest_shots(evaluated):
@@ -217,7 +221,8 @@ PATHS = [path for path in _paths(TREE["details"]) if path]
 )  # fmt: skip
 def test_only_inlined_pictures_are_taken_from_a_report(uri):
     tree = TREE["details"] | {"pictures": {"a": uri, "b": "data:image/png;base64,AAAA"}}
-    assert list(details_from_tree(tree).pictures) == ["b"]
+    report = report_from_json(json.dumps(_tree() | {"details": tree}))
+    assert list(report.details.pictures) == ["b"]
 
 
 def test_pictures_are_small_and_of_either_form():

@@ -49,7 +49,7 @@ def found(bank, tmp_path_factory):
 def test_every_number_follows_from_the_kept_answers(found):
     tree, kept, _ = found
     assert check_report(tree, kept) == 3 * 2 * len(METHODS)
-    tree["rows"][3]["accuracy"]["ci95"] += 1e-3
+    tree["rows"][3]["metrics"]["accuracy"]["ci95"] += 1e-3
     with pytest.raises(AssertionError):
         check_report(tree, kept)
 
@@ -68,13 +68,15 @@ def test_every_number_of_episodic_follows_from_its_episodes(bank, tmp_path):
     tree, kept = evaluated(bank, tmp_path, **fields, shots=(1,), methods=METHODS[:3])
     assert kept is None
     assert "predictions_sha256" not in tree["settings"]
-    accuracies = {row["method"]: np.array(row["accuracy"]["per_seed"]) for row in tree["rows"]}
+    accuracies = {
+        row["method"]: np.array(row["metrics"]["accuracy"]["per_seed"]) for row in tree["rows"]
+    }
     for row in tree["rows"]:
         mine = accuracies[row["method"]]
         np.testing.assert_allclose(mine * 12 / 100, np.round(mine * 12 / 100), atol=1e-6)
-        agree(row["accuracy"], mine)
+        agree(row["metrics"]["accuracy"], mine)
         for other, difference in row["versus"].items():
-            agree(difference, mine - accuracies[other])
+            agree(difference["accuracy"], mine - accuracies[other])
 
 
 def test_records_are_the_images_of_the_bank(bank, found):

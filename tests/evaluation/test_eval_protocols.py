@@ -19,7 +19,7 @@ from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.draws import draw_supports
 from fsclip_jax.evaluation.evaluate import evaluate_bank
 from fsclip_jax.evaluation.label_spaces import Group, LabelSpace, label_spaces
-from fsclip_jax.evaluation.metrics import calibration_error
+from fsclip_jax.evaluation.metrics import Judged, calibration_error
 from fsclip_jax.features.bank import select_bank
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.engine import Engine
@@ -46,7 +46,7 @@ def run(stored, tmp_path, **fields):
 
 
 def accuracies(report):
-    return {(r.split, r.method, r.shots): r.accuracy for r in report.rows}
+    return {(r.split, r.method, r.shots): r.metrics["accuracy"] for r in report.rows}
 
 
 def selections(report):
@@ -87,7 +87,7 @@ def test_every_row_equals_a_plain_loop_over_the_same_draws(bank, tmp_path, label
         ids = next(group.classes for group in space.groups if group.name == row.split)
         chosen = np.flatnonzero((bank.splits == 2) & np.isin(bank.labels, ids))
         labels = [list(space.classes).index(bank.labels[i]) for i in chosen]
-        for seed, measured in enumerate(row.accuracy.per_seed):
+        for seed, measured in enumerate(row.metrics["accuracy"].per_seed):
             count, margin = right(
                 row.method,
                 numpy_params(methods[row.method], row, seed),
@@ -275,11 +275,14 @@ def test_calibration_follows_from_the_logits(bank, tmp_path):
     labels = np.asarray(test.labels)
     surprise = -log[np.arange(len(labels)), labels].mean()
     (row,) = report.rows
-    assert row.negative_log_likelihood == pytest.approx(surprise, rel=1e-4)
+    assert row.metrics["nll"].mean == pytest.approx(surprise, rel=1e-4)
     confidence, right = np.exp(log.max(1)), log.argmax(1) == labels
-    error = calibration_error(confidence, right, np.ones_like(right))
-    assert row.calibration_error == pytest.approx(float(error), abs=0.5)
-    assert row.state_bytes == 4 * (CLASSES * DIM + 1)
+    judged = Judged(
+        np.where(right, 1, 0), confidence, surprise, np.ones(right.shape, int), right | True
+    )
+    error = calibration_error(judged)
+    assert row.metrics["calibration_error"].mean == pytest.approx(float(error), abs=0.5)
+    assert row.metrics["state_bytes"].mean == 4 * (CLASSES * DIM + 1)
 
 
 def test_held_out_shots_are_no_longer_in_the_support(bank, tmp_path):
@@ -332,7 +335,9 @@ def test_harmonic_rows_and_differences_follow_from_the_draws(bank, tmp_path):
             assert not row.versus
         else:
             zero = found[row.split, "zero_shot", row.shots].mean
-            assert row.versus["zero_shot"].mean == pytest.approx(row.accuracy.mean - zero)
+            assert row.versus["zero_shot"]["accuracy"].mean == pytest.approx(
+                row.metrics["accuracy"].mean - zero
+            )
 
 
 def test_numbers_of_classes_and_images(bank, tmp_path):
@@ -349,8 +354,8 @@ def test_episodes_are_drawn_from_train_and_test_and_make_the_interval(bank, tmp_
     fields = {"protocol": "episodic", "methods": QUICK, "select": "none"}
     report = run(bank, tmp_path, way=3, query=4, episodes=40, **fields)
     for row in report.rows:
-        assert len(row.accuracy.per_seed) == 40
-        assert row.accuracy.ci95 > 0
+        assert len(row.metrics["accuracy"].per_seed) == 40
+        assert row.metrics["accuracy"].ci95 > 0
     more = accuracies(report)
     # Fewer classes to tell apart than in the whole task.
     whole = accuracies(run(bank, tmp_path, methods=("zero_shot",)))
@@ -402,7 +407,7 @@ def test_a_checkpoint_gives_a_trained_and_an_untrained_row(bank, tmp_path):
     trained = report.rows[1]
     assert trained.selection["parameters"] == "trained"
     assert set(trained.versus) == {"zero_shot", "meta_adapter_untrained"}
-    assert trained.accuracy != report.rows[2].accuracy
+    assert trained.metrics["accuracy"] != report.rows[2].metrics["accuracy"]
     assert not report.warning
     assert report.checkpoints[0]["path"] == str(tmp_path)
 
@@ -432,10 +437,10 @@ def test_a_draw_without_choice_is_told(bank, tmp_path):
     report = run(bank, tmp_path, methods=("zero_shot",), shots=(1, COUNTS["train"]))
     assert "at 6 shots there is a single draw, of all of them" in report.warning[0]
     few, all_of_them = report.rows
-    assert len(few.accuracy.per_seed) == 3
-    assert few.accuracy.ci95 is not None
-    assert len(all_of_them.accuracy.per_seed) == 1
-    assert all_of_them.accuracy.ci95 is None
+    assert len(few.metrics["accuracy"].per_seed) == 3
+    assert few.metrics["accuracy"].ci95 is not None
+    assert len(all_of_them.metrics["accuracy"].per_seed) == 1
+    assert all_of_them.metrics["accuracy"].ci95 is None
 
 
 def test_no_more_folds_than_a_choice_needs(tmp_path, monkeypatch):

@@ -54,10 +54,10 @@ def check(tree, kept, names):
     averages = [place for place in rows if place[0] == "average"]
     assert len(averages) == len(METHODS)
     for _, method, shots in averages:
-        each = [rows[name, method, shots]["accuracy"]["per_seed"] for name in names]
+        each = [rows[name, method, shots]["metrics"]["accuracy"]["per_seed"] for name in names]
         draws = max(map(len, each))
         mean = np.mean([np.broadcast_to(values, draws) for values in each], axis=0)
-        agree(rows["average", method, shots]["accuracy"], mean)
+        agree(rows["average", method, shots]["metrics"]["accuracy"], mean)
     others = [row for row in tree["rows"] if row["split"] != "average"]
     assert check_report(tree | {"rows": others}, kept) == len(others)
 
@@ -67,7 +67,7 @@ def chosen(tree):
 
 
 def numbers(tree, split):
-    return [row["accuracy"] for row in tree["rows"] if row["split"] == split]
+    return [row["metrics"]["accuracy"] for row in tree["rows"] if row["split"] == split]
 
 
 def relabelled(bank, split):
@@ -184,7 +184,7 @@ def test_a_target_with_too_few_images_is_named(banks, tmp_path, shots):
     big = synthetic_bank(tmp_path / "big", {"train": 9, "test": 2, "val": 1}, spec="big")
     if shots == 6:  # all images of the target: one draw there, three in the source
         tree, _ = evaluated(big, [small, banks[1]], tmp_path, **fields)
-        assert [len(row["accuracy"]["per_seed"]) for row in tree["rows"]] == [3, 1, 1, 1]
+        assert [len(row["metrics"]["accuracy"]["per_seed"]) for row in tree["rows"]] == [3, 1, 1, 1]
         return
     with pytest.raises(UserError, match=r"target bank:there/set1"):
         evaluated(big, [small, banks[1]], tmp_path, **fields)

@@ -2,37 +2,68 @@ import numpy as np
 import pytest
 
 from fsclip_jax.evaluation.metrics import (
+    PER_DRAW,
+    POOLED,
+    Judged,
     accuracy,
     calibration_error,
     class_mean_accuracy,
     harmonic_mean,
+    judge,
+    mean_nll,
 )
+from fsclip_jax.report.metrics import METRICS
+
+
+def judged(predicted, labels, mask=None, confidence=1.0, nll=0.0):
+    """Predictions beside the truth; what is not given plays no part."""
+    shape = np.shape(predicted)
+    numbers = (np.broadcast_to(np.asarray(each, float), shape) for each in (confidence, nll))
+    there = np.ones(shape, bool) if mask is None else mask
+    return Judged(predicted, *numbers, np.broadcast_to(labels, shape), there)
+
+
+def rightly(right, confidence, mask=None):
+    """Predictions of two classes that are right or not."""
+    return judged(np.where(right, 1, 0), 1, mask, confidence)
 
 
 def test_accuracy_by_hand_with_a_masked_query():
-    predictions = np.array([[0, 1, 2, 2], [0, 0, 0, 0]])
+    predicted = np.array([[0, 1, 2, 2], [0, 0, 0, 0]])
     labels = np.array([[0, 1, 1, 2], [0, 1, 2, 0]])
     mask = np.array([[True, True, True, False], [True, True, True, True]])
-    np.testing.assert_allclose(accuracy(predictions, labels, mask), [200 / 3, 50.0])
+    np.testing.assert_allclose(accuracy(judged(predicted, labels, mask)), [200 / 3, 50.0])
 
 
 def test_class_mean_counts_every_class_once():
-    predictions = np.array([0, 0, 0, 1, 0])
-    labels = np.array([0, 0, 0, 0, 2])
-    mask = np.ones(5, bool)
+    each = judged(np.array([0, 0, 0, 1, 0]), np.array([0, 0, 0, 0, 2]))
     # class 0: 3 of 4; class 1: no image; class 2: 0 of 1
-    assert class_mean_accuracy(predictions, labels, mask, 4) == pytest.approx(37.5)
-    assert accuracy(predictions, labels, mask) == pytest.approx(60.0)
+    assert class_mean_accuracy(each) == pytest.approx(37.5)
+    assert accuracy(each) == pytest.approx(60.0)
 
 
 def test_class_mean_equals_accuracy_for_even_classes():
     rng = np.random.default_rng(0)
     labels = np.tile(np.repeat(np.arange(5), 7), (3, 1))
-    predictions = rng.integers(0, 5, labels.shape)
-    mask = np.ones_like(labels, bool)
-    np.testing.assert_allclose(
-        class_mean_accuracy(predictions, labels, mask, 5), accuracy(predictions, labels, mask)
+    each = judged(rng.integers(0, 5, labels.shape), labels)
+    np.testing.assert_allclose(class_mean_accuracy(each), accuracy(each))
+
+
+def test_likelihood_by_hand_with_a_masked_query():
+    mask = np.array([True, True, False])
+    assert mean_nll(judged(np.zeros(3, int), 0, mask, nll=[1.0, 3.0, 9.0])) == 2.0
+
+
+def test_every_metric_is_one_that_a_report_can_show():
+    assert PER_DRAW.keys() <= {metric.name for metric in METRICS}
+    rng = np.random.default_rng(0)
+    each = judged(rng.integers(0, 3, (4, 9)), rng.integers(0, 3, (4, 9)), None, 0.5)
+    assert {name: values.shape for name, values in judge(each).items()} == dict.fromkeys(
+        PER_DRAW, (4,)
     )
+    few = judge(each, few=True)
+    assert {name for name, values in few.items() if values.shape == ()} == set(POOLED)
+    assert few["calibration_error"] == pytest.approx(abs(accuracy(each).mean() - 50))
 
 
 def test_harmonic_mean_by_hand():
@@ -46,10 +77,9 @@ def test_calibration_error_by_hand():
     mask = np.array([True, True, True, True, True, False])
     # Three answers at 0.9 with 2/3 right, two at 0.3 with 1/2 right; the masked one is out.
     expected = 100 * (3 / 5 * abs(2 / 3 - 0.9) + 2 / 5 * abs(0.5 - 0.3))
-    assert calibration_error(confidence, right, mask) == pytest.approx(expected)
-    both = calibration_error(
-        np.stack([confidence, 1 - confidence]), np.stack([right] * 2), np.stack([mask] * 2)
-    )
+    assert calibration_error(rightly(right, confidence, mask)) == pytest.approx(expected)
+    twice = np.stack([confidence, 1 - confidence])
+    both = calibration_error(rightly(np.stack([right] * 2), twice, np.stack([mask] * 2)))
     assert both.shape == (2,)
     assert both[0] == pytest.approx(expected)
 
@@ -58,11 +88,12 @@ def test_calibrated_answers_have_no_calibration_error():
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.2, 1.0, 200_000)
     right = rng.uniform(size=confidence.size) < confidence
-    assert calibration_error(confidence, right, np.ones_like(right)) < 0.5
-    assert calibration_error(confidence, ~right, np.ones_like(right)) > 20
+    assert calibration_error(rightly(right, confidence)) < 0.5
+    assert calibration_error(rightly(~right, confidence)) > 20
 
 
 def test_edges_of_the_bins():
     ones = np.ones(1, bool)
     for value in (0.0, 1 / 15, 1.0):
-        assert calibration_error(np.array([value]), ones, ones) == pytest.approx(100 * (1 - value))
+        error = calibration_error(rightly(ones, np.array([value])))
+        assert error == pytest.approx(100 * (1 - value))

@@ -4,7 +4,7 @@ from PIL import Image
 
 from fsclip_jax.evaluation.thumbnails import data_uri
 from fsclip_jax.report.details import (
-    Attention,
+    ClassAttention,
     ClassChanges,
     Confusion,
     Details,
@@ -32,7 +32,7 @@ def example_details(methods, names=("cat", "dog", "owl"), key="pets/cat 1.png") 
         changes=ClassChanges(tuple(names), (50.0, 60.0, 20.0), change),
         confusions=(Confusion(names[0], names[1], 7, 9, keys[0], keys[1]),),
         reliability={m: Reliability((0.2, 0.9), (0.1, 0.8), (5, 20)) for m in methods},
-        attention=(Attention(names[0], "gains most", 0.87, 0.1, shots, 50.0, 60.0),),
+        attention=(ClassAttention(names[0], "gains most", 0.87, 0.1, shots, 50.0, 60.0),),
         attention_method="meta_adapter",
         gates=(0.7, 0.8, 0.87),
         mistakes=(

@@ -4,7 +4,7 @@ import numpy as np
 
 from fsclip_jax.evaluation.metrics import harmonic_mean
 from fsclip_jax.report.intervals import confidence_interval, paired_difference
-from fsclip_jax.report.rows import Accuracy, Difference, Report, Row
+from fsclip_jax.report.rows import Difference, Metric, Report, Row
 
 METHODS = {
     "zero_shot": (0.0, 0.0),
@@ -54,19 +54,28 @@ def _row(method, shot, split, values) -> Row:
     mine = values[method, shot, split]
     versus = {}
     if method != "zero_shot":
-        versus["zero_shot"] = Difference(*paired_difference(mine, values["zero_shot", shot, split]))
+        zero_shot = Difference(*paired_difference(mine, values["zero_shot", shot, split]))
+        versus["zero_shot"] = {"accuracy": zero_shot}
     derived = split == "harmonic"
+    costs = {
+        "calibration_error": Metric(3.25),
+        "nll": Metric(1.5),
+        "fit_seconds": Metric(0.001),
+        "predict_us_per_query": Metric(12.5),
+        "state_bytes": Metric(2048.0),
+    }
     tip = {"split": "val", "rule": "val images", "alpha": [1.0, 1.2, 1.0], "beta": [5.5] * 3}
     return Row(
         method=method,
         shots=shot,
         split=split,
-        accuracy=Accuracy(*confidence_interval(mine), tuple(float(v) for v in mine)),
+        metrics={"accuracy": Metric(*confidence_interval(mine), tuple(float(v) for v in mine))}
+        | ({} if derived else costs),
         selection=tip if method == "tip_adapter" and not derived else {},
-        fit_seconds=None if derived else 0.001,
-        predict_us_per_query=None if derived else 12.5,
-        state_bytes=None if derived else 2048,
-        calibration_error=None if derived else 3.25,
-        negative_log_likelihood=None if derived else 1.5,
+        saw=()
+        if method == "zero_shot"
+        else ("shots", "val")
+        if method == "tip_adapter"
+        else ("shots",),
         versus=versus,
     )

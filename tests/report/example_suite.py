@@ -18,32 +18,34 @@ def example_suite(data=("emoji", "pets", "cars"), methods=METHODS, shots=(1, 4, 
                 values[name, method, shot] = 30.0 + 4 * (place % 8) + gain + noise + np.zeros(seeds)
                 cells.append(_cell(name, method, shot, values[name, method, shot]))
     means = [
-        {"backbone": "mini", "method": m, "shots": s, "split": "test", "n_data": len(data)}
-        | _accuracy(np.mean([values[name, m, s] for name in data], axis=0))
+        _row(m, s, np.mean([values[name, m, s] for name in data], axis=0))
         for m in methods
         for s in shots
     ]
     return {
-        "schema": 1, "kind": "suite", "fsclip_version": "0.1.0", "command": "fsclip suite",
+        "schema": 2, "kind": "suite", "fsclip_version": "0.1.0", "command": "fsclip suite",
         "device": "cpu (2 cores)", "created": "2026-01-01", "protocol": "full_way",
         "label_space": "restricted", "settings": {"seeds": seeds, "shots": list(shots)},
         "data": {name: {"spec": name, "n_classes": 10, "n_query": 100} for name in data},
         "backbones": {"mini": {"spec": "mini", "sha256": "0" * 64}}, "warning": [],
-        "means": means, "cells": cells,
+        "means": [{"backbone": "mini", "rows": means}], "cells": cells,
     }  # fmt: skip
 
 
-def _accuracy(values):
+def _row(method, shots, values):
     mean, ci95 = confidence_interval(values)
-    return {"mean": mean, "ci95": ci95, "per_seed": [float(v) for v in values]}
+    accuracy = {"mean": mean, "ci95": ci95, "per_seed": [float(v) for v in values]}
+    metrics = {
+        "accuracy": accuracy,
+        "nll": accuracy | {"mean": 1.25},
+        "fit_seconds": {"mean": 0.01},
+    }
+    return {"method": method, "shots": shots, "split": "test", "metrics": metrics}
 
 
 def _cell(data, method, shots, values):
-    row = {
-        "method": method, "shots": shots, "split": "test", "accuracy": _accuracy(values),
-        "selection": {}, "fit_seconds": 0.01, "predict_us_per_query": 5.0, "state_bytes": 4096,
-    }  # fmt: skip
     return {
         "data": data, "backbone": "mini", "method": method, "shots": shots, "status": "done",
-        "reason": "", "folder": f"cells/{data}/mini/{method}/{shots}_shots", "rows": [row],
+        "reason": "", "folder": f"cells/{data}/mini/{method}/{shots}_shots",
+        "rows": [_row(method, shots, values)],
     }  # fmt: skip

@@ -13,9 +13,10 @@ from fsclip_jax.durable import write_text
 from fsclip_jax.errors import UserError
 from fsclip_jax.report import plots
 from fsclip_jax.report.html import report_to_html
-from fsclip_jax.report.markdown import accuracy_table, report_to_markdown
-from fsclip_jax.report.rows import Accuracy, read_report, report_from_json, report_to_json
-from fsclip_jax.report.tables import HONEST, costs, headline, tables
+from fsclip_jax.report.markdown import metric_table, report_to_markdown
+from fsclip_jax.report.rows import Metric, read_report, report_from_json, report_to_json
+from fsclip_jax.report.sentences import HONEST, headline
+from fsclip_jax.report.tables import other_numbers, tables
 from fsclip_jax.report.write import draw_report, write_report
 
 NASTY = '<script>alert(1)</script> & "$x_1$" | `tick`'
@@ -55,46 +56,51 @@ def test_json_round_trip():
     text = report_to_json(report)
     again = report_from_json(text)
     assert report_to_json(again) == text
-    assert again.rows[5].accuracy.mean == pytest.approx(report.rows[5].accuracy.mean, abs=1e-6)
+    assert again.rows[5].metrics["accuracy"].mean == pytest.approx(
+        report.rows[5].metrics["accuracy"].mean, abs=1e-6
+    )
     assert again.settings == report.settings
     assert again.checkpoints == report.checkpoints
 
 
 def test_json_holds_the_fields_of_the_contract():
     tree = json.loads(report_to_json(example_report()))
-    assert tree["schema"] == 1
+    assert (tree["schema"], tree["kind"]) == (2, "eval")
     expected = {"fsclip_version", "command", "device", "protocol", "label_space", "backbone"}
     assert expected | {"data", "rows"} <= set(tree)
     assert set(tree["backbone"]) == {"id", "sha256"}
     assert {"spec", "n_classes", "n_query"} <= set(tree["data"])
     for row in tree["rows"]:
-        fields = {"method", "shots", "split", "accuracy", "selection", "fit_seconds"}
-        assert fields | {"predict_us_per_query"} <= set(row)
-        assert set(row["accuracy"]) == {"mean", "ci95", "per_seed"}
+        assert {"method", "shots", "split", "metrics", "selection", "saw", "versus"} == set(row)
+        for metric in row["metrics"].values():
+            assert set(metric) == {"mean", "ci95", "per_seed"}
         assert row["split"] in ("test", "base", "novel", "harmonic")
 
 
 def test_what_is_not_finite_becomes_null():
     report = example_report()
-    row = dataclasses.replace(report.rows[0], accuracy=Accuracy(50.0, float("nan"), (50.0,)))
+    metrics = {"accuracy": Metric(50.0, float("nan"), (50.0,))}
+    row = dataclasses.replace(report.rows[0], metrics=metrics)
     tree = json.loads(report_to_json(dataclasses.replace(report, rows=(row,))))
-    assert tree["rows"][0]["accuracy"]["ci95"] is None
+    assert tree["rows"][0]["metrics"]["accuracy"]["ci95"] is None
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "not valid JSON"),
-        ("{", "not valid JSON"),
+        ("", "truncated"),
+        ("{", "truncated"),
         ("[1]", "no rows"),
         ('{"schema": 1}', "no rows"),
-        ('{"schema": 2, "rows": []}', "schema 2"),
-        ('{"schema": 1, "rows": []}', "damaged"),
-        ('{"schema": 1, "rows": [{"method": "a"}]}', "damaged"),
-        ('{"schema": 1, "rows": {"a": 1}}', "damaged"),
-        ('{"schema": 1, "rows": [3]}', "damaged"),
-        ("9" * 5000, "not valid JSON"),
-        ('{"schema": 1, "rows": [{"method": "a", "split": "test", "shots": 1e999}]}', "damaged"),
+        ('{"schema": 3, "rows": []}', "schema is 3"),
+        ('{"schema": 1, "rows": []}', "fsclip_version"),
+        ('{"schema": 1, "rows": [{"method": "a"}]}', "accuracy"),
+        ('{"schema": 1, "rows": {"a": 1}}', "cannot be read"),
+        ('{"schema": 1, "rows": [3]}', "cannot be read"),
+        ('{"schema": 2, "rows": [3]}', "cannot be read"),
+        ("9" * 5000, "out of range"),
+        ("[" * 100_000, "recursion"),
+        ('{"schema": 2, "rows": [{"method": "a", "split": "test", "shots": 1e999}]}', "range"),
     ],
 )
 def test_a_damaged_report_is_told_in_one_line(tmp_path, text, says):
@@ -135,7 +141,7 @@ def test_a_field_of_another_type_is_told_or_drawn_and_never_a_traceback(monkeypa
 
 def test_golden_table():
     table = tables(example_report(shots=(1, 4)))[1]
-    assert accuracy_table(table).splitlines() == [
+    assert metric_table(table).splitlines() == [
         "| method | 1 shot | 4 shots |",
         "| --- | --- | --- |",
         "| `zero_shot` | 13.00 ±0.00 | 13.00 ±0.00 |",
@@ -149,8 +155,9 @@ def test_golden_table():
 
 def test_calibration_and_cost_are_on_both_pages():
     report = example_report()
-    assert costs(report)[0] == ("base", "zero_shot", 1, ("3.2", "1.500", "1.00", "12.5", "2.0"))
-    assert all(split != "harmonic" for split, *_ in costs(report))
+    others = other_numbers(report.rows)
+    assert others.lines[0] == (report.rows[0], ("3.2", "1.500", "1.00", "12.5", "2.0"))
+    assert all(row.split != "harmonic" for row, _ in others.lines)
     assert "| base | `zero_shot` | 1 | 3.2 | 1.500 | 1.00 | 12.5 | 2.0 |" in report_to_markdown(
         report
     )
@@ -216,14 +223,14 @@ def test_no_fixed_colour_is_left_in_the_plots_of_the_page():
         assert not set(re.findall(r"#[0-9a-f]{6}\b", svg))
 
 
-@pytest.mark.parametrize("draw", [report_to_html, report_to_markdown, plots.accuracy_figure])
+@pytest.mark.parametrize("draw", [report_to_html, report_to_markdown, plots.report_figure])
 def test_strings_of_the_user_are_escaped(draw):
     report = example_report(spec=NASTY, methods={"zero_shot": (0.0, 0.0), NASTY: (3.0, 1.0)})
     text = draw(dataclasses.replace(report, warning=(NASTY,), command=NASTY))
     if draw is report_to_html:
         assert "script" not in Page(text).tags
         assert NASTY in "".join(Page(text).text)
-    elif draw is plots.accuracy_figure:
+    elif draw is plots.report_figure:
         assert "<script" not in text
         ET.fromstring(text)
     else:
@@ -232,20 +239,20 @@ def test_strings_of_the_user_are_escaped(draw):
 
 
 def test_the_svg_file_is_well_formed_and_says_the_same_every_time():
-    text = plots.accuracy_figure(example_report())
+    text = plots.report_figure(example_report())
     root = ET.fromstring(text)
     assert root.tag.endswith("svg")
     assert "#0a0" not in text
     assert "var(--" not in text
-    assert plots.accuracy_figure(example_report()) == text
+    assert plots.report_figure(example_report()) == text
 
 
-def test_spread_keeps_the_distance_and_the_order():
-    placed = plots.spread([1.0, 1.1, 1.2, 5.0, 5.0, 9.0], 0.5)
+def test_names_are_kept_apart_in_the_distance_and_the_order():
+    placed = plots.keep_apart([1.0, 1.1, 1.2, 5.0, 5.0, 9.0], 0.5)
     gaps = [b - a for a, b in itertools.pairwise(placed)]
     assert min(gaps) >= 0.5 - 1e-9
     assert placed[-1] == 9.0
-    assert plots.spread([1.0, 2.0], 0.5) == [1.0, 2.0]
+    assert plots.keep_apart([1.0, 2.0], 0.5) == [1.0, 2.0]
 
 
 def test_all_files_are_written_and_drawn_again_the_same(tmp_path):

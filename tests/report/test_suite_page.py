@@ -8,9 +8,10 @@ from example_suite import METHODS, example_suite
 
 from fsclip_jax.cli.report import ReportConfig, run
 from fsclip_jax.errors import UserError
-from fsclip_jax.report.rows import Accuracy
+from fsclip_jax.report.rows import Metric
 from fsclip_jax.report.suite import read_suite, suite_from_json
 from fsclip_jax.report.suite_html import suite_to_html
+from fsclip_jax.report.suite_markdown import suite_to_markdown
 from fsclip_jax.report.tables import near_best
 
 NASTY = '<script>alert("x")</script>'
@@ -31,7 +32,8 @@ def test_a_suite_of_the_published_size_is_small():
     text = drawn(data=data, methods=methods, shots=(1, 2, 4, 8, 16))
     assert len(text.encode()) < 5e6 / 10
     assert text.count("<svg ") == 12
-    assert text.count("<tr>") == 6 * 13  # the averages and five numbers of shots
+    # The averages, five numbers of shots, and what else was measured, averaged.
+    assert text.count("<tr>") == 6 * 13 + 5 * 12 + 1
     assert not re.search(r"DejaVu|<style type", text)  # no letters as shapes
 
 
@@ -45,8 +47,9 @@ def test_the_page_needs_nothing_but_itself(page):
 def test_every_number_of_the_suite_is_on_the_page(page):
     tree = example_suite()
     for cell in tree["cells"]:
-        assert f"{cell['rows'][0]['accuracy']['mean']:.2f}" in page
-    for mean in tree["means"]:
+        assert f"{cell['rows'][0]['metrics']['accuracy']['mean']:.2f}" in page
+    for row in tree["means"][0]["rows"]:
+        mean = row["metrics"]["accuracy"]
         assert f'{mean["mean"]:.2f} <span class="pm">±{mean["ci95"]:.2f}</span>' in page
     assert "Averaged over 3 data sets, with 16 labelled images per class, " in page
 
@@ -62,7 +65,7 @@ def test_one_data_set_and_missing_cells_are_drawn():
     assert "Average" not in suite_to_html(suite_from_json(json.dumps(tree)))
     tree = example_suite()
     lost = tree["cells"][0] | {"rows": [], "status": "failed", "reason": f"no {NASTY}"}
-    tree["cells"][0], tree["means"] = lost, tree["means"][1:]
+    tree["cells"][0], tree["means"][0]["rows"] = lost, tree["means"][0]["rows"][1:]
     text = suite_to_html(suite_from_json(json.dumps(tree)))
     assert "Without a number" in text
     assert "zero_shot, 1 shots, emoji, mini" in text
@@ -74,7 +77,7 @@ def test_one_data_set_and_missing_cells_are_drawn():
     "text",
     [
         "", "[]", "{}", '{"kind": "suite"}', '{"kind": "suite", "schema": 1}', "9" * 5000,
-        '{"kind": "suite", "schema": 1, "cells": []}', '{"kind": "suite", "schema": 2}',
+        '{"kind": "suite", "schema": 1, "cells": []}', '{"kind": "suite", "schema": 3}',
         '{"kind": "suite", "schema": 1, "cells": [3]}', "[" * 100_000,
         '{"kind": "suite", "schema": 1, "cells": [{"data": 1, "backbone": 2, "rows": [{}]}]}',
     ],
@@ -95,7 +98,8 @@ def test_a_damaged_part_is_told_or_drawn():
             except UserError as error:
                 assert "\n" not in str(error)  # noqa: PT017 (either is right)
                 continue
-            assert suite.rows
+            assert "</html>" in suite_to_html(suite)
+            assert suite_to_markdown(suite).startswith("# ")
 
 
 def test_there_is_no_suite(tmp_path):
@@ -106,15 +110,15 @@ def test_there_is_no_suite(tmp_path):
 def test_report_draws_a_suite_again(tmp_path, capsys):
     (tmp_path / "suite.json").write_text(json.dumps(example_suite(data=("a",), shots=(2,))))
     assert run(ReportConfig(tmp_path)) == 0
-    assert "wrote suite.html" in capsys.readouterr().out
-    first = (tmp_path / "suite.html").read_text()
+    assert "wrote suite.md, suite.html" in capsys.readouterr().out
+    first = {name: (tmp_path / name).read_text() for name in ("suite.html", "suite.md")}
     assert run(ReportConfig(tmp_path / "suite.json", tmp_path / "other")) == 0
-    assert (tmp_path / "other" / "suite.html").read_text() == first
+    assert {name: (tmp_path / "other" / name).read_text() for name in first} == first
 
 
 def test_near_best_judges_by_the_paired_difference():
     def of(*values):
-        return Accuracy(sum(values) / len(values), 5.0, tuple(map(float, values)))
+        return Metric(sum(values) / len(values), 5.0, tuple(map(float, values)))
 
     luck = {"best": of(60, 70, 80), "close": of(59, 71, 79), "behind": of(58, 68, 78)}
     assert near_best(luck, frozenset({"best"})) == {"close"}

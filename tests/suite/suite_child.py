@@ -30,9 +30,8 @@ from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.predictions import Part, Predicted, assemble
 from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, read_predictions
 from fsclip_jax.features import extract as extract_module
-from fsclip_jax.report import rows as report_module
-from fsclip_jax.report import suite_html
-from fsclip_jax.report.rows import Accuracy, Report, Row, read_report
+from fsclip_jax.report import write as report_module
+from fsclip_jax.report.rows import Metric, Report, Row, read_report
 from fsclip_jax.suite import run as run_module
 from fsclip_jax.suite.config import SuiteConfig
 
@@ -52,7 +51,7 @@ def made_up(config, *_, command="", **__):
             seed = hashlib.sha256(f"{config.data} {method} {shots}".encode()).digest()
             rng = np.random.default_rng(list(seed))
             per_seed = tuple(rng.uniform(20, 80, config.seeds).round(6).tolist())
-            rows.append(Row(method, shots, "test", Accuracy(50.0, 1.0, per_seed)))
+            rows.append(Row(method, shots, "test", {"accuracy": Metric(50.0, 1.0, per_seed)}))
             answers = rng.integers(0, 9, (config.seeds, 500)).astype(np.uint16)
             chance = rng.uniform(size=(2, config.seeds, 500)).astype(np.float32)
             kept.append(Predicted(method, shots, "test", answers, *chance))
@@ -73,7 +72,8 @@ def prepare() -> None:
     """Replace the numbers and the pages, which are tested elsewhere."""
     evaluate_module.evaluate_bank = run_module.evaluate_bank = made_up
     extract_module.bank_for = run_module.bank_for = lambda *_, **__: object()
-    report_module.draw_report = suite_html.draw_suite = lambda *_: []
+    report_module.draw_report = lambda *_: []
+    report_module.suite_to_html = lambda _: ""
     run_module.jax.clear_caches = lambda: None
 
 

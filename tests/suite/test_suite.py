@@ -66,14 +66,17 @@ def test_every_number_follows_from_the_answers_of_the_cells(made):
             )
             place = row["method"], row["shots"], cell["data"]
             found[place] = 100 * right.mean(1)
-            agree(row["accuracy"], found[place])
+            agree(row["metrics"]["accuracy"], found[place])
         if cell["method"] == "zero_shot":
             check_report(report, kept)
-    assert len(tree["means"]) == 4
-    for mean in tree["means"]:
+    (means,) = tree["means"]
+    assert len(means["rows"]) == 4
+    for mean in means["rows"]:
         place = mean["method"], mean["shots"]
-        agree(mean, (found[*place, "cats"] + found[*place, "dogs"]) / 2)
-        assert mean["n_data"] == 2
+        agree(mean["metrics"]["accuracy"], (found[*place, "cats"] + found[*place, "dogs"]) / 2)
+        assert mean["metrics"].keys() == {
+            "accuracy", "class_mean_accuracy", "calibration_error", "nll",
+        }  # fmt: skip
 
 
 def test_the_table_has_methods_by_data_sets_and_the_average(made):
@@ -82,15 +85,18 @@ def test_the_table_has_methods_by_data_sets_and_the_average(made):
     lines = text[text.index("2 shots\n") :].splitlines()
     assert lines[2] == "| method | cats | dogs | average |"
     cells = {(c["data"], c["method"], c["shots"]): c["rows"][0] for c in tree["cells"]}
-    means = {(m["method"], m["shots"]): m["mean"] for m in tree["means"]}
+    rows = tree["means"][0]["rows"]
+    means = {(m["method"], m["shots"]): m["metrics"]["accuracy"]["mean"] for m in rows}
     for line, method in zip(lines[4:6], METHODS, strict=True):
         columns = [part.strip().strip("*") for part in line.strip("|").split("|")]
-        numbers = [cells[data, method, 2]["accuracy"]["mean"] for data in ("cats", "dogs")]
+        numbers = [
+            cells[data, method, 2]["metrics"]["accuracy"]["mean"] for data in ("cats", "dogs")
+        ]
         assert columns == [method, *(f"{v:.2f}" for v in [*numbers, means[method, 2]])]
     best = max(METHODS, key=lambda method: means[method, 2])
     bold = next(line for line in lines if f"**{means[best, 2]:.2f}**" in line)
     assert bold.startswith(f"| {best}")
-    assert "average over 2 data sets, by shots" in text
+    assert "Average over 2 data sets, by shots" in text
 
 
 def test_what_is_done_is_not_done_again(banks, made, monkeypatch, capsys):
@@ -157,10 +163,11 @@ def test_what_fails_is_told_and_the_rest_goes_on(banks, tmp_path, monkeypatch, c
     assert "failed: prototype, 2 shots, cats, mini: RuntimeError: out of memory while" in out
     assert "8 cells: 3 done (0 by an earlier run), 5 failed, 0 left out" in out
     tree = json.loads((tmp_path / "suite.json").read_text())
-    assert tree["means"] == []
+    assert not any(means["rows"] for means in tree["means"])
     assert sum(cell["status"] == "failed" for cell in tree["cells"]) == 5
     text = (tmp_path / "suite.md").read_text()
-    assert "## Failed" in text
+    assert "## Without a number" in text
+    assert "- failed: prototype, 2 shots, cats, mini: RuntimeError: out of memory" in text
     # Nothing of what failed is there, and a second run does it and nothing else.
     assert not list(tmp_path.glob("cells/cats/mini/prototype/2_shots/report.json"))
     monkeypatch.setattr(run_module, "evaluate_bank", evaluate)

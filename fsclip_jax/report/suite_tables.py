@@ -1,0 +1,180 @@
+"""What the pages of a suite show: for every backbone and split, methods by data sets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fsclip_jax.report.metrics import MetricInfo
+from fsclip_jax.report.rows import Metric, Row, ordered
+from fsclip_jax.report.sentences import ahead, fact_name, short, shots_phrase
+from fsclip_jax.report.suite import StoredSuite
+from fsclip_jax.report.tables import (
+    SPLIT_TITLES,
+    OtherNumbers,
+    Table,
+    best_of,
+    metric_of,
+    near_best,
+    other_numbers,
+    table_of,
+)
+
+AVERAGE = "average"
+"""Name of the column of means."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table of methods: numbers, the best, and those that tie with it."""
+
+    title: str
+    cells: Mapping[str, Metric]
+    best: frozenset[str]
+    tied: frozenset[str]
+
+
+@dataclass(frozen=True)
+class SuiteGrid:
+    """A table of methods by columns, under a title, with or without intervals in its cells."""
+
+    title: str
+    methods: tuple[str, ...]
+    columns: tuple[Column, ...]
+    intervals: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """One backbone and split.
+
+    Attributes:
+        tables: methods by shots of every data set.
+        mean: methods by shots, averaged; None of a single data set, or where nothing has a mean.
+        grids: averages by shots, then for every number of shots the data sets, most shots first.
+        others: averages of what else was measured.
+        lead: which method is ahead, in one sentence.
+    """
+
+    title: str
+    metric: MetricInfo
+    tables: Mapping[str, Table]
+    mean: Table | None
+    grids: tuple[SuiteGrid, ...]
+    others: OtherNumbers | None
+    lead: str
+
+
+def parts_of(suite: StoredSuite) -> list[Part]:
+    """Lay the cells of a suite out, in their order."""
+    found: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for cell in suite.cells:
+        for row in cell.rows:
+            place = found.setdefault((cell.backbone, row.split), {})
+            place.setdefault(cell.data, []).append(row)
+    several = len({backbone for backbone, _ in found}) > 1
+    return [_part(suite, place, rows, several) for place, rows in found.items()]
+
+
+def _part(
+    suite: StoredSuite, place: tuple[str, str], rows: Mapping[str, list[Row]], several: bool
+) -> Part:
+    backbone, split = place
+    metric = metric_of(row for each in rows.values() for row in each)
+    tables = {name: table_of(split, name, each, metric) for name, each in rows.items()}
+    means = [
+        row
+        for each in suite.means
+        for row in each.rows
+        if (each.backbone, row.split) == place and metric.name in row.metrics
+    ]
+    many = len(suite.names) > 1 and bool(means)
+    mean = table_of(split, AVERAGE, means, metric) if many else None
+    over = f"Averaged over {len(suite.names)} data sets" if mean else f"On {next(iter(tables))}"
+    of = f" with {backbone}" if several else ""
+    return Part(
+        title=SPLIT_TITLES.get(split, split) + (f", {backbone}" if several else ""),
+        metric=metric,
+        tables=tables,
+        mean=mean,
+        grids=_grids(len(suite.names), mean, tables, metric),
+        others=other_numbers(means) if mean else None,
+        lead=ahead(mean or next(iter(tables.values())), f"{over}{of}, with"),
+    )
+
+
+def _grids(
+    n_data: int, mean: Table | None, tables: Mapping[str, Table], metric: MetricInfo
+) -> tuple[SuiteGrid, ...]:
+    every = [*tables.values(), *([mean] if mean else [])]
+    methods = tuple(ordered([method for table in every for method in table.methods]))
+    shots = sorted({s for table in tables.values() for s in table.shots})
+
+    def column(title: str, table: Table, s: int) -> Column:
+        cells = table.column(s)
+        best = best_of(cells, metric)
+        return Column(title, cells, best, near_best(cells, best))
+
+    grids = []
+    if mean:
+        columns = tuple(column(shots_phrase(s), mean, s) for s in shots)
+        title = f"Average over {n_data} data sets, by shots"
+        grids.append(SuiteGrid(title, methods, columns, intervals=True))
+    for s in reversed(shots):
+        columns = tuple(column(table.title, table, s) for table in every)
+        grids.append(SuiteGrid(shots_phrase(s), methods, columns))
+    return tuple(grids)
+
+
+def suite_title(suite: StoredSuite, parts: list[Part]) -> str:
+    """Head of the page."""
+    what = parts[0].metric.title if parts else "numbers"
+    return f"Few-shot {what} on {len(suite.names)} data set{'s' * (len(suite.names) > 1)}"
+
+
+def troubles(suite: StoredSuite) -> list[tuple[str, str, int, str]]:
+    """List cells without a number: status, reason, how many, and the first of them."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in suite.cells:
+        if not cell.rows:
+            found.setdefault((cell.status, cell.reason), []).append(str(cell))
+    return [
+        (status, reason, len(cells), "; ".join(cells[:3]) + _more(len(cells)))
+        for (status, reason), cells in sorted(found.items(), key=lambda each: each[0][0])
+    ]
+
+
+def _more(count: int) -> str:
+    return f" and {count - 3} more" if count > 3 else ""
+
+
+def suite_facts(suite: StoredSuite) -> list[tuple[str, str]]:
+    """List the circumstances of the measurement, as pairs of a name and a text."""
+    data = [
+        f"{name}: {facts.get('spec')}, {facts.get('n_classes', '?')} classes, "
+        f"{facts.get('n_query', '?')} queries"
+        for name, facts in suite.data.items()
+    ]
+    backbones = [
+        f"{name}: {facts.get('spec')}, sha256 {facts.get('sha256') or 'unknown'}"
+        for name, facts in suite.backbones.items()
+    ]
+    listed = [
+        ("Command", suite.command),
+        ("Protocol", f"{suite.protocol}, {suite.label_space} label space"),
+        *((fact_name(name), short(value)) for name, value in suite.settings.items()),
+        *(("Data", line) for line in data),
+        *(("Backbone", line) for line in backbones),
+        ("Device", suite.device),
+        ("fsclip_jax", suite.fsclip_version),
+        ("Measured", suite.created),
+    ]
+    return [(name, text) for name, text in listed if text]
+
+
+def draws_line(suite: StoredSuite) -> str:
+    """Say what the numbers are means of."""
+    draws = f"Mean over {suite.seeds} support draws" if suite.seeds > 1 else "A single support draw"
+    return (
+        f"{draws}, the same for every method. The averages are over all data sets, and left out "
+        "where one is missing; their intervals are over the draws. That of harmonic means is the "
+        "mean of the data sets' harmonic means."
+    )
