@@ -153,6 +153,16 @@ def data_sets() -> str:
     return "\n".join(rows)
 
 
+def metrics() -> str:
+    """Return the table of every number that a report can hold."""
+    from fsclip_jax.report.metrics import METRICS
+
+    rows = ["|name|number|better|how|", "|---" * 4 + "|"]
+    for metric in METRICS:
+        rows.append(f"|`{metric.name}`|{metric.label}|{metric.better}|{cell(metric.about)}|")
+    return "\n".join(rows)
+
+
 def cell(text: str) -> str:
     """Return a text as a cell of a table."""
     return text.replace("|", "\\|")
@@ -163,7 +173,12 @@ def tight(row: str) -> str:
     return re.sub(r" *(?<!\\)\| *", "|", row)
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"flags": flags, "methods": methods, "data sets": data_sets}
+BLOCKS: dict[str, Callable[[], str]] = {
+    "flags": flags,
+    "methods": methods,
+    "data sets": data_sets,
+    "metrics": metrics,
+}
 """What writes each block."""
 
 
