@@ -157,10 +157,8 @@ def metrics() -> str:
     """Return the table of every number that a report can hold."""
     from fsclip_jax.report.metrics import METRICS
 
-    rows = ["|name|number|better|how|", "|---" * 4 + "|"]
-    for metric in METRICS:
-        rows.append(f"|`{metric.name}`|{metric.label}|{metric.better}|{cell(metric.about)}|")
-    return "\n".join(rows)
+    rows = [f"|`{m.name}`|{m.label}|{m.better}|{cell(m.about)}|" for m in METRICS]
+    return "\n".join(["|name|number|better|how|", "|---" * 4 + "|", *rows])
 
 
 def cell(text: str) -> str:
