@@ -266,9 +266,6 @@ def find_known(name: str) -> KnownSet | None:
         name: of a set, a TFDS builder or a repository on a hub; what comes before a slash, case
             and punctuation do not matter.
 
-    Returns:
-        The set, or None.
-
     Example:
         >>> find_known("ethz/Food-101").title
         'Food-101'
@@ -281,14 +278,7 @@ def find_known(name: str) -> KnownSet | None:
 
 
 def find_builder(name: str) -> KnownSet | None:
-    """Return the published set that a TFDS builder holds.
-
-    Args:
-        name: of the builder, with or without its configuration.
-
-    Returns:
-        The set, or None.
-    """
+    """Return the published set that a TFDS builder holds."""
     builder = name.partition("/")[0]
     return next((known for known in KNOWN_SETS if known.tfds and known.tfds.name == builder), None)
 

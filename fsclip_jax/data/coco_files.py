@@ -212,12 +212,6 @@ class _Proposal(_Record, frozen=True):
 def read_proposals(path: Path, pictures: Iterable[Picture]) -> dict[int, Proposals]:
     """Read proposals in the layout of COCO's results: ``[{image_id, bbox, score}, ...]``.
 
-    Args:
-        pictures: images they may belong to.
-
-    Returns:
-        Proposals by the number of the image, the best first; none for images without.
-
     Raises:
         UserError: the file is missing or broken, or not as it should be.
     """

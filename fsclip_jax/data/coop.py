@@ -28,11 +28,7 @@ def open_coop(name: str, root: str) -> ImageSource:
     official val images are ``test`` here and in CoOp, where they are val as well.
 
     Args:
-        name: of the set, as in ``data.catalog``.
         root: the folder that holds all data sets, or the folder of this one.
-
-    Returns:
-        The pictures, without domains.
 
     Raises:
         UserError: the set or a folder is unknown, the split file is missing or wrong, or an
@@ -57,15 +53,7 @@ def open_coop(name: str, root: str) -> ImageSource:
 
 
 def find_base(coop: CoopFolder, root: Path) -> Path | None:
-    """Return the folder of a set, given the root of all sets or the folder itself.
-
-    Args:
-        coop: the layout.
-        root: what the user gave.
-
-    Returns:
-        The folder that holds images and split; None where neither place looks like it.
-    """
+    """Return the folder of a set, given the root of all sets or the folder itself."""
     for base in (root / coop.folder, root):
         if (base / coop.images).is_dir() and (coop.images or (base / coop.split).is_file()):
             return base

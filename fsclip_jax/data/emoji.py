@@ -69,9 +69,6 @@ def open_emoji(topic: str | None = None) -> ImageSource:
     ``SET/CODE_POINT``. A sheet is decoded when its first picture is asked for, and kept as long
     as the process is.
 
-    Args:
-        topic: one of ``TOPICS`` for the classes of that topic alone.
-
     Returns:
         6,363 images of 627 classes by 7 artist families, 64 x 64 RGB on white; fewer of a topic.
 

@@ -34,12 +34,6 @@ def open_folder(path: str | Path) -> ImageSource:
     version is a hash over the names and sizes of all pictures: a picture replaced by another of
     equal size goes unnoticed.
 
-    Args:
-        path: the folder.
-
-    Returns:
-        The pictures, without domains.
-
     Raises:
         UserError: the folder is missing, is empty, has no class folders, has fewer than two
             classes, has an empty class, or two classes of one name.
@@ -116,15 +110,7 @@ def _pictures(folder: Path) -> list[tuple[str, int]]:
 
 
 def leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
-    """Say of an entry, or of what it links to, whether it is of a kind; a loop is of none.
-
-    Args:
-        entry: of a folder.
-        kind: ``os.DirEntry.is_dir`` or ``os.DirEntry.is_file``.
-
-    Returns:
-        Whether it is there and of that kind.
-    """
+    """Say of an entry, or of what it links to, whether it is of a kind; a loop is of none."""
     try:
         return kind(entry)
     except OSError:  # a link that goes round in a circle
@@ -184,12 +170,6 @@ def list_pictures(places: Sequence[Path]) -> tuple[str, ...]:
 
     Folders are searched with their sub-folders, in the order of the names; hidden ones, and
     folders that are links, are left out. A picture named twice is listed once.
-
-    Args:
-        places: folders, or files.
-
-    Returns:
-        Paths, beginning as the places do.
 
     Raises:
         UserError: a place is missing or no picture, or there is no picture at all.

@@ -30,10 +30,6 @@ class HfLoader:
     Attributes:
         parts: one table a split. They map files of the cache and are sent to other processes as
             the names of these files.
-        split_of: position in ``parts`` of every image.
-        rows: row of every image within its split.
-        column: the one with the images, undecoded.
-        keys: name of every image.
     """
 
     parts: tuple[Any, ...]
@@ -44,13 +40,6 @@ class HfLoader:
 
     def __call__(self, index: int, at_least: int | None = None) -> Image.Image:
         """Read one image.
-
-        Args:
-            index: its position.
-            at_least: see ``ImageSource.draft``.
-
-        Returns:
-            The image in mode RGB, read as CLIP's own pipeline does.
 
         Raises:
             UnreadableImage: there is no image, or it cannot be decoded.
@@ -78,10 +67,6 @@ def open_hf(name: str, config: str = "") -> ImageSource:
     Args:
         name: repository on the hub, downloaded or in the cache, or a local folder of parquet
             files, or of pictures in folders.
-        config: of the data set, if it has several.
-
-    Returns:
-        The images, without domains.
 
     Raises:
         UserError: the package is missing, the data set cannot be loaded, or it has no images or

@@ -19,10 +19,8 @@ class Records:
     """Labelled images in the order in which they are stored.
 
     Attributes:
-        keys: unique name of every image.
         labels: class of every image; numbers may be skipped.
         splits: position in ``SPLITS`` of every image.
-        class_names: name of every label, those without images too.
         positions: where the reader finds each image; the order of the keys if not given.
     """
 
@@ -45,11 +43,6 @@ def make_source(
     """Make a source of records; classes without an image are closed up.
 
     Args:
-        spec: what the user typed.
-        records: the images.
-        version: of the content.
-        templates: of the prompts.
-        load: reads an image by its position in ``records``.
         draft: whether ``load`` takes a wanted size.
 
     Returns:
@@ -85,9 +78,6 @@ def content_version(*parts: Iterable[str]) -> str:
 
     Args:
         *parts: lists; their order and borders count.
-
-    Returns:
-        16 hexadecimal digits.
 
     Example:
         >>> content_version(["a"], ["b"]) == content_version(["a", "b"])

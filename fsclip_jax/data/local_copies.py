@@ -13,12 +13,7 @@ _LISTS = tuple(f"images_variant_{split}.txt" for split in ("train", "val", "test
 
 @dataclass(frozen=True)
 class Place:
-    """Where a data set is, or what is missing there.
-
-    Attributes:
-        spec: what to give as ``--data``; empty where it cannot be used yet.
-        found: what there is, in a few words; empty where there is nothing.
-    """
+    """Where a data set is, or what is missing there."""
 
     spec: str = ""
     found: str = ""
@@ -31,13 +26,8 @@ def find_places(known: KnownSet, root: Path | None, data_dir: Path) -> tuple[Pla
     when the set is opened.
 
     Args:
-        known: the data set.
         root: folder that holds all data sets in CoOp's layout, or that of this one; None if
             there is none.
-        data_dir: TFDS's folder of data sets.
-
-    Returns:
-        The places where there is something of it, ready or not.
 
     Example:
         >>> from fsclip_jax.data.catalog import find_known

@@ -32,9 +32,6 @@ def class_names(known: KnownSet) -> tuple[str, ...]:
         known: a published set. Of ImageNet-A and -R, whose images say which 200 classes they
             have, these are all 1,000.
 
-    Returns:
-        Names as they go into prompts.
-
     Example:
         >>> from fsclip_jax.data.catalog import find_known
         >>> class_names(find_known("eurosat"))[:3]
@@ -55,10 +52,6 @@ def wordnet_names() -> Mapping[str, str]:
 
 def clean_name(raw: str, known: KnownSet) -> str | None:
     """Clean one class name; a name that is clean already stays as it is.
-
-    Args:
-        raw: as TFDS, a folder or a split file spells it.
-        known: the set it is of.
 
     Returns:
         The name as it goes into prompts; None where CoOp leaves the class out.
@@ -108,10 +101,6 @@ def same_name(name: str) -> str:
 def in_published_order(raw: Sequence[str], known: KnownSet) -> list[int] | None:
     """Give the classes of another source their published labels.
 
-    Args:
-        raw: class names, by the labels of that source.
-        known: the set they are of.
-
     Returns:
         The published label of each class, -1 for a class that CoOp leaves out; None if a name is
         none of the published ones.
@@ -133,11 +122,6 @@ def published_classes(
     labels: Int[np.ndarray, "n"], raw: Sequence[str], known: KnownSet | None
 ) -> tuple[Int[np.ndarray, "n"], tuple[str, ...]]:
     """Relabel the images of another source as CoOp does.
-
-    Args:
-        labels: of the images, in that source.
-        raw: class names by label, in that source.
-        known: the published set, if it is one.
 
     Returns:
         The labels, -1 for an image of a class that CoOp leaves out, and the class names. Where

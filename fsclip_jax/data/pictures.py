@@ -24,9 +24,7 @@ class FileLoader:
     """Reads the pictures of a data set from files; can be sent to other processes.
 
     Attributes:
-        root: folder that the keys are relative to.
         keys: name of every picture, the path below the root with ``/`` between its parts.
-        reading: see ``Reading``.
     """
 
     root: Path
@@ -35,13 +33,6 @@ class FileLoader:
 
     def __call__(self, index: int, at_least: int | None = None) -> Image.Image:
         """Read one picture.
-
-        Args:
-            index: position in ``keys``.
-            at_least: see ``ImageSource.draft``.
-
-        Returns:
-            The picture in mode RGB.
 
         Raises:
             UnreadableImage: see ``read_image``.
@@ -58,15 +49,9 @@ def read_image(
     Of an animation the first frame is taken; 16-bit greys are scaled to 8 bits.
 
     Args:
-        path: the file.
-        key: the name to report it by.
-        reading: see ``Reading``.
         at_least: pixels that are wanted of the shorter edge. A JPEG is then decoded at the
             smallest of 1/1, 1/2, 1/4, 1/8 that leaves twice as many: quicker, but not the same
             pixels (``docs/data.md`` says how far off). None decodes all there is.
-
-    Returns:
-        The picture, decoded, in mode RGB.
 
     Raises:
         UnreadableImage: the file is missing, empty, truncated, no picture, or larger than
@@ -85,15 +70,6 @@ def decode_image(
     data: bytes, key: str, reading: Reading = "clip", at_least: int | None = None
 ) -> Image.Image:
     """Decode one picture that is in memory; else as ``read_image``.
-
-    Args:
-        data: the bytes of the file.
-        key: the name to report it by.
-        reading: see ``Reading``.
-        at_least: see ``read_image``.
-
-    Returns:
-        The picture, decoded, in mode RGB.
 
     Raises:
         UnreadableImage: see ``read_image``.

@@ -33,8 +33,6 @@ def find_prepared(name: str, known: KnownSet | None, spec: str) -> Path:
 
     Args:
         name: of the builder, with ``/CONFIG`` if it has several.
-        known: the published set, whose version and configuration are pinned.
-        spec: what the user typed.
 
     Returns:
         The folder of the version: the pinned one, or of another builder the newest.
@@ -76,15 +74,7 @@ def find_prepared(name: str, known: KnownSet | None, spec: str) -> Path:
 
 
 def prepare_command(folder: Path, known: KnownSet | None) -> str:
-    """Return the command that prepares a data set as ArrayRecord.
-
-    Args:
-        folder: where it is or would be.
-        known: the published set, if it is one.
-
-    Returns:
-        One line for a shell.
-    """
+    """Return the command that prepares a data set as ArrayRecord."""
     if known and known.tfds:
         name = f"{known.tfds.spec}:{known.tfds.version}"
     else:

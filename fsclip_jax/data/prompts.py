@@ -29,7 +29,6 @@ class ClassPrompts:
         each: texts of every class; classes may differ in their number.
         templates: those of the data set; the texts are made of them unless there is a file.
         file: name and sha256 of the file that the texts are from; None if there is none.
-        notes: what the user should be told.
     """
 
     each: tuple[tuple[str, ...], ...]
@@ -48,14 +47,8 @@ def choose_prompts(
     """Write the prompts of every class of a data set.
 
     Args:
-        source: the data set, which brings its own template.
-        templates: that one, or the ensemble.
-        file: sentences to use in their place; see ``read_prompt_file``.
         bare: the backbone knows bare names only, as the bundled mini CLIP: whatever the
             templates are, it is asked the name alone. A file counts all the same.
-
-    Returns:
-        The prompts.
 
     Raises:
         UserError: a template without ``{}``, or something is wrong with the file.
@@ -74,9 +67,6 @@ def choose_prompts(
 
 def ensemble_of(source: ImageSource) -> tuple[str, ...]:
     """Return the ensemble of templates for a data set.
-
-    Args:
-        source: the data set.
 
     Returns:
         The seven templates on ImageNet; on all other data its own template beside them, as in
@@ -99,11 +89,7 @@ def read_prompt_file(
     do not matter; a sentence may hold ``{}`` for the name.
 
     Args:
-        path: the JSON file.
         class_names: of the data set. Equal names get equal sentences.
-
-    Returns:
-        The sentences of every class, and a note if the file has classes that the data has not.
 
     Raises:
         UserError: the file is missing or has another layout, a class has no sentences, or two

@@ -18,10 +18,7 @@ class CoopFolder:
     """Where CoOp's DATASETS.md puts a data set.
 
     Attributes:
-        folder: below the root of all data sets.
-        images: folder of the images within it.
         split: the JSON with the splits, if there is one.
-        layout: how the folder is read.
     """
 
     folder: str
@@ -35,12 +32,8 @@ class TfdsBuilder:
     """Which TFDS builder holds a data set, and how its records are named.
 
     Attributes:
-        name: of the builder.
-        version: the one that is read.
         path: makes of a record the path that CoOp's split has for it: fields of the record in
             braces; ``{label}`` is the raw name of the class, ``{split}`` the split of TFDS.
-        config: of the builder, if it has several.
-        note: what is different from the original files.
         spellings: class names that TFDS spells in another way than CoOp.
     """
 
@@ -62,12 +55,7 @@ class KnownSet:
     """A published data set.
 
     Attributes:
-        name: as it is typed after ``coop:``.
-        title: as it is written.
-        classes: number of classes.
         sizes: images in train, val and test.
-        citation: authors, title, venue.
-        url: where the images are.
         coop: CoOp's folder; None where CoOp does not use the set.
         tfds: the TFDS builder; None where there is none that has the images.
         pooled: True where the published split was drawn at random from all images; without
@@ -75,7 +63,6 @@ class KnownSet:
             authors' own; then only val is drawn, a fifth of train.
         drawn_val: draw that fifth; False for ImageNet, whose train stays whole.
         rule: how raw class names are cleaned.
-        renames: raw class names that get another name.
         dropped: raw class names that CoOp leaves out.
         names_of: the set whose class names these are, if not its own.
         aliases: other spellings of the name.

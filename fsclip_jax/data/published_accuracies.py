@@ -9,7 +9,6 @@ class Published(NamedTuple):
 
     Attributes:
         zero_shot: CLIP with the prompts of the set (ImageNet: the seven templates).
-        tip_adapter: training-free.
         tip_adapter_f: fine-tuned; its best epoch was chosen on the test images.
         gda: training-free, mean of three draws.
     """

@@ -14,12 +14,7 @@ __all__ = ["SPLITS", "ImageSource", "UnreadableImage", "images_per_class", "requ
 
 
 class UnreadableImage(OSError):  # noqa: N818 (it is caught as the thing it names)
-    """An image that cannot be decoded; whoever reads images counts it, names it and goes on.
-
-    Args:
-        key: the name of the image within its source.
-        reason: what is wrong with it, in a few words.
-    """
+    """An image that cannot be decoded; whoever reads images counts it, names it and goes on."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"{key}: {reason}")
@@ -67,15 +62,7 @@ class ImageSource:
 
 
 def images_per_class(source: ImageSource, split: str | None = None) -> Int[np.ndarray, "classes"]:
-    """Count the images of every class.
-
-    Args:
-        source: the data set.
-        split: count in this split only; everything by default.
-
-    Returns:
-        Number of images of every class, by label.
-    """
+    """Count the images of every class."""
     labels = source.labels
     if split is not None:
         labels = labels[source.splits == SPLITS.index(split)]
@@ -86,9 +73,7 @@ def require_images(source: ImageSource, shots: int, split: str | None = None) ->
     """Refuse a data set in which a class has fewer images than the shots and one query.
 
     Args:
-        source: the data set.
         shots: support images wanted of every class.
-        split: count in this split only; everything by default.
 
     Raises:
         UserError: naming the classes that have fewer than ``shots + 1`` images.

@@ -25,10 +25,6 @@ def read_split_file(path: Path, known: KnownSet | None = None) -> Records:
 
     An entry that is there twice in one split with one label counts once.
 
-    Args:
-        path: the JSON file.
-        known: the set that it splits, by whose rule the class names are cleaned.
-
     Returns:
         The images, train first; their keys are the paths in the file.
 

@@ -46,12 +46,6 @@ images; 431 have one in ``val``."""
 def base_novel(n_classes: int) -> tuple[Int[np.ndarray, "base"], Int[np.ndarray, "novel"]]:
     """Split the labels 0..C-1 into base and novel halves: the first ceil(C/2) are base.
 
-    Args:
-        n_classes: number of classes C.
-
-    Returns:
-        The labels of the base classes and those of the novel classes, ascending.
-
     Example:
         >>> base, novel = base_novel(5)
         >>> base.tolist(), novel.tolist()
@@ -71,12 +65,8 @@ def meta_val(
     """Hold out the last classes of those trained on, for accuracy while training.
 
     Args:
-        class_ids: labels of the classes to train on, in their order.
         fraction: part to hold out, in [0, 1). Rounded down, but at least one class if there
             are three or more; with fewer nothing is held out.
-
-    Returns:
-        The classes to train on and the classes to validate on.
 
     Raises:
         ValueError: when the fraction is outside [0, 1).
@@ -99,12 +89,6 @@ def split_sizes(n: int) -> tuple[int, int, int]:
     Small classes get an image in every split as soon as they have three: train takes floor(n/2)
     but at least one, val takes n/5 rounded but at least one of three, test takes the rest.
 
-    Args:
-        n: images of the class.
-
-    Returns:
-        Number of images in train, val and test; they add up to n.
-
     Example:
         >>> [split_sizes(n) for n in (1, 2, 3, 10)]
         [(1, 0, 0), (1, 0, 1), (1, 1, 1), (5, 2, 3)]
@@ -119,13 +103,6 @@ def split_by_hash(keys: Sequence[str], labels: Int[np.ndarray, "n"]) -> Int8[np.
 
     The result depends on the names of a class's own images only: neither on the order of
     reading nor on the other classes, and there is no seed.
-
-    Args:
-        keys: unique name of every image.
-        labels: class of every image.
-
-    Returns:
-        Position in ``SPLITS`` of every image.
 
     Example:
         >>> split_by_hash(["a/1.png", "a/2.png", "a/3.png"], np.zeros(3, np.int32)).tolist()
@@ -155,9 +132,6 @@ def split_named(
     - With ``train`` alone: ``split_by_hash``. Without ``train``: all is test.
 
     Args:
-        named: name of the split of every image; ``val``, ``valid`` and ``dev`` mean validation.
-        keys: unique name of every image.
-        labels: class of every image.
         drawn_val: draw val out of train where it is missing; else there is none.
 
     Returns:

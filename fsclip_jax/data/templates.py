@@ -43,13 +43,6 @@ authors picked them from their 80."""
 def prompts(class_name: str, templates: Sequence[str]) -> list[str]:
     """Write a class name into every template; ``_`` in the name becomes a space.
 
-    Args:
-        class_name: the name as the data set gives it.
-        templates: patterns with ``{}``.
-
-    Returns:
-        One prompt per template.
-
     Raises:
         ValueError: a template has no ``{}``.
 

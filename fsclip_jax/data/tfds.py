@@ -33,12 +33,7 @@ class TfdsLoader:
     """Reads the images of a prepared TFDS data set; can be sent to other processes.
 
     Attributes:
-        folder: the prepared data set.
-        image: name of the field with the image.
-        split_names: splits of TFDS.
-        split_of: position in ``split_names`` of every image.
         positions: record of every image within its split.
-        keys: name of every image.
     """
 
     folder: str
@@ -50,13 +45,6 @@ class TfdsLoader:
 
     def __call__(self, index: int, at_least: int | None = None) -> Image.Image:
         """Read one image.
-
-        Args:
-            index: its position.
-            at_least: see ``ImageSource.draft``.
-
-        Returns:
-            The image in mode RGB, read as CLIP's own pipeline does.
 
         Raises:
             UnreadableImage: the record cannot be read or decoded.
@@ -77,11 +65,7 @@ def open_tfds(name: str, split_file: str = "") -> ImageSource:
     builder with one image and one class label works too.
 
     Args:
-        name: of the builder, with ``/CONFIG`` if it has several.
         split_file: CoOp's JSON; images are found in it by their file names.
-
-    Returns:
-        The images, without domains.
 
     Raises:
         UserError: the builder is unknown, not prepared or not as ArrayRecord, it has no image or

@@ -10,10 +10,6 @@ from fsclip_jax.features.bank import Bank
 def check_episode(bank: Bank, spec: EpisodeSpec) -> None:
     """Refuse, on the host and before anything is compiled, sizes that a bank cannot give.
 
-    Args:
-        bank: the bank to draw from.
-        spec: sizes of the episodes.
-
     Raises:
         UserError: fewer usable classes than ``way``, or no class large enough for the shots.
 
@@ -64,9 +60,6 @@ def check_shots(
     Without this check such a class is masked where its images end.
 
     Args:
-        bank: the bank that the shots are drawn from.
-        shot: support images a class.
-        class_names: name of each class of the bank, for the message.
         spare: images that must be left beside the shots; 1 where the queries come from the
             same bank.
 

@@ -17,9 +17,7 @@ class Split(NamedTuple):
     """Images of each class on the two sides of an episode.
 
     Attributes:
-        support: places of the support images among the images of their class.
         support_mask: true where the slot is filled.
-        query: places of the query images.
         query_mask: true where the slot is filled.
     """
 
@@ -35,11 +33,7 @@ def below(bits: UInt32[Array, "*shape"], size: Int[Array, "..."]) -> Int[Array, 
     The remainder of a division: each probability is off by less than ``size / 2^32`` of itself.
 
     Args:
-        bits: 32 random bits each.
         size: how many numbers there are, one for all or one each; 0 counts as 1.
-
-    Returns:
-        Whole numbers, int32.
 
     Example:
         >>> below(jnp.array([7], jnp.uint32), jnp.array([5])).tolist()
@@ -57,10 +51,6 @@ def partial_shuffle(
     uniform in ``i..size-1``. Nothing of length ``size`` is ever made: the entry that ends at
     ``i`` is found by following ``j_i`` back through the exchanges before it. The cost is
     ``rows * count^2`` and does not depend on the sizes.
-
-    Args:
-        bits: 32 random bits for each step and row.
-        sizes: length of each row's permutation.
 
     Returns:
         Distinct numbers below the size. Where the size is below ``count``, the entries from
@@ -87,7 +77,6 @@ def choose(bits: UInt32[Array, " way"], usable: Bool[Array, " classes"]) -> Int[
 
     Args:
         bits: 32 random bits for each class to draw; not more than there are classes.
-        usable: true where a class may be drawn.
 
     Returns:
         Distinct class numbers in random order. Where fewer than ``way`` are usable, others
@@ -110,15 +99,6 @@ def split_images(
 
     The support is the first ``min(shots, size - 1)`` images, the query set the next ones: one
     image is always left for the query set, unless the class has only one.
-
-    Args:
-        bits: random bits for ``shot`` support slots and then the query slots.
-        sizes: images of each class.
-        shots: support images wanted, at most ``shot``.
-        shot: slots for support images.
-
-    Returns:
-        Places within the class.
     """
     query = bits.shape[0] - shot
     order = partial_shuffle(bits, sizes)
@@ -176,17 +156,6 @@ def split_families(
     slots; so neither is empty, unless the class has only one family. Each side takes one random
     image of every one of its families, then any others of theirs until it has enough. The cost
     is that of `split_images` and a binary search: no pass over the images of a class.
-
-    Args:
-        bits: random bits for ``shot`` support slots and then the query slots.
-        runs: from `family_runs`.
-        starts: first image of each class.
-        sizes: images of each class.
-        shots: support images wanted, at most ``shot``.
-        shot: slots for support images.
-
-    Returns:
-        Places within the class, in the order of `family_runs`.
     """
     slots = bits.shape[1]
     query, last = slots - shot, len(runs) - 1
@@ -218,12 +187,6 @@ def _each_then_any(
     number: Int[Array, "way slots"],
 ) -> tuple[Int[Array, "way slots"], Bool[Array, "way slots"]]:
     """Draw one image of every family, then any of the others, without replacement.
-
-    Args:
-        bits: random bits. The first draws use them from the front, the later ones from the
-            back; together there are never more draws than slots.
-        first: place of the first image of each family.
-        number: images of each family; 0 for families that are not there, which come last.
 
     Returns:
         Places of the images drawn, and which slots are filled.

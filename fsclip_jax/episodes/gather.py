@@ -20,12 +20,6 @@ def mean_view(bank: Bank) -> Float[Array, "n dim"]:
     """Mean of all views of each image, scaled to unit length.
 
     Computed once outside a training step, it saves reading every view in each step.
-
-    Args:
-        bank: a bank with one view or more.
-
-    Returns:
-        One unit vector an image.
     """
     return bank.features[0] if len(bank.features) == 1 else l2_normalize(bank.features.mean(0))
 
@@ -44,15 +38,8 @@ def gather(
     The defaults are those of evaluation. A training step may take ``"random"`` views.
 
     Args:
-        bank: the bank the episode was drawn from.
-        episode: one episode, without batch axis.
-        support_view: view of the support images.
-        query_view: view of the query images.
         key: randomness of the views; needed for ``"random"`` where there are several views.
         mean: `mean_view` of the bank; computed from the rows that are read where not given.
-
-    Returns:
-        The task, and the queries in the order of the classes.
 
     Example:
         >>> from fsclip_jax.episodes.sampler import EpisodeSpec, sample_episode
@@ -93,17 +80,7 @@ def gather_support(
     """Read the support images, the texts and, where the bank has them, the prompts of classes.
 
     Args:
-        bank: the bank the support was drawn from.
-        classes: labels in the bank.
-        index: rows of the bank.
-        mask: true where a slot holds an image.
-        view: view of the images.
-        key: randomness of the views; needed for ``"random"`` where there are several views.
-        mean: `mean_view` of the bank, if it is there.
         views: put every view of the images beside the support, if there are several.
-
-    Returns:
-        The task; masked rows of the support and of the views are zero.
     """
     support = _read(bank, index, mask, view, key, mean)
     task = Task(support, mask, bank.text[classes], bank.logit_scale)
@@ -130,14 +107,6 @@ def gather_query(
 ) -> Query:
     """Read the query images, class after class.
 
-    Args:
-        bank: the bank the queries were drawn from.
-        index: rows of the bank, those of class ``i`` of the task in row ``i``.
-        mask: true where a slot holds an image.
-        view: view of the images.
-        key: randomness of the views; needed for ``"random"`` where there are several views.
-        mean: `mean_view` of the bank, if it is there.
-
     Returns:
         ``way * query`` images; masked rows are zero. Patches, where the bank carries them, are
         those of view 0 whatever the view.
@@ -154,16 +123,7 @@ def gather_query(
 def gather_patches(
     bank: Bank, index: Int[Array, "way slot"], mask: Bool[Array, "way slot"]
 ) -> Float[Array, "way slot patch dim"] | None:
-    """Read the patches of images.
-
-    Args:
-        bank: the bank the images were drawn from.
-        index: rows of the bank.
-        mask: true where a slot holds an image.
-
-    Returns:
-        Unit vectors in the type of the bank, zero where masked; None where it carries none.
-    """
+    """Read the patches of images."""
     if bank.patches is None:
         return None
     return jnp.where(mask[..., None, None], bank.patches[index], 0)

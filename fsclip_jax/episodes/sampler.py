@@ -33,8 +33,6 @@ class EpisodeSpec:
     """Sizes of an episode; static, hence part of what is compiled.
 
     Attributes:
-        way: classes.
-        shot: support images a class, at most.
         query: query images a class, at most.
         min_shot: if given, each episode draws its number of shots uniformly from
             ``min_shot..shot``; otherwise it is always ``shot``.
@@ -81,9 +79,6 @@ class Episode(NamedTuple):
 def usable_classes(bank: Bank) -> Bool[Array, " classes"]:
     """Say which classes can give a support and a query image that share no family.
 
-    Args:
-        bank: the bank to draw from.
-
     Returns:
         True where a class has two images or more, of two families or more if it has families.
 
@@ -123,9 +118,6 @@ def sample_episode(key: PRNGKeyArray, bank: Bank, spec: EpisodeSpec, max_size: i
     that has too little fills fewer slots, the query set at least one.
 
     Args:
-        key: a key; the episode is a function of it, of the bank and of the sizes.
-        bank: the bank to draw from.
-        spec: sizes of the episode; static.
         max_size: images of the bank's largest class (`largest_class`); static. No more slots than
             this are worked on.
 
@@ -192,14 +184,8 @@ def sample_across(
     two are disjoint because the banks are. Classes are drawn from those that both banks have.
 
     Args:
-        key: a key.
         support_bank: for example the train split of the novel classes.
         query_bank: the test split of the same classes, in the same order.
-        spec: sizes of the episode; static.
-        max_size: images of the largest class of either bank; static.
-
-    Returns:
-        The episode; ``support`` holds rows of ``support_bank``, ``query`` of ``query_bank``.
     """
     class_key, support_key, query_key = jax.random.split(key, 3)
     bits = jax.random.bits(class_key, (1 + spec.way,))
@@ -219,13 +205,6 @@ def sample_support(
     Each image of a class is equally likely, none is drawn twice. For one key the draws are
     nested (the 1-shot support is the first column of the 2-shot one), and the draw of a class
     does not depend on the classes asked for beside it.
-
-    Args:
-        key: a key.
-        bank: the bank to draw from.
-        classes: labels in the bank.
-        shot: support images a class; static.
-        max_size: images of the bank's largest class; static.
 
     Returns:
         Rows of the bank, 0 where masked, and the mask: false where a class has no more images.
@@ -256,16 +235,6 @@ def sample_query(
 
     As `sample_support`, with draws independent of those of the same key. Images of the support
     are not known here: use another split's bank, or `sample_episode`.
-
-    Args:
-        key: a key.
-        bank: the bank to draw from.
-        classes: labels in the bank.
-        query: query images a class; static.
-        max_size: images of the bank's largest class; static.
-
-    Returns:
-        Rows of the bank, 0 where masked, and the mask.
     """
     return sample_support(jax.random.fold_in(key, 1), bank, classes, query, max_size)
 
@@ -284,10 +253,6 @@ def sample_batch(
     number of devices. For step ``s`` of a run, pass ``fold_in(key, s)``.
 
     Args:
-        key: a key.
-        bank: the bank to draw from.
-        spec: sizes of the episodes; static.
-        max_size: images of the bank's largest class; static.
         batch: number of episodes; static, a multiple of the number of devices.
         mesh: from `data_mesh`; static. None: the default device.
 

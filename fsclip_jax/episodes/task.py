@@ -12,7 +12,6 @@ class Prompts(NamedTuple):
 
     Attributes:
         vectors: unit vectors of the prompts; rows that are not present are zero.
-        mask: true where a prompt is present. Classes may differ in their number of prompts.
     """
 
     vectors: Float[Array, "*batch way prompt dim"]
@@ -23,7 +22,6 @@ class Words(NamedTuple):
     """Class names as tokens and the frozen text tower, for methods that learn prompts.
 
     Attributes:
-        ids: token ids of each name alone, without start and end; the rest of a row is zero.
         lengths: number of tokens of each name.
         start_id: id of the token that begins a prompt.
         end_id: id of the token that ends it.
@@ -53,7 +51,6 @@ class Task(NamedTuple):
         views: unit features of every view of the support images, of which ``support`` is the
             mean; ``None`` where there is one view. They share ``support_mask``.
         prompts: every prompt's own vector, where the bank stores them.
-        words: class names as tokens with the text tower, where it is at hand.
     """
 
     support: Float[Array, "*batch way shot dim"]
@@ -71,7 +68,6 @@ class Query(NamedTuple):
     Attributes:
         features: unit features of the query images.
         labels: index of the class within the task, 0 to way - 1.
-        mask: true where a query image is present.
         patches: unit features of the patches of each image, where the bank holds them.
     """
 
@@ -83,9 +79,6 @@ class Query(NamedTuple):
 
 def task_axes(task: Task) -> Task:
     """Return the ``in_axes`` of ``jax.vmap`` for tasks that share one text tower.
-
-    Args:
-        task: tasks with a leading axis.
 
     Returns:
         The same structure, 0 for every array with the axis and ``None`` for the tower.
@@ -107,11 +100,7 @@ def take_tasks(task: Task, rows: Any) -> Task:
     """Choose some of several tasks; the text tower stays whole.
 
     Args:
-        task: tasks with a leading axis.
         rows: an index, a slice or an array of indices into that axis.
-
-    Returns:
-        The chosen tasks.
     """
     words = task.words
     chosen: Task = jax.tree.map(lambda leaf: leaf[rows], task._replace(words=None))

@@ -34,11 +34,6 @@ def view_generator(seed: int, key: str, view: int) -> np.random.Generator:
     It depends on nothing but the arguments, so neither order, nor threads, nor a run that was
     interrupted and continued, change what a view looks like.
 
-    Args:
-        seed: of the bank.
-        key: of the image.
-        view: number of the view.
-
     Example:
         >>> draw = lambda view: view_generator(0, "a.png", view).random()
         >>> draw(1) == draw(1), draw(1) == draw(2)
@@ -57,14 +52,6 @@ def random_box(
     The area is uniform in ``AREA`` times the whole, the logarithm of the aspect ratio uniform
     in that of ``ASPECT``. Rectangles that do not fit are drawn again; after ten tries the
     largest centred one whose aspect is in range is taken.
-
-    Args:
-        generator: source of randomness.
-        width: of the image, in pixels.
-        height: of the image, in pixels.
-
-    Returns:
-        Left, top, right and bottom, in pixels.
 
     Source: Szegedy et al., Going deeper with convolutions, CVPR 2015, section 6; area from
     0.5 up as in Zhang et al., Tip-Adapter, ECCV 2022.
@@ -86,16 +73,7 @@ def random_box(
 def random_view(
     image: Image.Image, size: int, generator: np.random.Generator
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Cut a random rectangle, scale it to a square (bicubic) and mirror it half of the time.
-
-    Args:
-        image: of any size and mode.
-        size: side of the square, in pixels.
-        generator: source of randomness.
-
-    Returns:
-        Pixels.
-    """
+    """Cut a random rectangle, scale it to a square (bicubic) and mirror it half of the time."""
     image = image.convert("RGB")
     box = random_box(generator, *image.size)
     # Cut first: resize(box=...) would let pixels from outside the rectangle bleed in.
@@ -107,18 +85,7 @@ def random_view(
 def views_of(
     image: Image.Image, preprocess: Preprocess, key: str, views: int, seed: int
 ) -> UInt8[np.ndarray, "views size size 3"]:
-    """Make all views of an image: the plain centre crop, then the augmented ones.
-
-    Args:
-        image: the image.
-        preprocess: CLIP's own preprocessing, for view 0 and for the size.
-        key: of the image.
-        views: how many, at least 1.
-        seed: of the bank.
-
-    Returns:
-        Pixels of every view.
-    """
+    """Make all views of an image: the plain centre crop, then the augmented ones."""
     plain = preprocess.crop(image)
     others = [
         random_view(image, len(plain), view_generator(seed, key, view)) for view in range(1, views)

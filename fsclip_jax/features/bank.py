@@ -28,7 +28,6 @@ class Bank(NamedTuple):
         sizes: number of rows of each class; 0 where a class has no image.
         domains: artist family of each row; -1 everywhere where the data has no families.
         text: unit text features (zero-shot weights), one vector a class.
-        logit_scale: inverse temperature of the backbone.
         prompts: unit vector of every prompt of each class, where the bank stores them; a prompt
             that a class does not have is zero.
         prompt_mask: true where a class has that prompt; None where there are no prompts.
@@ -53,17 +52,13 @@ class StoredBank:
     """An opened bank on the host: labels are in memory, vectors are read when asked for.
 
     Attributes:
-        path: the folder.
-        manifest: the content of ``manifest.json``.
         shards: the shard files and the number of images in each, in order.
         labels: class of each image, int32 [N].
         splits: index into ``SPLITS`` of each image, int8 [N].
         domains: artist family of each image, int32 [N]; None where the data has no families.
         keys: file name or record id of each image.
         class_names: name of each class. Two classes may share a name.
-        domain_names: name of each family.
         text_features: unit text features, float32 [C D].
-        logit_scale: inverse temperature of the backbone.
     """
 
     path: Path
@@ -129,9 +124,6 @@ class StoredBank:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Read the features of some images.
 
-        Args:
-            rows: ascending row numbers.
-
         Returns:
             Unit vectors, float32 [V len(rows) D].
 
@@ -155,9 +147,6 @@ class StoredBank:
 
     def read_patches(self, rows: np.ndarray) -> np.ndarray:
         """Read the patches of some images.
-
-        Args:
-            rows: ascending row numbers.
 
         Returns:
             Unit vectors as they are stored, float16 [len(rows) P D].
@@ -228,15 +217,10 @@ def select_bank(
     needs images of every class checks ``sizes``. Within a class the stored order is kept.
 
     Args:
-        stored: an opened bank.
-        splits: names out of ``train``, ``val`` and ``test``; their images are merged.
         classes: class ids, each at most once; class ``classes[i]`` becomes label ``i``.
             None takes all.
         patches: take the patches of view 0 along. They are P times as large as a view, so
             only who reads them asks for them.
-
-    Returns:
-        The bank as a device pytree, float32 (patches float16).
 
     Raises:
         UserError: a split or class that is not there, no image at all, or patches that the bank

@@ -6,11 +6,6 @@ import numpy as np
 def bucket_size(n: int, batch: int, multiple: int = 1) -> int:
     """Choose the size that all batches of a job have.
 
-    Args:
-        n: examples in all.
-        batch: the largest size wanted.
-        multiple: what the size must be a multiple of (the number of devices).
-
     Returns:
         ``batch``, or for a small job the next power of two from ``n`` up, rounded up to the
         multiple.

@@ -20,7 +20,6 @@ class Chunk(NamedTuple):
     """What came of some consecutive images.
 
     Attributes:
-        pixels: all views of every image that can be read.
         lost: position within the chunk of every other one, and what is wrong with it.
     """
 
@@ -33,11 +32,7 @@ class Decoder:
     """Turns consecutive images into pixels. It can be sent to another process.
 
     Attributes:
-        load: of the source.
         keys: of all images; empty where there is one view, which needs none.
-        preprocess: CLIP's own preprocessing.
-        views: of each image.
-        seed: of the augmented views.
         at_least: pixels to ask of a JPEG's shorter edge; None decodes it whole.
     """
 
@@ -67,15 +62,7 @@ class Decoder:
 def make_decoder(
     source: ImageSource, preprocess: Preprocess, views: int, seed: int, *, draft: bool = False
 ) -> Decoder:
-    """Make the decoder of a source.
-
-    Args:
-        source: the images.
-        preprocess: CLIP's own preprocessing.
-        views: of each image.
-        seed: of the augmented views.
-        draft: decode JPEGs no larger than needed, where the source can.
-    """
+    """Make the decoder of a source."""
     return Decoder(
         load=source.load,
         keys=source.keys if views > 1 else (),

@@ -15,9 +15,6 @@ _ROWS = 4096
 def zero_shot_by_class(stored: StoredBank) -> Float[np.ndarray, " classes"]:
     """Zero-shot accuracy of every class on its train images, among all classes.
 
-    Args:
-        stored: an opened bank.
-
     Returns:
         From 0 to 1; -1 for a class without a train image.
     """
@@ -40,12 +37,6 @@ def easy_hard(
 
     The published lists were made by hand from the accuracies of one backbone; here they are
     computed for the backbone at hand. Of equal classes the first are easy.
-
-    Args:
-        accuracy: of every class, from :func:`zero_shot_by_class`.
-
-    Returns:
-        Ids of the easy and of the hard classes, ascending.
 
     Example:
         >>> easy, hard = easy_hard(np.array([0.2, 0.9, 0.9, 0.4]))

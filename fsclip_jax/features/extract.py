@@ -49,17 +49,11 @@ def extract(
     An unreadable image is skipped, named on the error stream and listed in the manifest.
 
     Args:
-        source: the images.
-        backbone: the CLIP that encodes them.
         out: the folder to make. Until it is whole it is called ``out.partial``.
-        settings: views, type and so on.
         mesh: the devices of this host, on the axis ``data``; None takes the default one.
         prompts: of every class; ``prompts_of`` of the data set if None.
         hosts: who takes part, all with the same arguments and with ``out`` in a folder that they
             share. Process 0 finishes the bank.
-
-    Returns:
-        The bank, opened. If a whole bank of the same identity is there, that one.
 
     Raises:
         UserError: something else is there, no image of a class can be read, or the disk is full.
@@ -201,20 +195,11 @@ def bank_for(
     on: changed images, weights, views or templates give another bank.
 
     Args:
-        data: ``bank:DIR``, or a data set of images.
         backbone: the CLIP; None means ``mini``. With ``bank:DIR`` these two mean whatever made
             the bank, as ``mini`` is what configurations say when nobody chose; anything else
             must be what the bank says.
-        views: of each image.
         prompts: store the vector of every prompt too; another bank than the one without.
-        templates: the data set's own template, or the ensemble. Not of ``bank:DIR``.
-        prompt_file: sentences for every class in place of the templates. Not of ``bank:DIR``.
         patches: store the features of every patch of view 0 too; another bank again.
-        cache: folder of extracted banks; ``default_cache()`` if None.
-        seed: of the augmented views.
-
-    Returns:
-        The opened bank.
 
     Raises:
         UserError: a data set or backbone that is unknown, a bank of another backbone, or prompts

@@ -20,8 +20,6 @@ class Hosts:
     host may be hours ahead of another, and the store outwaits that.
 
     Attributes:
-        index: of this process.
-        count: of all processes.
         job: tells the words of one job from those of another.
     """
 
@@ -101,11 +99,6 @@ def join_hosts(
         coordinator: ``HOST:PORT`` where process 0 listens; ``auto`` asks the environment
             (``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES``, ``JAX_PROCESS_ID``, or what JAX
             itself finds under Slurm, Open MPI, Kubernetes and on TPU pods); None means alone.
-        processes: how many there are.
-        process: which one this is, from 0.
-
-    Returns:
-        The hosts.
 
     Raises:
         UserError: the three do not fit, or the others cannot be reached.

@@ -63,15 +63,6 @@ def prompts_of(
 
     The bundled mini CLIP was trained on bare names: "a photo of a" means nothing to it, so it is
     asked the name alone whatever the templates are. Sentences of a file it is asked all the same.
-
-    Args:
-        source: the data set.
-        backbone: the CLIP.
-        templates: the data set's own template, or the ensemble.
-        file: sentences in their place.
-
-    Returns:
-        The prompts of every class.
     """
     bare = backbone.id == DEFAULT_BACKBONE
     return choose_prompts(source, templates=templates, file=file, bare=bare)

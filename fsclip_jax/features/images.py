@@ -63,10 +63,7 @@ def image_encoder(
     attention are float32 all the same, and so are the normalisations here.
 
     Args:
-        backbone: a loaded CLIP.
         mesh: its axis ``data`` is over the devices to use; None means the default device.
-        patches: encode the patches too.
-        compute: what the tower computes in.
 
     Returns:
         A function from pixels, as many for each device, to unit features. It compiles once for
@@ -127,12 +124,6 @@ class Batcher:
     what lies in a batch follows from the shard alone, whatever else is encoded in this run and
     on however many devices; the features are the same bits. The devices work while the host
     fills the next batches.
-
-    Args:
-        encode: what starts a batch a device.
-        size: views in a batch.
-        devices: how many batches go together.
-        views: of each image that will be added.
     """
 
     def __init__(self, encode: Encode, size: int, devices: int, views: int) -> None:
@@ -176,9 +167,6 @@ class Batcher:
 
     def finished(self, *, wait: bool = False) -> Iterator[tuple[int, Encoded | None]]:
         """Hand out the shards that are whole, in order.
-
-        Args:
-            wait: encode what is left first.
 
         Yields:
             The shard, and its unit features [V n D], float32, with the patches of view 0

@@ -33,7 +33,6 @@ class Imported:
     """What an import made, and what it had to decide.
 
     Attributes:
-        bank: the bank, opened.
         notes: one sentence for each thing the file left open.
     """
 
@@ -62,13 +61,7 @@ def import_npz(
             [C D]; optionally ``prompt_features`` [P C D] (zero where a class has fewer prompts
             than others), ``split`` [N] of ``train|val|test``, ``class_names`` [C], ``key`` [N],
             ``domain`` [N] (numbers or names), ``domain_names``, ``logit_scale``.
-        out: the folder to make.
         logit_scale: inverse temperature of the backbone; else the file's own, else 100.
-        backbone_id: what to call the backbone that made the features.
-        dtype: of the stored features, ``float16`` or ``float32``.
-
-    Returns:
-        The bank and what was decided.
 
     Raises:
         UserError: one line on the first thing that is wrong.

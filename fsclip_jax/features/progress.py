@@ -17,9 +17,7 @@ class Progress:
     """Count units of work and show rate and time left.
 
     Args:
-        total: units in all.
         unit: what is counted, in the plural: ``images``, ``steps``.
-        label: what the job is called in front of the count.
         start: units done before, by the run that is being continued.
         every: seconds between two plain lines.
         stream: text stream to write to; the error stream by default.

@@ -76,11 +76,6 @@ def encode_missing(
     """Encode and write the shards of this host that are not there yet.
 
     Args:
-        source: the images.
-        backbone: the CLIP that encodes them.
-        partial: folder of the unfinished bank.
-        settings: views, type and so on.
-        mesh: the devices of this host, on the axis ``data``.
         hosts: who takes part; shard i is done by the host i modulo their number.
     """
     shards = _ranges(len(source.keys), settings.shard)

@@ -12,14 +12,7 @@ _NAMES_SHOWN = 5
 
 
 def bank_table(bank: StoredBank) -> Table:
-    """Lay out the contents of a bank for the terminal.
-
-    Args:
-        bank: an opened bank.
-
-    Returns:
-        A table of two columns.
-    """
+    """Lay out the contents of a bank for the terminal."""
     manifest = bank.manifest
     table = Table("entry", "value", title=f"feature bank {bank.path}", title_justify="left")
     for name, value in _entries(bank).items():

@@ -57,11 +57,7 @@ def open_bank(path: Path | str, verify: bool = False) -> StoredBank:
     and ranges. It does not read the features, so it is quick however large the bank is.
 
     Args:
-        path: the folder.
         verify: compare the sha256 of every file too.
-
-    Returns:
-        The opened bank.
 
     Raises:
         UserError: whatever is wrong with the folder, naming the file.

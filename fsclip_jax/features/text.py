@@ -19,16 +19,7 @@ from fsclip_jax.typing import Params
 def encode_prompts(
     backbone: Backbone, prompts: Sequence[str], batch: int = 256
 ) -> Float[np.ndarray, "n dim"]:
-    """Encode prompts in batches of one size, so that there is one compile.
-
-    Args:
-        backbone: a loaded CLIP.
-        prompts: at least one text.
-        batch: texts that go through the tower together.
-
-    Returns:
-        Unit vectors, float32.
-    """
+    """Encode prompts in batches of one size, so that there is one compile."""
 
     @jax.jit
     def encode(state: Params, ids: jax.Array) -> jax.Array:
@@ -55,11 +46,6 @@ def class_text_features(
     """Encode every prompt of every class and average over the prompts of each class.
 
     ``t_c = normalize(mean_p normalize(E(prompt_cp)))``.
-
-    Args:
-        backbone: a loaded CLIP.
-        prompts: texts of each class, at least one; classes may differ in their number.
-        batch: texts that go through the tower together.
 
     Returns:
         Unit text features, the unit vector of every prompt (zero where a class has fewer), and

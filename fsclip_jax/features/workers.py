@@ -38,8 +38,6 @@ def decoded(
     processes are quicker, once their start, which takes seconds, is paid for.
 
     Args:
-        decoder: what turns a chunk into pixels.
-        chunks: rows of each chunk.
         workers: processes; 0 takes threads, one a core; None takes a process a core where there
             are at least 4 cores and 20,000 images, and threads otherwise.
 
@@ -75,16 +73,7 @@ def _shared_memory() -> int:
 def in_threads(
     decoder: Decoder, chunks: Sequence[range], threads: int
 ) -> Generator[Chunk, None, None]:
-    """Decode in threads of this process, two chunks a thread ahead of whoever takes them.
-
-    Args:
-        decoder: what turns a chunk into pixels.
-        chunks: rows of each chunk.
-        threads: how many.
-
-    Yields:
-        The chunks, in order.
-    """
+    """Decode in threads of this process, two chunks a thread ahead of whoever takes them."""
     waiting: deque[Future[Chunk]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
@@ -102,14 +91,6 @@ def in_processes(
     decoder: Decoder, chunks: Sequence[range], workers: int
 ) -> Generator[Chunk, None, None]:
     """Decode in worker processes, which hand pixels over in shared memory.
-
-    Args:
-        decoder: what turns a chunk into pixels; it is sent to every worker.
-        chunks: rows of each chunk.
-        workers: how many processes.
-
-    Yields:
-        The chunks, in order.
 
     Raises:
         UserError: a worker was killed.

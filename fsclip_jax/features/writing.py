@@ -31,10 +31,6 @@ def write_shard(folder: Path, index: int, rows: Rows, dtype: str, skipped: Seque
     """Write one shard, whole or not at all.
 
     Args:
-        folder: the folder of the unfinished bank.
-        index: number of the shard.
-        rows: its images.
-        dtype: ``float16`` or ``float32``.
         skipped: keys of the images of this shard that could not be read.
     """
     key_bytes, key_offsets = pack_strings(rows.keys)
@@ -77,23 +73,9 @@ def finish_bank(
     """Add text and manifest to a folder of finished shards and give it its final name.
 
     Args:
-        partial: the folder that holds the shards.
-        final: the name of the bank.
         text_features: one vector a class [C D].
         prompt_features: one vector a prompt and class [P C D], or None to leave them out.
-        prompt_mask: true where a class has that prompt [P C]; None if all have all.
-        class_names: name of each class.
         domain_names: name of each artist family; empty where the data has none.
-        logit_scale: inverse temperature of the backbone.
-        dtype: of the stored features.
-        data: ``spec`` and ``version`` of the images.
-        backbone: ``id`` and ``sha256`` of the weights.
-        preprocessing: what turns an image into pixels.
-        templates: prompt templates behind the text features.
-        extra: more entries for the manifest (how views were made, settings of the extraction).
-
-    Returns:
-        The finished bank, opened.
     """
     text = {"text_features": np.ascontiguousarray(text_features, np.float32)}
     if prompt_features is not None:
@@ -150,14 +132,7 @@ def write_bank(
     """Write a bank that is in memory.
 
     Args:
-        path: the folder to make; it must not exist yet.
         rows: all images. They are stored as they are, in the order given.
-        shard: images a file.
-        dtype: ``float16`` or ``float32``.
-        **description: the other arguments of ``finish_bank``.
-
-    Returns:
-        The bank, opened.
 
     Raises:
         UserError: the folder is there already, or the disk refuses.
