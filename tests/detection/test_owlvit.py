@@ -63,7 +63,7 @@ def test_scores_of_texts_equal_pytorch(pair):
     queries = encode_queries(detector, PROMPTS)
     embeds, boxes, shift, scale = (np.asarray(part) for part in regions)
     for i, wanted in enumerate(theirs.logits.sigmoid().numpy()):
-        found = Found(i, boxes[i], np.asarray(unit(embeds[i])), None, shift[i], scale[i])
+        found = Found(i, boxes[i], np.asarray(unit(regions.embeds[i])), None, shift[i], scale[i])
         scores = score_owlvit(100 * found.features @ queries.T, found, 100.0)
         assert np.abs(scores - wanted).max() <= TOLERANCE / 4  # a sigmoid's largest slope
         assert scores.std() > 0.01
