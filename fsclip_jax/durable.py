@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +144,12 @@ def exclusive(folder: Path) -> Iterator[None]:
 def only_writer(folder: Path, name: str, work: str, remedy: str) -> Iterator[None]:
     """Hold a folder for one kind of work, and make it if it is missing; a second one is refused.
 
-    The operating system lets go when the process ends, however it ends: the file that stays
-    behind holds nobody up.
+    The operating system lets go when the process ends, however it ends: a file that a killed one
+    leaves behind holds nobody up.
 
     Args:
         folder: the folder.
-        name: of the file in it that is locked.
+        name: of the file in it that is locked, and removed in the end.
         work: what the other process does there, for the message.
         remedy: flag that names another folder, for the message.
 
@@ -158,22 +158,30 @@ def only_writer(folder: Path, name: str, work: str, remedy: str) -> Iterator[Non
     """
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    while True:
+        with storage_errors(folder):
+            handle = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             if fcntl is not None:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
+            os.close(handle)
             raise UserError(
                 f"another run (process {owner}) {work} in {folder}; "
                 f"wait for it, or give another {remedy}"
             ) from None
+        if os.fstat(handle).st_nlink:
+            break
+        os.close(handle)  # its owner removed it between the two calls: it locks nothing
+    try:
         with storage_errors(folder):
             os.ftruncate(handle, 0)
             os.write(handle, str(os.getpid()).encode())
         yield
     finally:
+        with suppress(OSError):  # Windows removes no file that is open
+            (folder / name).unlink()
         os.close(handle)
 
 

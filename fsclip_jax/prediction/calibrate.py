@@ -22,19 +22,16 @@ ENOUGH = 20
 
 
 class Temperature(NamedTuple):
-    """What the logits are divided by before the softmax.
-
-    Attributes:
-        value: the temperature; 1 changes nothing.
-        images: held-out images that it was fitted to; 0 if there were too few.
-        before: mean negative log-likelihood of these images at temperature 1, in nats.
-        after: the same at the temperature.
-    """
+    """What the logits are divided by before the softmax."""
 
     value: float
+    """1 changes nothing."""
     images: int
+    """Held-out images that it was fitted to; 0 if there were too few."""
     before: float | None = None
+    """Mean negative log-likelihood of these images at temperature 1, in nats."""
     after: float | None = None
+    """The same at the temperature."""
 
 
 def fit_temperature(
@@ -44,12 +41,8 @@ def fit_temperature(
 
     ``T = argmin_T -mean log softmax(logits / T)[label]``, between 0.05 and 20.
 
-    Args:
-        logits: of images that the classifier was not fitted to.
-        labels: their classes.
-
-    Returns:
-        The temperature; 1 where there are fewer than ``ENOUGH`` images.
+    The logits are of images that the classifier was not fitted to; where these are fewer than
+    ``ENOUGH``, the temperature is 1.
 
     Example:
         >>> logits = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [4.0, 0.0]]).repeat(10, 0)
@@ -62,14 +55,14 @@ def fit_temperature(
     if len(labels) < ENOUGH:
         return Temperature(1.0, 0)
 
-    def surprise(log_temperature: float) -> float:
+    def nll(log_temperature: float) -> float:
         scaled = logits.astype(np.float64) / np.exp(log_temperature)
         scaled -= scaled.max(-1, keepdims=True)
         own = np.take_along_axis(scaled, labels[:, None], -1)[:, 0]
         return float(np.mean(np.log(np.exp(scaled).sum(-1)) - own))
 
-    found = minimize_scalar(surprise, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded")
-    before, after = surprise(0.0), float(found.fun)
+    found = minimize_scalar(nll, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded")
+    before, after = nll(0.0), float(found.fun)
     if after >= before:
         return Temperature(1.0, len(labels), before, before)
     return Temperature(float(np.exp(found.x)), len(labels), before, after)
@@ -78,12 +71,7 @@ def fit_temperature(
 def held_out_logits(
     adapter: Adapter, params: Params, draws: Draws
 ) -> tuple[Float[np.ndarray, "n way"], Int[np.ndarray, " n"]]:
-    """Classify every shot by a classifier that was fitted to the other folds.
-
-    Args:
-        adapter: the method.
-        params: its parameters.
-        draws: the support, one draw.
+    """Classify every shot of one draw by a classifier that was fitted to the other folds.
 
     Returns:
         Logits and classes of the held-out shots; none with a single shot.
@@ -96,11 +84,11 @@ def held_out_logits(
     for fold in range(folds if shots > 1 else 0):
         task, query = hold_out(draws, np.arange(shots) % folds == fold)
         rest: Task = take_tasks(task, 0)
-        asked: Query = jax.tree.map(lambda leaf: leaf[0], query)
-        found = np.asarray(classify(adapter, params, rest, asked.features))
-        kept: Bool[np.ndarray, " n"] = np.asarray(asked.mask)
+        queries: Query = jax.tree.map(lambda leaf: leaf[0], query)
+        found = np.asarray(classify(adapter, params, rest, queries.features))
+        kept: Bool[np.ndarray, " n"] = np.asarray(queries.mask)
         logits.append(found[kept])
-        labels.append(np.asarray(asked.labels)[kept])
+        labels.append(np.asarray(queries.labels)[kept])
     return np.concatenate(logits), np.concatenate(labels)
 
 

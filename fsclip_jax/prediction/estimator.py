@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,6 @@ from fsclip_jax.prediction.classifier import (
 from fsclip_jax.prediction.images import encode_pictures, loaded_source, picture_source
 from fsclip_jax.prediction.support import support_of
 
-Picture: TypeAlias = str | Path | Image.Image | np.ndarray
-"""A file, a decoded picture, or its pixels [height width 3] uint8."""
-
 LOGIT_SCALE = 100.0
 """Inverse temperature of features that come without a CLIP: that of OpenAI's models."""
 
@@ -51,7 +48,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         method: a method of the package that needs no meta-training, such as ``"linear_probe"``,
             ``"tip_adapter"`` or ``"gda"``; or that of the checkpoint.
         backbone: the CLIP: ``"mini"``, a Hugging Face id, a folder or a weights file. None
-            takes features without text: each class is then told by its images alone.
+            takes features without text: each class is then known by its images alone.
         checkpoint: workdir of ``fsclip train``, for a meta-learned method.
         shots: labelled pictures of a class to use at most; None uses all. Of ``from_folder``.
         calibrate: fit a temperature to labelled pictures that are held out in turn.
@@ -86,12 +83,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def from_folder(cls, folder: str | Path, **settings: Any) -> "FewShotClassifier":
         """Fit to a folder of labelled pictures, one sub-folder per class.
 
-        Args:
-            folder: the folder. Its features are kept in the cache of feature banks.
-            **settings: the arguments of the class.
-
-        Returns:
-            The fitted classifier.
+        Its features are kept in the cache of feature banks. The settings are the arguments of the
+        class.
 
         Raises:
             UserError: the folder is not as expected, or a setting is wrong.
@@ -108,14 +101,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         return made
 
     def fit(self, X: Any, y: Any) -> "FewShotClassifier":  # noqa: N803 (scikit-learn's name)
-        """Fit to labelled pictures or features.
-
-        Args:
-            X: pictures, or features [n dim].
-            y: a label of each.
-
-        Returns:
-            The classifier itself.
+        """Fit to labelled pictures, or features [n dim].
 
         Raises:
             ValueError: the labels do not fit the pictures, or are no classes.
@@ -134,11 +120,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if len(labels) != len(features):
             raise ValueError(f"{len(features)} pictures have {len(labels)} labels")
         classes, numbers = np.unique(labels, return_inverse=True)
-        draws = _draws(_unit(features), numbers, clip, [str(name) for name in classes.tolist()])
+        names = [str(name) for name in classes.tolist()]
+        draws = _draws(_unit(features), numbers, clip, names)
         backbone = {} if clip is None else {"id": clip.id, "sha256": clip.sha256}
         spec = FeatureSpec(features.shape[1], backbone)
         method = method_for_pictures(self.method, spec, self._workdir())
-        names = [str(name) for name in classes.tolist()]
         classifier = fit_support(draws, names, method, calibrate=self.calibrate)
         self._keep(classifier, classes, features.shape[1], clip)
         return self
@@ -146,26 +132,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the most probable class of every picture.
 
-        Args:
-            X: pictures or features as in ``fit``; or a folder, whose pictures are taken in the
-                order of their names.
-
-        Returns:
-            Labels [n].
+        ``X`` is as in ``fit``, or a folder, whose pictures are taken in the order of their names.
         """
         best = self.predict_proba(X).argmax(-1)
         labels: np.ndarray = self.classes_[best]
         return labels
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return the calibrated probability of every class for every picture.
-
-        Args:
-            X: as in ``predict``.
-
-        Returns:
-            Probabilities [n classes], in the order of ``classes_``.
-        """
+        """Return the calibrated probability [n classes] of every class, as in ``classes_``."""
         check_is_fitted(self)
         if _are_pictures(X):
             features = self._encode(X, self._clip())
@@ -190,8 +164,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def _encode(self, pictures: Any, clip: Backbone | None) -> np.ndarray:
         if clip is None:
             raise UserError("pictures need a backbone; give backbone='mini' or another CLIP")
-        source = _source(pictures)
-        found = list(encode_pictures(source, clip))
+        found = list(encode_pictures(_source(pictures), clip))
         for part in found:
             for row, why in part.lost:
                 raise UserError(f"picture {row} cannot be read ({why}); leave it out or repair it")
@@ -200,9 +173,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         """Leave the towers out of a pickle: they are loaded again when they are needed."""
         state: dict[str, Any] = dict(super().__getstate__())
-        if "_loaded" in state:
-            state["_loaded"] = None
-        return state
+        return {**state, "_loaded": None} if "_loaded" in state else state
 
 
 def _are_pictures(x: Any) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -18,34 +18,27 @@ from fsclip_jax.features.images import Encode, image_encoder
 from fsclip_jax.features.workers import decoded
 from fsclip_jax.typing import Float
 
-BATCH = 64
-"""Pictures that go through the tower together. Every one is written soon after it was read."""
+PictureLike: TypeAlias = str | Path | Image.Image | np.ndarray
+"""A file, a decoded picture, or its pixels [height width 3] uint8."""
+
+_BATCH = 64  # pictures that go through the tower together; each is written soon after it was read
 
 
-class Found(NamedTuple):
-    """What came of some consecutive pictures.
-
-    Attributes:
-        rows: positions of those that could be read.
-        features: their unit features.
-        lost: position of every other one, and what is wrong with it.
-    """
+class EncodedPictures(NamedTuple):
+    """What came of some consecutive pictures."""
 
     rows: tuple[int, ...]
+    """Positions of those that could be read."""
     features: Float[np.ndarray, "n dim"]
+    """Their unit features."""
     lost: tuple[tuple[int, str], ...]
+    """Position of every other one, and what is wrong with it."""
 
 
 def picture_source(
     keys: Sequence[str], class_names: Sequence[str] = ("?",), templates: Sequence[str] = ()
 ) -> ImageSource:
-    """Make a source of pictures without labels.
-
-    Args:
-        keys: their paths.
-        class_names: what they may show, for the prompts.
-        templates: of the prompts.
-    """
+    """Make a source of pictures without labels, of which the keys are the paths."""
     count = len(keys)
     return ImageSource(
         spec="pictures",
@@ -66,7 +59,7 @@ def picture_source(
 class _Loaded:
     """Hands out pictures that are in memory; those given as files are read."""
 
-    pictures: Sequence[str | Path | Image.Image | np.ndarray]
+    pictures: Sequence[PictureLike]
 
     def __call__(self, index: int) -> Image.Image:
         picture = self.pictures[index]
@@ -77,7 +70,7 @@ class _Loaded:
         return read_image(Path(picture), str(picture))
 
 
-def loaded_source(pictures: Sequence[str | Path | Image.Image | np.ndarray]) -> ImageSource:
+def loaded_source(pictures: Sequence[PictureLike]) -> ImageSource:
     """Make a source of pictures that are in memory."""
     source = picture_source([str(place) for place in range(len(pictures))])
     return dataclasses.replace(source, load=_Loaded(tuple(pictures)), draft=False)
@@ -85,21 +78,14 @@ def loaded_source(pictures: Sequence[str | Path | Image.Image | np.ndarray]) -> 
 
 def encode_pictures(
     source: ImageSource, backbone: Backbone, workers: int | None = None
-) -> Iterator[Found]:
+) -> Iterator[EncodedPictures]:
     """Decode and encode pictures in their order, some at a time.
 
     Features are rounded to float16 as a bank rounds them, so that a picture gets the features
-    that it would have in a bank.
-
-    Args:
-        source: the pictures.
-        backbone: what encodes them.
-        workers: see ``features.workers.decoded``.
-
-    Yields:
-        What came of the next pictures; memory does not grow with their number.
+    that it would have in a bank. Memory does not grow with their number. For ``workers`` see
+    ``features.workers.decoded``.
     """
-    size = min(BATCH, chunk_images(backbone.preprocess, 1))
+    size = min(_BATCH, chunk_images(backbone.preprocess, 1))
     chunks = list(split_rows(range(len(source.keys)), size))
     encode = image_encoder(backbone)
     decoder = make_decoder(source, backbone.preprocess, 1, 0)
@@ -108,7 +94,7 @@ def encode_pictures(
             lost = dict(chunk.lost)
             kept = tuple(row for place, row in enumerate(rows) if place not in lost)
             features = encode_pixels(encode, chunk.pixels[:, 0], size, backbone.embed_dim)
-            yield Found(kept, features, tuple((rows[i], why) for i, why in chunk.lost))
+            yield EncodedPictures(kept, features, tuple((rows[i], why) for i, why in chunk.lost))
 
 
 def encode_pixels(

@@ -5,21 +5,15 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from fsclip_jax.durable import storage_errors, write_file
+from fsclip_jax.durable import only_writer, storage_errors, write_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.typing import Float
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs into one file are not kept apart there
-    fcntl = None  # type: ignore[assignment]
 
 UNKNOWN = "unknown"
 """What the label of a picture reads whose best class is not probable enough."""
@@ -45,15 +39,7 @@ def prediction_row(
 ) -> list[str]:
     """Write one picture's line: the label, then the best classes in the order of probability.
 
-    Args:
-        image: name of the picture.
-        probabilities: of every class.
-        class_names: name of every class.
-        top: classes to list.
-        threshold: below this probability of the best class the label is ``unknown``.
-
-    Returns:
-        A value for every column.
+    Below the threshold for the probability of the best class the label is ``unknown``.
 
     Example:
         >>> prediction_row("a.png", np.array([0.2, 0.8]), ["cat", "dog"], 1, 0.5)
@@ -68,57 +54,13 @@ def prediction_row(
     return row
 
 
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Hold the table for this process; another run that wants it is refused.
-
-    Args:
-        path: the CSV file. The lock is a file beside it, which the operating system lets go of
-            when the process ends, however it ends.
-
-    Raises:
-        UserError: another process writes the table.
-    """
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    lock = path.with_name(f".{path.name}.lock")
-    with storage_errors(lock):
-        handle = _lock(lock)
-    if handle is None:
-        raise UserError(f"another run is writing {path}: wait for it, or give another --out")
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
-
-
-def _lock(path: Path) -> int | None:
-    """Open and lock a file; None if another process has it."""
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        if os.fstat(handle).st_nlink:
-            return handle
-        os.close(handle)  # its owner removed it between the two calls: it locks nothing
+def held(path: Path) -> AbstractContextManager[None]:
+    """Hold the table for this process; another run that wants it is refused by a ``UserError``."""
+    return only_writer(path.parent, f".{path.name}.lock", f"is writing {path.name}", "--out")
 
 
 def refuse_finished(path: Path) -> None:
-    """Refuse a file that is there and is not the unfinished table of an earlier run.
-
-    Args:
-        path: the CSV file that is to be written.
-
-    Raises:
-        UserError: it is there.
-    """
+    """Refuse a file that is there, unless it is the unfinished table of an earlier run."""
     if path.exists() and not _sidecar(path).is_file():
         raise UserError(f"{path} exists already: choose another --out, or remove it")
 
@@ -134,7 +76,6 @@ class PredictionTable:
     ``.NAME.unfinished``: a run with other settings does not continue it.
 
     Args:
-        path: the CSV file.
         top: classes a line lists.
         made_with: all that a line depends on but the picture, JSON values.
 
@@ -204,12 +145,7 @@ class PredictionTable:
         """Return the table."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file; an unfinished one can be continued."""
         self._file.close()
 

@@ -24,13 +24,7 @@ def fit_line(
 ) -> Line:
     """Fit a line that has things on one side and background on the other.
 
-    Args:
-        features: unit features of points.
-        things: whether a point shows a thing.
-        most: points to fit to, evenly chosen.
-
-    Returns:
-        The line.
+    It is fitted to ``most`` of the unit features at most, evenly chosen.
 
     Example:
         >>> x = np.array([[1.0, 0.0], [0.0, 1.0]] * 5)
@@ -50,14 +44,8 @@ def best_threshold(
 ) -> float:
     """Choose the threshold at which the mean of two overlaps is largest.
 
-    The two are the intersection over union of things and of background.
-
-    Args:
-        scores: how much every part looks like a thing.
-        counts: pixels of every class in every part; class 0 is background.
-
-    Returns:
-        Parts with a score below it are background.
+    The two are the intersection over union of things and of background. Parts that score below it
+    are background; in ``counts``, pixels of every class in every part, that is class 0.
 
     Example:
         >>> best_threshold(np.array([-1.0, 0.5, 2.0]), np.array([[9, 0], [8, 1], [0, 9]]))

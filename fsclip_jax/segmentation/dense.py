@@ -14,17 +14,11 @@ from fsclip_jax.segmentation.lattice import Lattice, cut_windows, stitch
 from fsclip_jax.segmentation.values import value_features
 from fsclip_jax.typing import Float, Params
 
-BATCH = 256
-"""Windows that go through the tower together, at most."""
+_BATCH = 256  # windows that go through the tower together, at most
 
 
 def lattice_of(backbone: Backbone, window: int) -> Lattice:
-    """Return the lattice of a backbone for windows of some size.
-
-    Args:
-        backbone: a loaded CLIP.
-        window: side of a window, in pixels of the picture.
-    """
+    """Return the lattice of a backbone for windows of a side in pixels of the picture."""
     vision = backbone.config.vision
     return Lattice(window, vision.image_size, vision.grid)
 
@@ -32,16 +26,7 @@ def lattice_of(backbone: Backbone, window: int) -> Lattice:
 def dense_features(
     backbone: Backbone, pictures: Iterable[Image.Image], lattice: Lattice
 ) -> Iterator[Float[np.ndarray, "rows columns dim"]]:
-    """Encode pictures point by point.
-
-    Args:
-        backbone: a loaded CLIP.
-        pictures: of any size.
-        lattice: from :func:`lattice_of`.
-
-    Yields:
-        Unit features of the points of each picture.
-    """
+    """Encode pictures of any size to the unit features of their points."""
 
     @jax.jit
     def encode(state: Params, pixels: jax.Array) -> jax.Array:
@@ -51,7 +36,7 @@ def dense_features(
     for picture in pictures:
         rows, columns = lattice.shape(picture.height, picture.width)
         windows = cut_windows(picture, lattice)
-        size = bucket_size(len(windows), BATCH)
+        size = bucket_size(len(windows), _BATCH)
         parts = [
             encode(backbone.state, jnp.asarray(padded(windows[low : low + size], size)))
             for low in range(0, len(windows), size)

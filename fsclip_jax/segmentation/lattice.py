@@ -25,19 +25,17 @@ from fsclip_jax.typing import Array, Float
 class Lattice:
     """How windows are laid over a picture.
 
-    Attributes:
-        window: side of a window, in pixels of the picture.
-        size: side of the square that the tower takes, in pixels.
-        grid: patches along a side of that square.
-
     Example:
         >>> Lattice(64, 32, 1).shape(256, 256), Lattice(224, 224, 14).shape(480, 640)
         ((16, 16), (30, 40))
     """
 
     window: int
+    """Side of a window, in pixels of the picture."""
     size: int
+    """Side of the square that the tower takes, in pixels."""
     grid: int
+    """Patches along a side of that square."""
 
     @property
     def step(self) -> int:
@@ -58,14 +56,7 @@ class Lattice:
 
 
 def cut_windows(picture: Image.Image, lattice: Lattice) -> UInt8[np.ndarray, "windows size size 3"]:
-    """Cut the windows of a picture, row by row.
-
-    Args:
-        picture: of any mode and size.
-        lattice: how they are laid.
-
-    Returns:
-        Pixels as the tower takes them, before normalisation.
+    """Cut the windows of a picture, row by row, as the tower takes them before normalisation.
 
     Example:
         >>> cut_windows(Image.new("RGB", (256, 256)), Lattice(64, 32, 1)).shape
@@ -86,16 +77,7 @@ def cut_windows(picture: Image.Image, lattice: Lattice) -> UInt8[np.ndarray, "wi
 def stitch(
     patches: Float[np.ndarray, "windows patches dim"], lattice: Lattice, rows: int, columns: int
 ) -> Float[np.ndarray, "rows columns dim"]:
-    """Average the patches of all windows that fall on the same point.
-
-    Args:
-        patches: features of the patches of every window of :func:`cut_windows`.
-        lattice: how the windows were laid.
-        rows: points from top to bottom.
-        columns: points from left to right.
-
-    Returns:
-        A vector a point.
+    """Average the patches of all windows of :func:`cut_windows` that fall on the same point.
 
     Example:
         >>> patches = np.arange(4.0)[:, None, None]
@@ -118,14 +100,6 @@ def enlarge(
     values: Float[Array, "rows columns way"], height: int, width: int
 ) -> Float[Array, "height width way"]:
     """Interpolate between the points, bilinearly; beyond the outermost ones stay their values.
-
-    Args:
-        values: one vector a point.
-        height: of the picture, in pixels.
-        width: of the picture.
-
-    Returns:
-        One vector a pixel.
 
     Example:
         >>> enlarge(jax.numpy.array([[[0.0], [1.0]]]), 1, 4)[0, :, 0].tolist()

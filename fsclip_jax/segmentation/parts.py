@@ -17,11 +17,7 @@ MIN_SEGMENT = 60
 def cut_segments(pixels: UInt8[np.ndarray, "height width 3"]) -> Int[np.ndarray, "height width"]:
     """Cut a picture along its own edges, with no knowledge of what is in it.
 
-    Args:
-        pixels: the picture.
-
-    Returns:
-        Number of the segment of every pixel, from 0.
+    Segments are numbered from 0.
 
     Example:
         >>> page = np.zeros((32, 32, 3), np.uint8)
@@ -38,11 +34,11 @@ def cut_segments(pixels: UInt8[np.ndarray, "height width 3"]) -> Int[np.ndarray,
     return felzenszwalb(image, scale=SCALE, sigma=0.8, min_size=MIN_SEGMENT).astype(np.int32)
 
 
-def spread(points: int, side: int) -> Float[np.ndarray, "side points"]:
+def point_weights(points: int, side: int) -> Float[np.ndarray, "side points"]:
     """Return the weight of every point in every pixel along a side, as ``enlarge`` has them.
 
     Example:
-        >>> spread(2, 4).tolist()
+        >>> point_weights(2, 4).tolist()
         [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
     """
     return np.asarray(enlarge(jnp.eye(points)[:, None], side, 1)[:, 0])
@@ -55,22 +51,17 @@ def part_weights(
 
     The mean of interpolated values over the pixels of a part is a mean of the values at the points;
     these are its weights: ``a_p = sum_{pixels (y, x) of the part} u_y v_x / size``, with ``u`` and
-    ``v`` the weights of the interpolation along each side.
+    ``v`` the weights of the interpolation along each side. They add up to 1.
 
     Args:
         labels: the part of every pixel, from 0; no number is left out. -1 belongs to none.
-        rows: points from top to bottom.
-        columns: points from left to right.
-
-    Returns:
-        Rows that add up to 1.
 
     Example:
         >>> part_weights(np.array([[0, 0, 1, 1]]), 1, 2).tolist()
         [[0.875, 0.125], [0.125, 0.875]]
     """
     height, width = labels.shape
-    down, across = spread(rows, height), spread(columns, width)
+    down, across = point_weights(rows, height), point_weights(columns, width)
     weights = []
     for part, (ys, xs) in enumerate(ndimage.find_objects(labels + 1)):
         mask = (labels[ys, xs] == part).astype(np.float32)
@@ -90,15 +81,7 @@ def count_labels(
     truth: Int[np.ndarray, "height width"],
     classes: int,
 ) -> Int[np.ndarray, "parts classes"]:
-    """Count the pixels of every class in every part.
-
-    Args:
-        labels: the part of every pixel, from 0.
-        truth: the class of every pixel, from 0.
-        classes: number of classes.
-
-    Returns:
-        Numbers of pixels.
+    """Count the pixels of every class in every part, both numbered from 0.
 
     Example:
         >>> count_labels(np.array([[0, 0, 1]]), np.array([[0, 1, 1]]), 2).tolist()

@@ -15,32 +15,26 @@ from fsclip_jax.segmentation.parts import count_labels, cut_segments, mask_weigh
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """The lattice points of all pictures of a split, for one size of window.
-
-    Attributes:
-        features: unit features, all pictures one after the other.
-        labels: class at the middle of every point; 0 is background.
-        starts: first point of every picture, and the end.
-        shapes: rows and columns of every picture.
-    """
+    """The lattice points of all pictures of a split, for one size of window."""
 
     features: Float[np.ndarray, "n dim"]
+    """Unit features, all pictures one after the other."""
     labels: Int[np.ndarray, "n"]
+    """Class at the middle of every point; 0 is background."""
     starts: Int[np.ndarray, "pictures_and_end"]
+    """First point of every picture, and the end."""
     shapes: tuple[tuple[int, int], ...]
+    """Rows and columns of every picture."""
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The parts of all pictures of a split.
-
-    Attributes:
-        counts: pixels of every class in every part; class 0 is background.
-        weights: for every size of window, and picture, how the points make up the parts.
-    """
+    """The parts of all pictures of a split."""
 
     counts: Int[np.ndarray, "parts classes"]
+    """Pixels of every class in every part; class 0 is background."""
     weights: tuple[tuple[Float[np.ndarray, "_ _"], ...], ...]
+    """For every size of window, and picture, how the points make up the parts."""
 
     def average(
         self, points: Sequence[Points], values: Sequence[Float[np.ndarray, "n values"]]
@@ -54,16 +48,7 @@ class Parts:
 
 
 def encode_points(backbone: Backbone, split: Annotated, window: int) -> Points:
-    """Encode all pictures of a split.
-
-    Args:
-        backbone: a loaded CLIP.
-        split: the pictures.
-        window: side of a window, in pixels of the picture.
-
-    Returns:
-        The points.
-    """
+    """Encode all pictures of a split by windows of a side in pixels."""
     pictures = (split.picture(i) for i in range(len(split.images)))
     maps = list(dense_features(backbone, pictures, lattice_of(backbone, window)))
     labels = []
@@ -84,12 +69,8 @@ def cut_parts(split: Annotated, points: Sequence[Points], segments: bool) -> Par
     """Cut all pictures of a split into parts.
 
     Args:
-        split: the pictures.
         points: of every size of window.
         segments: cut along edges; otherwise every 4 x 4 pixels are a part.
-
-    Returns:
-        The parts.
     """
     counts, weights = [], []
     for index in range(len(split.images)):
@@ -112,10 +93,6 @@ def object_features(
     split: Annotated, points: Points
 ) -> tuple[Float[np.ndarray, "objects dim"], Bool[np.ndarray, "objects"]]:
     """Average the points inside the mask of every object.
-
-    Args:
-        split: the pictures and objects.
-        points: of the same pictures.
 
     Returns:
         Unit features, and whether there is one: all zero features are none.

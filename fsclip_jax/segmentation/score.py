@@ -7,14 +7,7 @@ from jaxtyping import Float, Int
 def confusion(
     predicted: Int[np.ndarray, "parts"], counts: Int[np.ndarray, "parts classes"]
 ) -> Int[np.ndarray, "classes classes"]:
-    """Count pixels by true and predicted class.
-
-    Args:
-        predicted: class of every part.
-        counts: pixels of every true class in every part.
-
-    Returns:
-        Pixels, true class by predicted class.
+    """Count pixels by true and predicted class, from those of every true class in every part.
 
     Example:
         >>> confusion(np.array([0, 1]), np.array([[3, 1], [0, 2]])).tolist()
@@ -29,11 +22,7 @@ def confusion(
 def class_ious(table: Int[np.ndarray, "classes classes"]) -> Float[np.ndarray, "classes"]:
     """Intersection over union of every class, ``TP / (TP + FP + FN)`` over all pixels.
 
-    Args:
-        table: from :func:`confusion`.
-
-    Returns:
-        Ratios; NaN for a class that is neither there nor predicted.
+    It is NaN for a class that is neither there nor predicted.
 
     Example:
         >>> class_ious(np.array([[3, 0], [1, 2]])).round(3).tolist()

@@ -24,13 +24,8 @@ def value_features(
     A ResNet's attention pooling is that one block: ``z_i = W_o W_v (x_i + e_i)``. For SigLIP it is
     what the pooling head makes of that patch alone. Both are those of ``encode_patches``.
 
-    Args:
-        graphdef: static part of a ``Clip``.
-        state: its weights.
-        pixels: images after ``Preprocess.normalize``.
-
-    Returns:
-        Patch features in the order of rows; float32, not normalised.
+    Pixels are images after ``Preprocess.normalize``. Patches come in the order of rows, float32 and
+    not normalised.
 
     Example:
         >>> from fsclip_jax.clip.config import ClipConfig, TextConfig, VitConfig

@@ -61,7 +61,7 @@ def test_class_embeddings_equal_pytorch(pair):
 def test_scores_of_texts_equal_pytorch(pair):
     detector, regions, theirs = pair
     queries = encode_queries(detector, PROMPTS)
-    embeds, boxes, shift, scale = (np.asarray(part) for part in regions)
+    _, boxes, shift, scale = (np.asarray(part) for part in regions)
     for i, wanted in enumerate(theirs.logits.sigmoid().numpy()):
         found = Found(i, boxes[i], np.asarray(unit(regions.embeds[i])), None, shift[i], scale[i])
         scores = score_owlvit(100 * found.features @ queries.T, found, 100.0)

@@ -59,7 +59,6 @@ def test_eval_writes_the_report_and_prints_the_table(bank, tmp_path, capsys, mon
     folder = tmp_path / "runs" / "mine"
     names = {
         "report.json", "report.md", "report.html", "accuracy.svg", "predictions.safetensors",
-        ".eval.lock",
     }  # fmt: skip
     assert {file.name for file in folder.iterdir()} == names
     tree = json.loads((folder / "report.json").read_text())

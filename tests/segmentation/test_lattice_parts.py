@@ -13,7 +13,7 @@ from fsclip_jax.segmentation.parts import (
     cut_segments,
     mask_weights,
     part_weights,
-    spread,
+    point_weights,
 )
 
 
@@ -59,7 +59,7 @@ def test_weights_average_what_enlarge_interpolates(seed):
 
 
 def test_spread_adds_up():
-    np.testing.assert_allclose(spread(5, 23).sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(point_weights(5, 23).sum(1), 1, rtol=1e-6)
 
 
 def test_segments_follow_edges():
