@@ -10,12 +10,7 @@ from fsclip_jax.typing import Array, Bool, Float
 
 
 class Past(NamedTuple):
-    """What one block keeps of positions that came before, the same for all sequences.
-
-    Attributes:
-        keys: attention keys of these positions.
-        values: attention values.
-    """
+    """What one block keeps of positions that came before, the same for all sequences."""
 
     keys: Float[Array, "past heads channels"]
     values: Float[Array, "past heads channels"]
@@ -30,17 +25,8 @@ def attend(
 ) -> Float[Array, "batch asked heads channels"]:
     """Compute ``softmax(Q K^T / sqrt(d)) V`` with the softmax in float32.
 
-    The heads come first, and the softmax's sum divides last, where there are fewer numbers.
-
-    Args:
-        q: queries.
-        k: keys.
-        v: values.
-        mask: which keys a query sees; all if None.
-        past: keys and values that every query sees besides.
-
-    Returns:
-        Mixed values, in their dtype.
+    A query sees the keys that the mask keeps (all if there is none), and all of the past. The heads
+    come first, and the softmax's sum divides last, where there are fewer numbers.
 
     Example:
         >>> attend(*jnp.ones((3, 2, 5, 4, 8))).shape
@@ -78,16 +64,8 @@ def flash_attention(
 ) -> Float[Array, "batch asked heads channels"] | None:
     """Compute the same as `attend` by cuDNN, which never writes the scores to memory.
 
-    Args:
-        q: queries.
-        k: keys.
-        v: values.
-        mask: which keys a query sees; all if None.
-        causal: the mask is the causal one.
-
-    Returns:
-        Mixed values; None where cuDNN does not do it: other devices, float32, other masks, heads
-        of an odd width, or cuDNN not there.
+    ``causal`` says that the mask is the causal one. None is returned where cuDNN does not do it:
+    other devices, float32, other masks, heads of an odd width, or cuDNN not there.
     """
     half = q.dtype in (jnp.bfloat16, jnp.float16)
     if jax.default_backend() != "gpu" or not half or (mask is not None and not causal):
@@ -103,11 +81,8 @@ def flash_attention(
 class Attention(nnx.Module):
     """Multi-head attention, ``softmax(Q K^T / sqrt(d)) V``, with a bias in every projection.
 
-    Args:
-        width: channels of the residual stream.
-        heads: attention heads; they divide the width.
-        out_std: standard deviation of the output projection at the start of training.
-        rngs: random streams of the initial weights.
+    The heads divide the width; ``out_std`` is the standard deviation of the output projection at
+    the start of training.
     """
 
     def __init__(self, width: int, heads: int, out_std: float, *, rngs: nnx.Rngs):

@@ -16,13 +16,7 @@ def bundled_tokenizer(context_length: int, eos_id: int | None = None) -> Tokeniz
     """Build the tokenizer of OpenAI's CLIP from the bundled merges, without any download.
 
     OpenAI's archives hold no tokenizer, and open_clip's configs that name none mean this one.
-
-    Args:
-        context_length: the text tower's.
-        eos_id: the id at which the text tower reads a prompt; None if it reads the largest id.
-
-    Returns:
-        The tokenizer.
+    ``eos_id`` is the id at which the text tower reads a prompt, None if it reads the largest id.
 
     Raises:
         UserError: the tower reads its prompts at another id than the one that ends them here.

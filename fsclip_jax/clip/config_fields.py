@@ -22,12 +22,6 @@ _ACTIVATIONS: dict[str, Activation] = {
 def build_config(make: Callable[[], ClipConfig]) -> ClipConfig:
     """Build the shapes from a file's fields.
 
-    Args:
-        make: builds them, and may stumble over a field.
-
-    Returns:
-        What ``make`` builds.
-
     Raises:
         UserError: a field is missing, of the wrong type, or fits no CLIP.
     """
@@ -43,14 +37,7 @@ def build_config(make: Callable[[], ClipConfig]) -> ClipConfig:
 
 
 def square_side(size: Any, *keys: str) -> int:
-    """Read the side of a square: a number, some equal numbers, or a mapping of such.
-
-    Args:
-        size: the field.
-        keys: names of the sides, where the field is a mapping.
-
-    Returns:
-        The side.
+    """Read the side of a square: a number, some equal numbers, or a mapping of such by ``keys``.
 
     Raises:
         UserError: the sides differ, or there are none.
@@ -70,12 +57,6 @@ def square_side(size: Any, *keys: str) -> int:
 def activation_of(name: str) -> Activation:
     """Read Hugging Face's name of an activation.
 
-    Args:
-        name: the field.
-
-    Returns:
-        Our name of it.
-
     Raises:
         UserError: it is not accepted.
     """
@@ -92,13 +73,6 @@ def activation_name(activation: Activation) -> str:
 
 def three_numbers(values: Sequence[float], name: str) -> tuple[float, float, float]:
     """Read one number a channel.
-
-    Args:
-        values: the field.
-        name: what to call it in an error.
-
-    Returns:
-        The numbers.
 
     Raises:
         UserError: they are not three numbers.

@@ -18,15 +18,7 @@ def convolve(
     On the CPU, XLA's convolution is slow for few channels and pathologically slow on maps of
     two pixels (20 times slower than the same sums as one matrix product, forward and backward
     together), so those shapes are laid out as matrix products. Other devices always get
-    XLA's convolution.
-
-    Args:
-        x: feature maps.
-        kernel: weights; rows and columns are both 1 or both 3.
-        stride: step of the kernel along both sides.
-
-    Returns:
-        Feature maps of the sides ``ceil(height / stride)``, ``ceil(width / stride)``.
+    XLA's convolution. The new sides are ``ceil(height / stride)`` and ``ceil(width / stride)``.
 
     Example:
         >>> convolve(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), stride=2).shape
@@ -74,16 +66,7 @@ def average_pool(
 
 
 class Convolution(nnx.Module):
-    """A convolution, with a bias where the norm behind it is folded in.
-
-    Args:
-        channels: of the input.
-        features: of the output.
-        side: of the kernel, 1 or 3.
-        stride: step of the kernel.
-        bias: whether it adds one.
-        rngs: random streams of the initial weights.
-    """
+    """A convolution by a square kernel, with a bias where the norm behind it is folded in."""
 
     def __init__(
         self,

@@ -5,7 +5,6 @@ None of them is ever run: PyTorch's pickles are read by ``pickles``, which knows
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fsclip_jax.clip.pickles import read_torch
+from fsclip_jax.durable import sha256_file, write_file
 from fsclip_jax.errors import UserError
 
 TORCH = (".pt", ".pth", ".bin")
@@ -23,12 +23,6 @@ WEIGHTS = (".safetensors", ".msgpack", *TORCH)
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a config file.
-
-    Args:
-        path: a JSON file that holds an object.
-
-    Returns:
-        Its content.
 
     Raises:
         UserError: it holds no JSON object.
@@ -43,13 +37,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def shard_paths(path: Path) -> tuple[Path, ...]:
-    """List the files that hold the weights: the file itself, or the shards of an index.
-
-    Args:
-        path: a weights file or a ``*.safetensors.index.json``.
-
-    Returns:
-        Existing files in the order of their names.
+    """List the files that hold the weights: the file itself, or the shards of an index, by name.
 
     Raises:
         UserError: the index is broken, or a shard is missing.
@@ -71,13 +59,9 @@ def shard_paths(path: Path) -> tuple[Path, ...]:
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Read every array of a weights file.
+    """Read every array of a weights file, or of all shards that an ``.index.json`` names.
 
-    Args:
-        path: ends as one of ``WEIGHTS``, or is the ``.index.json`` of their shards.
-
-    Returns:
-        Arrays by key; a nested file's keys are joined by dots.
+    A nested file's keys are joined by dots.
 
     Raises:
         UserError: the file is broken or of a kind that is not accepted.
@@ -131,37 +115,19 @@ def _first_line(error: Exception) -> str:
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], dtype: str) -> None:
-    """Write arrays to one safetensors file, whole or not at all.
-
-    Args:
-        path: the file.
-        tensors: arrays by key.
-        dtype: "float32" or "float16", for all but scalars.
-    """
-    from safetensors.numpy import save_file
+    """Write arrays to one safetensors file in one dtype, but for scalars; whole or not at all."""
+    from safetensors.numpy import save
 
     # The temperature stays float32: rounding its logarithm would move every logit.
     cast = {
         key: np.asarray(array, dtype if array.ndim else "float32", order="C")
         for key, array in tensors.items()
     }
-    partial = path.with_name(path.name + ".partial")
     # transformers asks for the framework that wrote the file; "pt" names the layout.
-    save_file(cast, partial, metadata={"format": "pt"})
-    os.replace(partial, path)
+    write_file(path, save(cast, metadata={"format": "pt"}))
 
 
 def sha256_of(paths: Sequence[Path]) -> str:
-    """Hash a file; of several files, hash the list of their hashes.
-
-    Args:
-        paths: one or more files, in a fixed order.
-
-    Returns:
-        A hexadecimal SHA-256.
-    """
-    sums = []
-    for path in paths:
-        with path.open("rb") as file:
-            sums.append(hashlib.file_digest(file, "sha256").hexdigest())
+    """Hash a file; of several files, hash the list of their hashes."""
+    sums = [sha256_file(path) for path in paths]
     return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()

@@ -24,14 +24,6 @@ def fold_norms(
     At inference a batch norm is a scale and a shift a channel, so with ``g = s / sqrt(v + eps)``
     a convolution by ``g W`` with the bias ``b - g m`` gives the same.
 
-    Args:
-        config: shapes of the towers.
-        graphdef: static part of the model.
-        state: its weights, the norms apart.
-
-    Returns:
-        The config that says that the norms are folded, its graph and its weights.
-
     Source: Jacob et al., Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference, CVPR 2018, section 3.2.
     """
@@ -53,15 +45,7 @@ def fold_norms(
 
 
 def unfold_norms(config: ClipConfig, state: Params) -> tuple[ClipConfig, Params]:
-    """Set norms that do nothing beside the convolutions, for files whose layout has norms.
-
-    Args:
-        config: shapes of the towers.
-        state: weights, as ``fold_norms`` gives them.
-
-    Returns:
-        The config and the weights of a CLIP that gives the same features.
-    """
+    """Set norms that do nothing beside the convolutions, for files whose layout has norms."""
     if not isinstance(config.vision, ResNetConfig) or not config.vision.folded:
         return config, state
     plain = dataclasses.replace(config, vision=dataclasses.replace(config.vision, folded=False))

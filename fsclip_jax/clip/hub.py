@@ -13,25 +13,15 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 class HubId(NamedTuple):
-    """A model of the hub.
-
-    Attributes:
-        name: owner and repository.
-        revision: a branch, a tag or a commit; None for the newest.
-    """
+    """A model of the hub."""
 
     name: str
     revision: str | None
+    """A branch, a tag or a commit; None for the newest."""
 
 
 def parse_id(spec: str) -> HubId | None:
-    """Read ``OWNER/NAME`` or ``OWNER/NAME@REVISION``.
-
-    Args:
-        spec: what the user gave.
-
-    Returns:
-        The id, or None if it is none.
+    """Read ``OWNER/NAME`` or ``OWNER/NAME@REVISION``; None if it is neither.
 
     Example:
         >>> parse_id("openai/clip-vit-base-patch32@3d74acf")
@@ -49,14 +39,7 @@ def fetch(hub_id: HubId, accepted: str) -> Path:
     """Download what is needed of a model, or find it in the cache.
 
     Of the forms in which a repository has its weights, only one is fetched; safetensors if it
-    is there.
-
-    Args:
-        hub_id: the model.
-        accepted: what to say of other specs when there is no such model.
-
-    Returns:
-        A folder of the cache.
+    is there. ``accepted`` says what else may be given, should there be no such model.
 
     Raises:
         UserError: there is no such model or revision, it needs a login, it holds no CLIP, or
@@ -112,13 +95,7 @@ def _online(hub_id: HubId) -> Path:
 def find_cached(hub_id: HubId, why: str, cause: Exception | None = None) -> Path:
     """Find a model in the cache, without a network.
 
-    Args:
-        hub_id: the model.
-        why: what to say when it is not there: why the hub is not asked, and what to do.
-        cause: what failed before.
-
-    Returns:
-        A folder of the cache.
+    ``why`` is said when it is not there: why the hub is not asked, and what to do.
 
     Raises:
         UserError: the cache does not hold its weights.

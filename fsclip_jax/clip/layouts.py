@@ -20,12 +20,7 @@ _HF_FIELDS = {
 
 
 class Weights(NamedTuple):
-    """A weights file of a folder.
-
-    Attributes:
-        layout: how its keys are named.
-        name: of the file, or of the index of its shards.
-    """
+    """A weights file of a folder, or the index of its shards, and how its keys are named."""
 
     layout: Layout
     name: str
@@ -50,15 +45,7 @@ def is_hf_config(values: dict[str, Any]) -> bool:
 
 
 def layouts_of(folder: Path) -> set[Layout]:
-    """Say in which layouts a folder describes a CLIP.
-
-    Args:
-        folder: an existing folder.
-
-    Returns:
-        "hf" if its config.json is a CLIP's, "open_clip" if it has an open_clip_config.json. A
-        folder may be both.
-    """
+    """Say in which layouts a folder describes a CLIP; it may do so in both."""
     layouts: set[Layout] = set()
     hf = folder / HF_CONFIG
     if hf.is_file() and is_hf_config(read_json(hf)):
@@ -69,14 +56,7 @@ def layouts_of(folder: Path) -> set[Layout]:
 
 
 def choose_weights(names: Collection[str], layouts: set[Layout]) -> Weights | None:
-    """Choose the weights of a folder.
-
-    Args:
-        names: files that it holds.
-        layouts: as ``layouts_of`` gives them.
-
-    Returns:
-        The preferred file, or None.
+    """Choose the weights of a folder by the names of its files.
 
     Example:
         >>> choose_weights(["model.safetensors", "open_clip_model.safetensors"], {"open_clip"})
@@ -86,15 +66,7 @@ def choose_weights(names: Collection[str], layouts: set[Layout]) -> Weights | No
 
 
 def wanted_weights(names: Collection[str], layouts: set[Layout], source: str) -> list[str]:
-    """List the files in which a repository has its weights, in one of its forms.
-
-    Args:
-        names: files of the repository.
-        layouts: as ``layouts_of`` gives them for its small files.
-        source: what to call it in an error.
-
-    Returns:
-        One file, or an index and its shards.
+    """List the files of a repository's weights in its best form: one, or an index and its shards.
 
     Raises:
         UserError: it describes no CLIP, or has no weights in a form that is read.

@@ -69,14 +69,12 @@ class Backbone:
 def load_clip(spec: str) -> Backbone:
     """Load a frozen CLIP.
 
+    Weights are float32 on the default device, batch norms folded into the convolutions.
+
     Args:
         spec: ``mini`` (bundled); a local folder in Hugging Face or open_clip layout; a single
             weights file; or the id of a model on the Hugging Face hub, ``OWNER/NAME`` or
             ``OWNER/NAME@REVISION``, which is downloaded once.
-
-    Returns:
-        The backbone with float32 weights on the default device; batch norms are folded into
-        the convolutions.
 
     Raises:
         UserError: there is no such model, it is no CLIP, its files do not fit each other, or
@@ -108,12 +106,6 @@ def load_clip(spec: str) -> Backbone:
 
 def find_model(spec: str) -> Path:
     """Find the folder or file of a model, downloading it when the spec is an id of the hub.
-
-    Args:
-        spec: as for ``load_clip``.
-
-    Returns:
-        An existing folder or file.
 
     Raises:
         UserError: there is no such model.

@@ -28,15 +28,9 @@ _RN50_MAP = 112**2 * 64  # numbers in the first map of an image
 def in_pieces(
     encode: Callable[[Array], Tree], pixels: Float[Array, "batch height width 3"], piece: int
 ) -> Tree:
-    """Run a function on some images at a time, one lot after the other.
+    """Run a function on ``piece`` images at a time, one lot after the other.
 
-    Args:
-        encode: from images to arrays with an axis of images.
-        pixels: all images.
-        piece: how many at a time; all together where that does not divide their number, or is 0.
-
-    Returns:
-        What the function gives for all of them.
+    All go together where that is 0, or does not divide their number.
 
     Example:
         >>> import jax.numpy as jnp
@@ -55,12 +49,6 @@ def resnet_piece(config: ResNetConfig) -> int:
     """Return how many images a ResNet takes at a time on this kind of device; 0 means all.
 
     Of a tower whose maps are smaller than RN50's, more: a power of two, whose maps are as large.
-
-    Args:
-        config: shapes of the tower.
-
-    Returns:
-        A power of two, or 0.
     """
     first = (config.image_size // 2) ** 2 * config.width
     return _power_of_two(RESNET_PIECE * max(1, _RN50_MAP // first))
@@ -68,13 +56,6 @@ def resnet_piece(config: ResNetConfig) -> int:
 
 def transformer_piece(length: int, mlp_width: int) -> int:
     """Return how many images a transformer takes at a time on this kind of device; 0 means all.
-
-    Args:
-        length: tokens of an image.
-        mlp_width: hidden channels of the perceptron.
-
-    Returns:
-        A power of two, or 0.
 
     Example:
         >>> transformer_piece(197, 3072), transformer_piece(257, 4096)

@@ -20,10 +20,6 @@ class Clip(nnx.Module):
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021.
-
-    Args:
-        config: shapes of both towers.
-        rngs: random streams of the initial weights.
     """
 
     def __init__(self, config: ClipConfig, *, rngs: nnx.Rngs):
@@ -55,15 +51,7 @@ def _text_tower(config: ClipConfig, rngs: nnx.Rngs) -> nnx.Module:
 
 
 def init_clip(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, Params]:
-    """Build a CLIP with random weights, for training from scratch.
-
-    Args:
-        config: shapes of both towers.
-        seed: seed of the initial weights.
-
-    Returns:
-        The static graph and the weights, as the encoding functions take them.
-    """
+    """Build a CLIP with random weights, for training from scratch."""
     return nnx.split(Clip(config, rngs=nnx.Rngs(seed)))
 
 
@@ -80,32 +68,17 @@ class _OneKey(nnx.Rngs):
 
 
 def abstract_clip(config: ClipConfig) -> tuple[nnx.GraphDef, Params]:
-    """Build the graph and the shapes of the weights, without any memory for them.
-
-    Args:
-        config: shapes of both towers.
-
-    Returns:
-        The static graph, and a state of ``jax.ShapeDtypeStruct``.
-    """
+    """Build the graph and a state of ``jax.ShapeDtypeStruct``, without memory for the weights."""
     return nnx.split(nnx.eval_shape(lambda: Clip(config, rngs=_OneKey())))
 
 
 def encode_image(
     graphdef: nnx.GraphDef, state: Params, pixels: Float[Array, "batch size size 3"]
 ) -> Float[Array, "batch dim"]:
-    """Encode normalised images.
+    """Encode images, as ``Preprocess.normalize`` gives them, to float32 features of any length.
 
     Computes in the dtype of the weights (see ``cast_weights``). ``graphdef`` is static: jit
     with ``jax.jit(encode_image, static_argnums=0)``.
-
-    Args:
-        graphdef: static part of a ``Clip``.
-        state: its weights.
-        pixels: images after ``Preprocess.normalize``.
-
-    Returns:
-        Image features in float32, not normalised.
 
     Example:
         >>> from fsclip_jax.clip.config import TextConfig, VitConfig
@@ -132,16 +105,8 @@ def encode_patches(
 
     the latter with its biases and the position's embedding, so that the image feature is an
     attention-weighted mean of the patches where the pooling has one head. A patch of SigLIP is
-    likewise what its pooling head gives for that patch alone.
-
-    Args:
-        graphdef: static part of a ``Clip``.
-        state: its weights.
-        pixels: images after ``Preprocess.normalize``.
-
-    Returns:
-        Image features as of ``encode_image``, and patch features in the order of rows; float32,
-        not normalised.
+    likewise what its pooling head gives for that patch alone. Patches come in the order of rows,
+    in float32 and of any length.
 
     Example:
         >>> from fsclip_jax.clip.config import TextConfig, VitConfig
@@ -168,17 +133,10 @@ def encode_text(
     embeds: Float[Array, "batch length width"] | None = None,
     ends: Int[Array, "batch"] | None = None,
 ) -> Float[Array, "batch dim"]:
-    """Encode prompts, given as token ids or as token embeddings with their end positions.
+    """Encode prompts, given as token ids or as token embeddings, to float32 features of any length.
 
-    Args:
-        graphdef: static part of a ``Clip``.
-        state: its weights.
-        ids: token ids.
-        embeds: token embeddings, positions not added, as ``embed_tokens`` gives them.
-        ends: position of the end-of-text token of each prompt.
-
-    Returns:
-        Text features in float32, not normalised.
+    Embeddings are as ``embed_tokens`` gives them, and come with the position of each prompt's
+    end-of-text token.
 
     Example:
         >>> from fsclip_jax.clip.config import TextConfig, VitConfig
@@ -201,29 +159,12 @@ def encode_text(
 def embed_tokens(
     graphdef: nnx.GraphDef, state: Params, ids: Int[Array, "batch length"]
 ) -> Float[Array, "batch length width"]:
-    """Look up token embeddings, for methods that put learned vectors among them.
-
-    Args:
-        graphdef: static part of a ``Clip``.
-        state: its weights.
-        ids: token ids.
-
-    Returns:
-        Token embeddings, positions not added.
-    """
+    """Look up token embeddings, positions not added, for methods that learn vectors among them."""
     return nnx.merge(graphdef, state).text.embed(ids)
 
 
 def cast_weights(state: Tree, dtype: jnp.dtype | type) -> Tree:
-    """Cast the weights of the towers, and with them what the towers compute in.
-
-    Args:
-        state: weights of a ``Clip``.
-        dtype: ``jnp.bfloat16`` on accelerators, ``jnp.float32`` back again.
-
-    Returns:
-        The same tree with arrays of that dtype.
-    """
+    """Cast the weights of the towers, and with them what the towers compute in."""
 
     def cast(path: tuple, leaf: Array) -> Array:
         return leaf if "logit_" in jax.tree_util.keystr(path) else leaf.astype(dtype)

@@ -70,14 +70,10 @@ class _Mark:
 
 
 def interpret(program: bytes | io.BytesIO, scripted: bool) -> Any:
-    """Read a pickle.
+    """Read a pickle, with a `Tensor` for every tensor and a `Module` for every module.
 
-    Args:
-        program: the pickle, or a file that stands before one and then stands behind it.
-        scripted: it is of a TorchScript archive, which may name its own modules.
-
-    Returns:
-        What it describes, with a `Tensor` for every tensor and a `Module` for every module.
+    A file stands behind the pickle afterwards. A ``scripted`` one is of a TorchScript archive,
+    which may name its own modules.
 
     Raises:
         RefusedError: it asks for anything that is not known.

@@ -39,11 +39,7 @@ class TorchFile:
 def read_torch(path: Path) -> TorchFile:
     """Read the tensors of a ``.pt``, ``.pth`` or ``.bin`` file.
 
-    Args:
-        path: a zip as PyTorch has written it since version 1.6, or what it wrote before.
-
-    Returns:
-        Its tensors; of a training checkpoint those under ``state_dict``.
+    Of a training checkpoint they are those under ``state_dict``.
 
     Raises:
         UserError: the file is broken, or asks for anything but tensors.

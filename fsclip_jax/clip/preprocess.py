@@ -26,12 +26,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
     As ``transformers`` does it. OpenAI's own code drops the transparency, which uncovers
     whatever colour a picture happens to have below it.
 
-    Args:
-        image: of any mode.
-
-    Returns:
-        The picture in mode RGB.
-
     Example:
         >>> to_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
         (255, 255, 255)
@@ -69,14 +63,7 @@ class Preprocess:
     """PIL's filter, with its antialiasing."""
 
     def crop(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
-        """Convert to RGB, resize with PIL's filter, crop the centre.
-
-        Args:
-            image: of any mode and size.
-
-        Returns:
-            Pixels, on the host.
-        """
+        """Convert to RGB, resize with PIL's filter, crop the centre."""
         image = to_rgb(image)
         width, height = image.size
         short = min(width, height)
@@ -98,12 +85,6 @@ class Preprocess:
         """Scale pixels to 0..1, subtract the mean, divide by the standard deviation.
 
         ``(pixel / 255 - mean) / std``
-
-        Args:
-            pixels: as ``crop`` gives them, on the device.
-
-        Returns:
-            What the image tower takes, float32.
 
         Example:
             >>> white = jnp.full((1, 1, 3), 255, jnp.uint8)

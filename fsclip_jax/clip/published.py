@@ -74,9 +74,7 @@ def _resnet(
     )
 
 
-def _siglip(
-    size: int, patch: int, kind: str, vocab_size: int = 256_000, text_kind: str | None = None
-) -> ClipConfig:
+def _siglip(size: int, patch: int, kind: str, vocab_size: int = 256_000) -> ClipConfig:
     shapes = {
         "B": (768, 12, 12, 3072),
         "L": (1024, 24, 16, 4096),
@@ -84,7 +82,8 @@ def _siglip(
         "g": (1536, 40, 16, 6144),
     }
     vision = SiglipVisionConfig(size, patch, *shapes[kind])
-    text = SiglipTextConfig(vocab_size, 64, *shapes[text_kind or kind], embed_dim=vision.width)
+    text_kind = "So400m" if kind == "g" else kind
+    text = SiglipTextConfig(vocab_size, 64, *shapes[text_kind], embed_dim=vision.width)
     return ClipConfig(vision, text)
 
 
@@ -94,6 +93,14 @@ _L14, _H14 = _vit(224, 14, _L, (768, 12), 768), _vit(224, 14, _H, (1024, 24), 10
 _B32_GELU = _vit(224, 32, _B, (512, 12), 512, "gelu")
 _B16_GELU = _vit(224, 16, _B, (512, 12), 512, "gelu")
 _L14_GELU = _vit(224, 14, _L, (768, 12), 768, "gelu")
+_H14_GELU = _vit(224, 14, _H, (1024, 24), 1024, "gelu")
+_L14_336 = _vit(336, 14, _L, (768, 12), 768)
+_H14_378 = _vit(378, 14, _H, (1024, 24), 1024)
+_RN50 = _resnet((3, 4, 6, 3), 64, 224, 512, 1024)
+_RN101 = _resnet((3, 4, 23, 3), 64, 224, 512, 512)
+_RN50X4 = _resnet((4, 6, 10, 6), 80, 288, 640, 640)
+_RN50X16 = _resnet((6, 8, 18, 8), 96, 384, 768, 768)
+_RN50X64 = _resnet((3, 15, 36, 10), 128, 448, 1024, 1024)
 _MINI = ClipConfig(
     ResNetConfig((1, 2, 2, 1), 28, 32, 192, heads=14),
     TextConfig(4096, 16, 128, 2, 4, 512, 192, activation="gelu"),
@@ -105,100 +112,28 @@ _NC, _APPLE = "CC-BY-NC-4.0", "Apple's own"
 
 KNOWN = (
     KnownModel("mini", _MINI, 5_344_423, "Apache-2.0"),
-    KnownModel(
-        "timm/resnet50_clip.openai",
-        _resnet((3, 4, 6, 3), 64, 224, 512, 1024),
-        102_007_137,
-        "MIT",
-        59.8,
-        "OpenCLIP",
-        "RN50",
-    ),
-    KnownModel(
-        "timm/resnet101_clip.openai",
-        _resnet((3, 4, 23, 3), 64, 224, 512, 512),
-        119_688_033,
-        "MIT",
-        62.3,
-        "OpenCLIP",
-        "RN101",
-    ),
-    KnownModel(
-        "timm/resnet50x4_clip.openai",
-        _resnet((4, 6, 10, 6), 80, 288, 640, 640),
-        178_300_601,
-        "MIT",
-        66.3,
-        "OpenCLIP",
-        "RN50x4",
-    ),
-    KnownModel(
-        "timm/resnet50x16_clip.openai",
-        _resnet((6, 8, 18, 8), 96, 384, 768, 768),
-        290_979_217,
-        "MIT",
-        70.7,
-        "OpenCLIP",
-        "RN50x16",
-    ),
-    KnownModel(
-        "timm/resnet50x64_clip.openai",
-        _resnet((3, 15, 36, 10), 128, 448, 1024, 1024),
-        623_258_305,
-        "MIT",
-        73.9,
-        "OpenCLIP",
-        "RN50x64",
-    ),
-    KnownModel(
-        "openai/clip-vit-base-patch32", _B32, 151_277_313, "MIT", 63.3, "OpenCLIP", "ViT-B/32"
-    ),
-    KnownModel(
-        "openai/clip-vit-base-patch16", _B16, 149_620_737, "MIT", 68.3, "OpenCLIP", "ViT-B/16"
-    ),
-    KnownModel(
-        "openai/clip-vit-large-patch14", _L14, 427_616_513, "MIT", 75.5, "OpenCLIP", "ViT-L/14"
-    ),
-    KnownModel(
-        "openai/clip-vit-large-patch14-336",
-        _vit(336, 14, _L, (768, 12), 768),
-        427_944_193,
-        "MIT",
-        76.6,
-        "OpenCLIP",
-        "ViT-L/14@336px",
-    ),
-    KnownModel(
-        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _B32_GELU, 151_277_313, "MIT", 66.6, "OpenCLIP"
-    ),
-    KnownModel(
-        "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", _B16_GELU, 149_620_737, "MIT", 70.2, "OpenCLIP"
-    ),
-    KnownModel(
-        "laion/CLIP-ViT-L-14-laion2B-s32B-b82K", _L14_GELU, 427_616_513, "MIT", 75.3, "OpenCLIP"
-    ),
-    KnownModel(
-        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
-        _vit(224, 14, _H, (1024, 24), 1024, "gelu"),
-        986_109_441,
-        "MIT",
-        78.0,
-        "OpenCLIP",
-    ),
-    KnownModel(
-        "laion/CLIP-ViT-g-14-laion2B-s12B-b42K", _G14, 1_366_678_273, "MIT", 76.6, "OpenCLIP"
-    ),
-    KnownModel(
-        "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", _BIG_G14, 2_539_567_105, "MIT", 80.1, "OpenCLIP"
-    ),
-    KnownModel(
-        "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", _B32_GELU, 151_277_313, "MIT", 69.2, "OpenCLIP"
-    ),
-    KnownModel(
-        "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", _B16_GELU, 149_620_737, "MIT", 73.5, "OpenCLIP"
-    ),
-    KnownModel(
-        "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", _L14_GELU, 427_616_513, "MIT", 79.2, "OpenCLIP"
+    *(
+        KnownModel(spec, config, parameters, "MIT", top1, "OpenCLIP", name)
+        for spec, config, parameters, top1, name in (
+            ("timm/resnet50_clip.openai", _RN50, 102_007_137, 59.8, "RN50"),
+            ("timm/resnet101_clip.openai", _RN101, 119_688_033, 62.3, "RN101"),
+            ("timm/resnet50x4_clip.openai", _RN50X4, 178_300_601, 66.3, "RN50x4"),
+            ("timm/resnet50x16_clip.openai", _RN50X16, 290_979_217, 70.7, "RN50x16"),
+            ("timm/resnet50x64_clip.openai", _RN50X64, 623_258_305, 73.9, "RN50x64"),
+            ("openai/clip-vit-base-patch32", _B32, 151_277_313, 63.3, "ViT-B/32"),
+            ("openai/clip-vit-base-patch16", _B16, 149_620_737, 68.3, "ViT-B/16"),
+            ("openai/clip-vit-large-patch14", _L14, 427_616_513, 75.5, "ViT-L/14"),
+            ("openai/clip-vit-large-patch14-336", _L14_336, 427_944_193, 76.6, "ViT-L/14@336px"),
+            ("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", _B32_GELU, 151_277_313, 66.6, ""),
+            ("laion/CLIP-ViT-B-16-laion2B-s34B-b88K", _B16_GELU, 149_620_737, 70.2, ""),
+            ("laion/CLIP-ViT-L-14-laion2B-s32B-b82K", _L14_GELU, 427_616_513, 75.3, ""),
+            ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", _H14_GELU, 986_109_441, 78.0, ""),
+            ("laion/CLIP-ViT-g-14-laion2B-s12B-b42K", _G14, 1_366_678_273, 76.6, ""),
+            ("laion/CLIP-ViT-bigG-14-laion2B-39B-b160k", _BIG_G14, 2_539_567_105, 80.1, ""),
+            ("laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K", _B32_GELU, 151_277_313, 69.2, ""),
+            ("laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K", _B16_GELU, 149_620_737, 73.5, ""),
+            ("laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K", _L14_GELU, 427_616_513, 79.2, ""),
+        )
     ),
     KnownModel("facebook/metaclip-b32-400m", _B32, 151_277_313, _NC, 65.5, "MetaCLIP"),
     KnownModel("facebook/metaclip-b16-400m", _B16, 149_620_737, _NC, 70.8, "MetaCLIP"),
@@ -210,14 +145,7 @@ KNOWN = (
     KnownModel("apple/DFN2B-CLIP-ViT-B-16", _B16, 149_620_737, _APPLE, 76.2, "DFN"),
     KnownModel("apple/DFN2B-CLIP-ViT-L-14", _L14, 427_616_513, _APPLE, 81.4, "DFN"),
     KnownModel("apple/DFN5B-CLIP-ViT-H-14", _H14, 986_109_441, _APPLE, 83.4, "DFN"),
-    KnownModel(
-        "apple/DFN5B-CLIP-ViT-H-14-378",
-        _vit(378, 14, _H, (1024, 24), 1024),
-        986_714_881,
-        _APPLE,
-        84.4,
-        "DFN",
-    ),
+    KnownModel("apple/DFN5B-CLIP-ViT-H-14-378", _H14_378, 986_714_881, _APPLE, 84.4, "DFN"),
     KnownModel(
         "wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M", _TINY, 23_446_017, "MIT", 41.1, "TinyCLIP"
     ),
@@ -245,18 +173,8 @@ KNOWN = (
             ("siglip2-so400m-patch16-256", _siglip(256, 16, "So400m"), 1_135_670_962, 83.4),
             ("siglip2-so400m-patch16-384", _siglip(384, 16, "So400m"), 1_136_039_602, 84.1),
             ("siglip2-so400m-patch16-512", _siglip(512, 16, "So400m"), 1_136_555_698, 84.3),
-            (
-                "siglip2-giant-opt-patch16-256",
-                _siglip(256, 16, "g", text_kind="So400m"),
-                1_871_393_906,
-                84.5,
-            ),
-            (
-                "siglip2-giant-opt-patch16-384",
-                _siglip(384, 16, "g", text_kind="So400m"),
-                1_871_885_426,
-                85.0,
-            ),
+            ("siglip2-giant-opt-patch16-256", _siglip(256, 16, "g"), 1_871_393_906, 84.5),
+            ("siglip2-giant-opt-patch16-384", _siglip(384, 16, "g"), 1_871_885_426, 85.0),
         )
     ),
 )
@@ -264,13 +182,7 @@ KNOWN = (
 
 
 def known_as(name: str) -> str | None:
-    """Find the id of a model by the name that OpenAI gave it.
-
-    Args:
-        name: such as ``RN50``, ``ViT-B/16`` or ``ViT-B-16``.
-
-    Returns:
-        The spec that loads it, or None.
+    """Find the id of a model by the name that OpenAI gave it, such as ``ViT-B/16`` or ``ViT-B-16``.
 
     Example:
         >>> known_as("vit-b/32"), known_as("mini")

@@ -16,14 +16,9 @@ NORM_EPS = 1e-5
 
 
 class Bottleneck(nnx.Module):
-    """Convolutions of side 1, 3 and 1 beside a shortcut; strides are average pooling.
+    """Convolutions of side 1, 3 and 1 beside a shortcut; a stride of 2 is average pooling.
 
-    Args:
-        channels: of the input.
-        width: channels inside; the output has ``EXPANSION`` times as many.
-        stride: 1, or 2 to halve the sides.
-        folded: the norms are part of the convolutions.
-        rngs: random streams of the initial weights.
+    The output has ``EXPANSION`` times ``width`` channels.
     """
 
     def __init__(
@@ -58,15 +53,7 @@ class Bottleneck(nnx.Module):
 
 
 class AttentionPool(nnx.Module):
-    """Attention in which the mean of a map asks the map and itself.
-
-    Args:
-        grid: positions along one side of the map.
-        width: channels of the map.
-        heads: attention heads; they divide the width.
-        out: width of the result.
-        rngs: random streams of the initial weights.
-    """
+    """Attention in which the mean of a map asks the map and itself."""
 
     def __init__(self, grid: int, width: int, heads: int, out: int, *, rngs: nnx.Rngs):
         self.heads = heads
@@ -110,10 +97,6 @@ class ModifiedResNet(nnx.Module):
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 2.4.
 
-    Args:
-        config: shapes of the tower.
-        rngs: random streams of the initial weights.
-
     Example:
         >>> config = ResNetConfig((1, 1, 1, 1), 4, 32, embed_dim=8, heads=2)
         >>> ModifiedResNet(config, rngs=nnx.Rngs(0))(jnp.zeros((5, 32, 32, 3))).shape
@@ -148,12 +131,7 @@ class ModifiedResNet(nnx.Module):
     ) -> Float[Array, "batch dim"]:
         """Encode normalised images of side ``image_size``; features are not normalised.
 
-        Args:
-            pixels: images after ``Preprocess.normalize``.
-            train: normalise by the batch and update the running statistics in place.
-
-        Returns:
-            Image features.
+        To ``train`` is to normalise by the batch and update the running statistics in place.
 
         Raises:
             ValueError: the images have another size, or a tower whose norms are folded is to be

@@ -1,7 +1,6 @@
 """Save a CLIP as a model folder that ``load_clip``, transformers and open_clip read."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import Entry, read_state
 from fsclip_jax.clip.weights_maps import hf_map, open_clip_map
+from fsclip_jax.durable import write_file
 from fsclip_jax.typing import Params
 
 
@@ -34,11 +34,7 @@ def save_hf(
 
     Args:
         folder: made when missing; its files of the same names are replaced.
-        config: shapes of the towers, a ViT's or SigLIP's.
-        state: weights.
-        preprocess: pictures to pixels.
         tokenizer: its files are saved too; without one the folder does not load here.
-        dtype: of the weights in the file.
 
     Raises:
         ValueError: the image tower is a ResNet, or a weight does not fit into float16.
@@ -70,11 +66,8 @@ def save_open_clip(
 
     Args:
         folder: made when missing; its files of the same names are replaced.
-        config: shapes of the towers; the image tower is a ViT or a modified ResNet.
-        state: weights.
         preprocess: pictures to pixels; open_clip rounds odd margins its own way.
         tokenizer: its files are saved too; without one the folder does not load here.
-        dtype: of the weights in the file.
 
     Raises:
         ValueError: open_clip's config cannot say these shapes, or a weight does not fit into
@@ -102,6 +95,4 @@ def _write_weights(path: Path, state: Params, entries: Sequence[Entry], dtype: s
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_file(path, (json.dumps(values, indent=2) + "\n").encode())

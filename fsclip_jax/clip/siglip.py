@@ -10,35 +10,15 @@ from flax import nnx
 from fsclip_jax.clip.attention import Attention
 from fsclip_jax.clip.config import SiglipTextConfig, SiglipVisionConfig
 from fsclip_jax.clip.micro_batches import in_pieces, transformer_piece
-from fsclip_jax.clip.transformer import Block, activate, layer_norm, run_blocks
+from fsclip_jax.clip.transformer import activate, layer_norm, make_blocks, run_blocks
 from fsclip_jax.clip.vit import cut_patches
 from fsclip_jax.typing import Array, Float, Int
-
-
-def _blocks(config: SiglipVisionConfig | SiglipTextConfig, rngs: nnx.Rngs) -> list[Block]:
-    return [
-        Block(
-            config.width,
-            config.heads,
-            config.mlp_width,
-            layers=config.layers,
-            activation=config.activation,
-            norm_eps=config.norm_eps,
-            causal=False,
-            rngs=rngs,
-        )
-        for _ in range(config.layers)
-    ]
 
 
 class PoolingHead(nnx.Module):
     """A learned query that attends to the patches, and a perceptron added to what it finds.
 
     Source: Lee et al., Set Transformer, ICML 2019, section 3.2.
-
-    Args:
-        config: shapes of the tower.
-        rngs: random streams of the initial weights.
     """
 
     def __init__(self, config: SiglipVisionConfig, *, rngs: nnx.Rngs):
@@ -69,10 +49,6 @@ class PoolingHead(nnx.Module):
 class SiglipVision(nnx.Module):
     """Patches through residual attention blocks, read by a pooling head.
 
-    Args:
-        config: shapes of the tower.
-        rngs: random streams of the initial weights.
-
     Example:
         >>> config = SiglipVisionConfig(36, 16, 24, 2, 3, 48)
         >>> SiglipVision(config, rngs=nnx.Rngs(0))(jnp.zeros((5, 36, 36, 3))).shape
@@ -87,7 +63,7 @@ class SiglipVision(nnx.Module):
         )
         normal = nnx.initializers.normal(width**-0.5)
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2, width)))
-        self.blocks = nnx.List(_blocks(config, rngs))
+        self.blocks = nnx.List(make_blocks(config, causal=False, rngs=rngs))
         self.post_norm = layer_norm(width, config.norm_eps, rngs=rngs)
         self.head = PoolingHead(config, rngs=rngs)
 
@@ -133,10 +109,6 @@ class SiglipText(nnx.Module):
     Attention is not causal and the padding is not masked, so a prompt is only encoded at its
     full length.
 
-    Args:
-        config: shapes of the tower.
-        rngs: random streams of the initial weights.
-
     Example:
         >>> config = SiglipTextConfig(32, 4, 16, 2, 2, 32, embed_dim=8)
         >>> SiglipText(config, rngs=nnx.Rngs(0))(jnp.array([[30, 5, 1, 1]])).shape
@@ -149,7 +121,7 @@ class SiglipText(nnx.Module):
         normal = nnx.initializers.normal(width**-0.5)
         self.token_embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, width)))
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.context_length, width)))
-        self.blocks = nnx.List(_blocks(config, rngs))
+        self.blocks = nnx.List(make_blocks(config, causal=False, rngs=rngs))
         self.final_norm = layer_norm(width, config.norm_eps, rngs=rngs)
         self.projection = nnx.Linear(width, config.embed_dim, kernel_init=normal, rngs=rngs)
 
@@ -164,15 +136,9 @@ class SiglipText(nnx.Module):
         embeds: Float[Array, "batch length width"] | None = None,
         ends: Int[Array, "batch"] | None = None,
     ) -> Float[Array, "batch dim"]:
-        """Encode prompts given as token ids, or as token embeddings.
+        """Encode prompts given as token ids or embeddings, padded to ``context_length``.
 
-        Args:
-            ids: token ids, padded to ``context_length``.
-            embeds: token embeddings in place of the looked-up ones, positions not added.
-            ends: of no use here: every prompt is read at its last position.
-
-        Returns:
-            Text features, not normalised.
+        Every prompt is read at its last position, whatever ``ends`` says.
 
         Raises:
             ValueError: neither ``ids`` nor ``embeds``; or prompts of another length.

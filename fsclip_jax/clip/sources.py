@@ -33,7 +33,7 @@ from fsclip_jax.errors import UserError
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """A CLIP on disk: shapes, weights and where they go, pictures to pixels, prompts to ids."""
 
     config: ClipConfig
@@ -45,7 +45,7 @@ class Source:
     tokenizer: Tokenizer
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> WeightsSource:
     """Read a model folder, in Hugging Face or open_clip layout, or a single weights file.
 
     A single file of OpenAI's release needs nothing else. Any other one is read with the
@@ -70,7 +70,7 @@ def read_source(path: Path) -> Source:
     return source
 
 
-def _read_folder(folder: Path) -> Source:
+def _read_folder(folder: Path) -> WeightsSource:
     names = [path.name for path in folder.iterdir() if path.is_file()]
     chosen = choose_weights(names, layouts_of(folder))
     if chosen is None:
@@ -96,7 +96,7 @@ def _what_is_missing(folder: Path, names: list[str]) -> str:
     )
 
 
-def _read_file(path: Path) -> Source:
+def _read_file(path: Path) -> WeightsSource:
     tensors, folder = read_tensors(path), path.parent
     if is_open_clip_keys(tensors):
         if any(mark in tensors for mark in MARKS) or sha256_of([path]) in SUMS.values():
@@ -121,9 +121,9 @@ def _read_file(path: Path) -> Source:
     )
 
 
-def _openai_source(path: Path, tensors: dict[str, np.ndarray]) -> Source:
+def _openai_source(path: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
     config = shapes_config(tensors, "quick_gelu")
-    return Source(
+    return WeightsSource(
         config,
         open_clip_map(config),
         {key: array for key, array in tensors.items() if key not in MARKS},
@@ -134,7 +134,7 @@ def _openai_source(path: Path, tensors: dict[str, np.ndarray]) -> Source:
     )
 
 
-def _hf_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> Source:
+def _hf_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
     values = read_json(folder / HF_CONFIG)
     siglip = values.get("model_type") == "siglip"
     config = siglip_config(values) if siglip else hf_config(values)
@@ -143,7 +143,7 @@ def _hf_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> S
         if siglip:
             raise UserError(f"{weights} is a SigLIP in Flax; only model.safetensors is read of it")
         entries = hf_flax_map
-    return Source(
+    return WeightsSource(
         config,
         entries(config),
         tensors,
@@ -154,14 +154,14 @@ def _hf_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> S
     )
 
 
-def _open_clip_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> Source:
+def _open_clip_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
     values = read_json(folder / OPEN_CLIP_CONFIG)
     model = values.get("model_cfg", values)  # a bare model config is one too
     config = open_clip_config(model)
     images = values.get("preprocess_cfg", {})
     # open_clip takes OpenAI's tokenizer unless its config names another.
     bundled = not model.get("text_cfg", {}).get("hf_tokenizer_name")
-    return Source(
+    return WeightsSource(
         config,
         open_clip_map(config),
         tensors,

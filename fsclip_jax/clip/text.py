@@ -10,20 +10,14 @@ from flax import nnx
 
 from fsclip_jax.clip.attention import Past
 from fsclip_jax.clip.config import TextConfig
-from fsclip_jax.clip.transformer import Block, layer_norm, run_blocks, run_past
+from fsclip_jax.clip.transformer import layer_norm, make_blocks, run_blocks, run_past
 from fsclip_jax.typing import Array, Float, Int, Params
 
 
 def end_positions(ids: Int[Array, "batch length"], eos_id: int | None) -> Int[Array, "batch"]:
-    """Find the token at which a prompt is read.
+    """Find the token at which each prompt is read: the first ``eos_id``, or 0 without any.
 
-    Args:
-        ids: token ids.
-        eos_id: id of the end-of-text token, whose first place counts; None for OpenAI's rule,
-            the first place of the largest id.
-
-    Returns:
-        One position a prompt; 0 where ``eos_id`` does not occur, as Hugging Face has it.
+    None stands for OpenAI's rule, the first place of the largest id.
 
     Example:
         >>> end_positions(jnp.array([[7, 1, 9, 9]]), None).tolist()
@@ -40,15 +34,8 @@ def cut_to_longest(
 ) -> Int[np.ndarray, "batch kept"]:
     """Leave out the positions behind the end of every prompt, which no feature depends on.
 
-    The work grows with the positions: class names under a template take 16 of OpenAI's 77.
-
-    Args:
-        ids: token ids of all prompts that go together.
-        config: of a causal tower.
-        multiple: what the length is rounded up to, so that few lengths are compiled.
-
-    Returns:
-        The first positions, at most all of them.
+    The work grows with the positions: class names under a template take 16 of OpenAI's 77. The
+    length is rounded up to a multiple, so that few lengths are compiled.
 
     Example:
         >>> config = TextConfig(32, 77, 16, 2, 2, 32, embed_dim=4)
@@ -70,10 +57,6 @@ class TextTower(nnx.Module):
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 2.4.
 
-    Args:
-        config: shapes of the tower.
-        rngs: random streams of the initial weights.
-
     Example:
         >>> config = TextConfig(32, 8, 16, 2, 2, 32, embed_dim=4)
         >>> tower = TextTower(config, rngs=nnx.Rngs(0))
@@ -90,19 +73,7 @@ class TextTower(nnx.Module):
         self.position_embedding = nnx.Param(
             nnx.initializers.normal(0.01)(rngs.params(), (config.context_length, width))
         )
-        self.blocks = nnx.List(
-            Block(
-                width,
-                config.heads,
-                config.mlp_width,
-                layers=config.layers,
-                activation=config.activation,
-                norm_eps=config.norm_eps,
-                causal=True,
-                rngs=rngs,
-            )
-            for _ in range(config.layers)
-        )
+        self.blocks = nnx.List(make_blocks(config, causal=True, rngs=rngs))
         self.final_norm = layer_norm(width, config.norm_eps, rngs=rngs)
         self.projection = nnx.Linear(
             width,
@@ -117,14 +88,7 @@ class TextTower(nnx.Module):
         return jnp.take(self.token_embedding[...], ids, axis=0, mode="fill")
 
     def prefix(self, embeds: Float[Array, "past width"]) -> tuple[Past, ...]:
-        """Run the beginning that many prompts share, once for all of them.
-
-        Args:
-            embeds: token embeddings of the beginning, positions not added.
-
-        Returns:
-            What the rest of a prompt sees of it, for ``__call__``.
-        """
+        """Run the beginning that many prompts share, to what their rest sees of it in a call."""
         positions = self.position_embedding[...][: embeds.shape[0]]
         return run_past(self.blocks, embeds + positions.astype(embeds.dtype))
 
@@ -139,14 +103,10 @@ class TextTower(nnx.Module):
         """Encode prompts given as token ids, or as token embeddings with their end positions.
 
         Args:
-            ids: token ids, at most ``context_length`` a prompt.
             embeds: token embeddings in place of the looked-up ones, positions not added.
             ends: where each prompt is read; found from ``ids`` when they are given.
             pasts: from ``prefix``, if the prompts go on from a shared beginning; ``ends``
                 count from where it stops.
-
-        Returns:
-            Text features, not normalised.
 
         Raises:
             ValueError: neither ``ids``, nor ``embeds`` with ``ends``; or a prompt too long.

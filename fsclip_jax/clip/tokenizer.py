@@ -35,14 +35,7 @@ class Tokenizer:
     """Prompts are written in small letters first, as SigLIP was trained."""
 
     def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "batch length"]:
-        """Tokenize prompts.
-
-        Args:
-            texts: prompts.
-
-        Returns:
-            int32 token ids, ``context_length`` a prompt.
-        """
+        """Tokenize prompts, to rows of ``context_length``."""
         if not texts:
             return np.zeros((0, self.context_length), np.int32)
         texts = [text.lower() for text in texts] if self.lower else list(texts)
@@ -57,15 +50,7 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: Path, context_length: int, eos_id: int | None = None) -> Tokenizer:
-    """Load the tokenizer of a model folder.
-
-    Args:
-        folder: holds ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``.
-        context_length: the text tower's.
-        eos_id: the id at which the text tower reads a prompt; None if it reads the largest id.
-
-    Returns:
-        The tokenizer.
+    """Load the tokenizer of a model folder, to be checked as by ``wrap_tokenizer``.
 
     Raises:
         UserError: the files are missing or broken, or the tokenizer ends its prompts with
@@ -83,13 +68,6 @@ def load_siglip_tokenizer(folder: Path, context_length: int) -> Tokenizer:
 
     Prompts are put in small letters, padded on the right and ended by the end token. The first
     SigLIP leaves out punctuation too; that is in its tokenizer's own files.
-
-    Args:
-        folder: holds ``tokenizer.json``, or ``spiece.model``, which needs ``sentencepiece``.
-        context_length: the text tower's.
-
-    Returns:
-        The tokenizer.
 
     Raises:
         UserError: the files are missing or broken, or the tokenizer has no end or no padding.
@@ -153,13 +131,7 @@ def _open(folder: Path, kind: str) -> Any:
 def wrap_tokenizer(backend: Any, context_length: int, eos_id: int | None = None) -> Tokenizer:
     """Check a tokenizer of ``transformers`` against the text tower, and wrap it.
 
-    Args:
-        backend: the tokenizer.
-        context_length: the text tower's.
-        eos_id: the id at which the text tower reads a prompt; None if it reads the largest id.
-
-    Returns:
-        The tokenizer.
+    The tower reads a prompt at ``eos_id``; None if it reads it at the largest id.
 
     Raises:
         UserError: it ends its prompts with another token than the one that the tower reads.

@@ -5,6 +5,7 @@ runs in bfloat16, with softmax and layer norm statistics in float32 all the same
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,6 @@ from fsclip_jax.typing import Array, Float, Int
 
 def activate(x: Float[Array, "*shape"], kind: Activation) -> Float[Array, "*shape"]:
     """CLIP's non-linearity: ``x sigmoid(1.702 x)``, the exact (erf) GELU, or its tanh form.
-
-    Args:
-        x: pre-activations.
-        kind: "quick_gelu", "gelu" or "gelu_tanh".
-
-    Returns:
-        Activations of the same shape and dtype.
 
     Example:
         >>> round(float(activate(jnp.float32(1.0), "quick_gelu")), 4)
@@ -39,13 +33,6 @@ def take_position(
 ) -> Float[Array, "batch 1 width"]:
     """Pick one position of each sequence.
 
-    Args:
-        x: sequences.
-        at: the position to keep of each.
-
-    Returns:
-        Sequences of length one.
-
     Example:
         >>> take_position(jnp.arange(6.0).reshape(1, 3, 2), jnp.array([2])).tolist()
         [[[4.0, 5.0]]]
@@ -56,15 +43,8 @@ def take_position(
 class Block(nnx.Module):
     """Attention and a two-layer perceptron, each after its norm and added to its input.
 
-    Args:
-        width: channels of the residual stream.
-        heads: attention heads; they divide the width.
-        mlp_width: hidden channels of the perceptron.
-        layers: depth of the whole tower, which scales the initial weights.
-        activation: non-linearity of the perceptron.
-        norm_eps: added to the variance in the norms.
-        causal: a position sees only itself and what comes before it.
-        rngs: random streams of the initial weights.
+    Initial weights scale with the depth of the whole tower. In a causal block a position sees only
+    itself and what comes before it.
     """
 
     def __init__(
@@ -116,25 +96,33 @@ class Block(nnx.Module):
         return x + self.fc2(activate(self.fc1(self.norm2(x)), self.activation))
 
 
+def make_blocks(config: Any, *, causal: bool, rngs: nnx.Rngs) -> list[Block]:
+    """Build the blocks of a tower, whose shapes are fields of its configuration."""
+    return [
+        Block(
+            config.width,
+            config.heads,
+            config.mlp_width,
+            layers=config.layers,
+            activation=config.activation,
+            norm_eps=config.norm_eps,
+            causal=causal,
+            rngs=rngs,
+        )
+        for _ in range(config.layers)
+    ]
+
+
 def run_blocks(
     blocks: Sequence[Block],
     x: Float[Array, "batch length width"],
     at: Int[Array, "batch"],
     pasts: Sequence[Past] | None = None,
 ) -> Float[Array, "batch width"]:
-    """Run a tower's blocks and read one position of each sequence.
+    """Run a tower's blocks up to its last norm and read each sequence at one position.
 
     The last block works at that position alone: CLIP reads no other, and the work that is
-    left out is five sixths of the block.
-
-    Args:
-        blocks: the tower's blocks in order.
-        x: embedded sequences.
-        at: the position that is read of each sequence.
-        pasts: what came before all of the sequences, one for each block.
-
-    Returns:
-        One vector a sequence, before the tower's last norm.
+    left out is five sixths of the block. ``pasts`` came before all sequences, one for each block.
     """
     if not len(blocks):
         return take_position(x, at)[:, 0]
@@ -145,15 +133,7 @@ def run_blocks(
 
 
 def run_past(blocks: Sequence[Block], x: Float[Array, "past width"]) -> tuple[Past, ...]:
-    """Run one sequence through a causal tower and keep what later positions see of it.
-
-    Args:
-        blocks: the tower's blocks in order.
-        x: the sequence, embedded.
-
-    Returns:
-        One past a block.
-    """
+    """Run one sequence through a causal tower and keep what later positions see of it."""
     pasts = []
     for index, block in enumerate(blocks):
         pasts.append(block.past(x))

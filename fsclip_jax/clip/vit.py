@@ -5,7 +5,7 @@ from flax import nnx
 
 from fsclip_jax.clip.config import VitConfig
 from fsclip_jax.clip.micro_batches import in_pieces, transformer_piece
-from fsclip_jax.clip.transformer import Block, layer_norm, run_blocks
+from fsclip_jax.clip.transformer import layer_norm, make_blocks, run_blocks
 from fsclip_jax.typing import Array, Float
 
 
@@ -13,13 +13,6 @@ def cut_patches(
     pixels: Float[Array, "batch height width 3"], size: int
 ) -> Float[Array, "batch patches values"]:
     """Cut images into square patches, row by row, and lay each one's pixels in a row.
-
-    Args:
-        pixels: images whose sides are multiples of ``size``.
-        size: side of a patch, in pixels.
-
-    Returns:
-        Patches of ``size * size * 3`` values.
 
     Example:
         >>> cut_patches(jnp.zeros((1, 64, 64, 3)), 32).shape
@@ -35,10 +28,6 @@ class VisionTransformer(nnx.Module):
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 2.4.
-
-    Args:
-        config: shapes of the tower.
-        rngs: random streams of the initial weights.
 
     Example:
         >>> config = VitConfig(32, 16, 24, 2, 3, 48, embed_dim=8)
@@ -61,19 +50,7 @@ class VisionTransformer(nnx.Module):
         self.class_embedding = nnx.Param(normal(rngs.params(), (width,)))
         self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, width)))
         self.pre_norm = layer_norm(width, config.norm_eps, rngs=rngs)
-        self.blocks = nnx.List(
-            Block(
-                width,
-                config.heads,
-                config.mlp_width,
-                layers=config.layers,
-                activation=config.activation,
-                norm_eps=config.norm_eps,
-                causal=False,
-                rngs=rngs,
-            )
-            for _ in range(config.layers)
-        )
+        self.blocks = nnx.List(make_blocks(config, causal=False, rngs=rngs))
         self.post_norm = layer_norm(width, config.norm_eps, rngs=rngs)
         self.projection = nnx.Linear(
             width, config.embed_dim, use_bias=False, kernel_init=normal, rngs=rngs

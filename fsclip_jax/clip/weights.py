@@ -45,13 +45,6 @@ class Entry:
 def from_file(array: np.ndarray, entry: Entry) -> np.ndarray:
     """Turn an array of a file into the leaf that the entry describes.
 
-    Args:
-        array: as the file has it.
-        entry: its place and layout.
-
-    Returns:
-        The leaf, float32.
-
     Example:
         >>> from_file(np.ones((6, 2)), Entry("a", "b", "transposed", part=(1, 3))).shape
         (2, 2)
@@ -74,14 +67,7 @@ def from_file(array: np.ndarray, entry: Entry) -> np.ndarray:
 
 
 def to_file(leaf: np.ndarray, entry: Entry) -> np.ndarray:
-    """Undo ``from_file`` for one part.
-
-    Args:
-        leaf: as the state has it.
-        entry: its place and layout.
-
-    Returns:
-        The array as the file wants it, still to be stacked where the file stacks parts.
+    """Undo ``from_file`` for one part, still to be stacked where the file stacks parts.
 
     Example:
         >>> to_file(np.ones((4 * 4 * 3, 8)), Entry("a", "b", "patch")).shape
@@ -102,14 +88,7 @@ def to_file(leaf: np.ndarray, entry: Entry) -> np.ndarray:
 
 
 def leaf_paths(state: Params) -> dict[str, Any]:
-    """List the leaves of a state under dotted paths.
-
-    Args:
-        state: weights, or their shapes.
-
-    Returns:
-        Leaves in the order in which ``jax.tree`` flattens the state.
-    """
+    """List the leaves of a state, or their shapes, under dotted paths in ``jax.tree``'s order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state)
     return {
         ".".join(str(k.key) for k in path if not isinstance(k, jax.tree_util.GetAttrKey)): leaf
@@ -125,17 +104,9 @@ def fill_state(
     ignorable: Sequence[str] = (),
     source: str = "the file",
 ) -> Params:
-    """Build a state out of a file's arrays.
+    """Build a float32 state out of a file's arrays, by a map that covers every leaf.
 
-    Args:
-        abstract: shapes of the state's leaves.
-        tensors: arrays of the file by key.
-        entries: the map; it must cover every leaf of the state.
-        ignorable: endings of keys that hold no weights, such as ``position_ids``.
-        source: what to call the file in an error.
-
-    Returns:
-        The state with float32 leaves.
+    Keys with ``ignorable`` endings hold no weights; ``source`` is what errors call the file.
 
     Raises:
         UserError: naming every key that is missing, unused, misshapen or not of a floating
@@ -152,15 +123,7 @@ def fill_state(
 
 
 def read_state(state: Params, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
-    """Lay a state out as a file wants it: the inverse of ``fill_state``.
-
-    Args:
-        state: weights.
-        entries: the map.
-
-    Returns:
-        Arrays by the file's keys, float32, contiguous.
-    """
+    """Lay a state out as a file wants it, float32: the inverse of ``fill_state``."""
     leaves = leaf_paths(state)
     parts: dict[str, list[tuple[int, np.ndarray]]] = {}
     for entry in entries:
@@ -178,15 +141,7 @@ def _stack(pieces: Sequence[tuple[int, np.ndarray]]) -> np.ndarray:
 def expected_shapes(
     leaves: Mapping[str, Any], entries: Sequence[Entry]
 ) -> dict[str, tuple[int, ...]]:
-    """Say which shapes a file must have.
-
-    Args:
-        leaves: leaves of a state by path, as ``leaf_paths`` gives them.
-        entries: the map.
-
-    Returns:
-        Shapes by the file's keys.
-    """
+    """Say which shapes a file must have, by its keys, to fill these leaves."""
     shapes: dict[str, tuple[int, ...]] = {}
     for entry in entries:
         # A broadcast scalar has the shape and the strides but no memory.
