@@ -22,16 +22,8 @@ class ReportConfig:
 
 
 def main(args: Sequence[str]) -> int:
-    """Run the command with the words after ``fsclip report`` and return its exit code."""
-    return run(parse(ReportConfig, args, prog="fsclip report"))
-
-
-def run(config: ReportConfig) -> int:
-    """Draw the pages, print the table, and return 0.
-
-    Raises:
-        UserError: there is no report, or it cannot be read.
-    """
+    """Draw the pages and print the table."""
+    config = parse(ReportConfig, args, prog="fsclip report")
     from rich.console import Console
 
     from fsclip_jax.report.rows import read_report

@@ -6,7 +6,7 @@ import re
 import pytest
 from example_suite import METHODS, example_suite
 
-from fsclip_jax.cli.report import ReportConfig, run
+from fsclip_jax.cli.report import main
 from fsclip_jax.errors import UserError
 from fsclip_jax.report.rows import Metric
 from fsclip_jax.report.suite import read_suite, suite_from_json
@@ -109,10 +109,10 @@ def test_there_is_no_suite(tmp_path):
 
 def test_report_draws_a_suite_again(tmp_path, capsys):
     (tmp_path / "suite.json").write_text(json.dumps(example_suite(data=("a",), shots=(2,))))
-    assert run(ReportConfig(tmp_path)) == 0
+    assert main([str(tmp_path)]) == 0
     assert "wrote suite.md, suite.html" in capsys.readouterr().out
     first = {name: (tmp_path / name).read_text() for name in ("suite.html", "suite.md")}
-    assert run(ReportConfig(tmp_path / "suite.json", tmp_path / "other")) == 0
+    assert main([str(tmp_path / "suite.json"), "--out", str(tmp_path / "other")]) == 0
     assert {name: (tmp_path / "other" / name).read_text() for name in first} == first
 
 
