@@ -26,9 +26,9 @@ from fsclip_jax.cli.methods import MethodsConfig
 from fsclip_jax.cli.predict import PredictConfig
 from fsclip_jax.cli.report import ReportConfig
 from fsclip_jax.cli.scenes import ScenesConfig
-from fsclip_jax.cli.segment import SegmentConfig
 from fsclip_jax.detection.config import DetectConfig
 from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.segmentation.config import SegmentConfig
 from fsclip_jax.suite.config import SuiteConfig
 from fsclip_jax.training.config import TrainConfig
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fsclip_jax.cli.parsing import parse
+from fsclip_jax.cli.parsing import command_line, parse
 from fsclip_jax.detection.config import DetectConfig
 
 
@@ -11,7 +11,7 @@ def main(argv: Sequence[str]) -> int:
     config = parse(DetectConfig, argv, prog="fsclip detect")
     from rich.console import Console
 
-    from fsclip_jax.detection.compare import compare
+    from fsclip_jax.detection.compare import compare_detections
 
-    compare(config, Console(highlight=False))
+    compare_detections(config, Console(highlight=False), command_line())
     return 0

@@ -1,14 +1,12 @@
 """Compare methods by their detections: read, fit, choose on val, detect, judge, write."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import jax
 from rich.console import Console
 
-from fsclip_jax import __version__
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.data.coco_files import Category, read_boxes, read_proposals, write_results
 from fsclip_jax.detection.average_precision import average_precision
@@ -23,20 +21,25 @@ from fsclip_jax.detection.fitting import (
 )
 from fsclip_jax.detection.models import Model, clip_model, owlvit_model
 from fsclip_jax.detection.owlvit_load import load_owlvit
-from fsclip_jax.detection.report import Measured, make_rows, print_table, write_report
+from fsclip_jax.detection.report import Judged, detection_rows
 from fsclip_jax.detection.run import choose_scoring, detect
+from fsclip_jax.devices import device_name
 from fsclip_jax.durable import only_writer
 from fsclip_jax.errors import UserError
-from fsclip_jax.fitting.checkpoints import FeatureSpec
-from fsclip_jax.fitting.methods import Method, choose_methods, not_given_by
+from fsclip_jax.fitting.checkpoints import FeatureSpec, describe_checkpoint
+from fsclip_jax.fitting.methods import Chosen, Method, choose_methods, not_given_by
+from fsclip_jax.report.measured import circumstances
+from fsclip_jax.report.rows import Report, Row
+from fsclip_jax.report.terminal import print_report
+from fsclip_jax.report.write import write_report
 
 
-def compare(config: DetectConfig, console: Console) -> None:
+def compare_detections(config: DetectConfig, console: Console, command: str = "") -> None:
     """Detect with every method and every draw of the support, judge, and write it down.
 
     Args:
-        config: the flags.
         console: told of the progress and the result.
+        command: the command line, for the report.
 
     Raises:
         UserError: the input is wrong.
@@ -44,25 +47,23 @@ def compare(config: DetectConfig, console: Console) -> None:
     config = with_scenes(config)
     check(config)
     model = _model(config)
-    methods = _methods(config, model)
+    chosen = _methods(config, model)
     tested = _split(config.annotations, config.images, config.proposals, model, "proposals")
     categories = tested.data.categories
     with only_writer(config.out, ".detect.lock", "is detecting", "--out"):
-        scored, supported = _fit(config, model, methods, tested, categories, console)
+        scored, supported = _fit(config, model, chosen.methods, tested, categories, console)
         found = detect(model, scored, supported, tested, categories)
-        measured = []
+        judged = []
         for one in scored:
             draws = found[one.name]
             for draw, each in enumerate(draws):
                 write_results(config.out / f"{one.name}.{draw}.json", each.results())
-            precisions = [average_precision(tested.data, each) for each in draws]
-            measured.append(Measured(one.name, precisions, one.selection))
-        rows = make_rows(tested.data, measured, config.shots)
-        write_report(
-            config.out / "detection.json", {**_header(config, model, tested), "rows": rows}
-        )
-    print_table(rows, console)
-    console.print(f"{config.out / 'detection.json'}: {config.shots} shots, {config.seeds} draws")
+            judged.append(Judged(one, [average_precision(tested.data, each) for each in draws]))
+        rows = detection_rows(tested.data, judged, config.shots)
+        report = _report(config, model, tested, chosen, rows)
+        write_report(replace(report, command=command), config.out)
+    print_report(report, console)
+    console.print(f"wrote report.json and its pages to {config.out}", soft_wrap=True)
 
 
 def _model(config: DetectConfig) -> Model:
@@ -74,10 +75,10 @@ def _model(config: DetectConfig) -> Model:
     return owlvit_model(load_owlvit(Path(folder).expanduser()))
 
 
-def _methods(config: DetectConfig, model: Model) -> tuple[Method, ...]:
+def _methods(config: DetectConfig, model: Model) -> Chosen:
     features = FeatureSpec(model.dim, {"id": model.id, "sha256": model.sha256})
     missing = not_given_by("boxes do not give")
-    return choose_methods(config.methods, features, config.checkpoint, missing=missing).methods
+    return choose_methods(config.methods, features, config.checkpoint, missing=missing)
 
 
 def _split(
@@ -134,23 +135,34 @@ def _refuse_shared(some: Split, tested: Split, name: str) -> None:
         )
 
 
-def _header(config: DetectConfig, model: Model, tested: Split) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "kind": "detection",
-        "fsclip_version": __version__,
-        "device": jax.devices()[0].device_kind,
-        "model": {"id": model.id, "sha256": model.sha256},
-        "crops": None if model.proposes else list(config.crops),
-        "data": {
-            "annotations": tested.data.source,
-            "layout": "lvis" if tested.data.federated else "coco",
-            "n_images": len(tested.data.pictures),
-            "n_objects": len(tested.data.boxes),
+def _report(
+    config: DetectConfig, model: Model, tested: Split, chosen: Chosen, rows: tuple[Row, ...]
+) -> Report:
+    return Report(
+        kind="detect",
+        **circumstances(),
+        command="",
+        device=device_name(),
+        protocol="detect",
+        label_space="generalised",
+        backbone={"id": model.id, "sha256": model.sha256},
+        data={
+            "spec": tested.data.source,
+            "title": str(config.scenes or Path(tested.data.source).name),
             "n_classes": len(tested.data.categories),
+            "n_query": len(tested.data.pictures),
+            "n_objects": len(tested.data.boxes),
+            "layout": "lvis" if tested.data.federated else "coco",
+        },
+        rows=rows,
+        settings={
+            "shots": [config.shots],
+            "seeds": config.seeds,
+            "crops": None if model.proposes else list(config.crops),
+            "detector": config.detector,
             "support": str(config.support_annotations),
             "val": None if config.val_annotations is None else str(config.val_annotations),
+            "objects": len(tested.data.boxes),
         },
-        "shots": config.shots,
-        "draws": config.seeds,
-    }
+        checkpoints=tuple(map(describe_checkpoint, chosen.checkpoints)),
+    )

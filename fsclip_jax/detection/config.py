@@ -13,7 +13,7 @@ class DetectConfig:
     """Compare methods on boxes: of --scenes DIR, or of --images, --annotations and so on."""
 
     out: Path
-    """Folder for detection.json and the detections of every method, in COCO's layout."""
+    """Folder for report.json, its pages, and the detections of every method, in COCO's layout."""
     scenes: Path | None = None
     """Folder of `fsclip scenes`: stands for all the paths below."""
     images: Path | None = None

@@ -1,14 +1,10 @@
 """From a configuration to a report."""
 
 import dataclasses
-import datetime
-import importlib.metadata
-import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fsclip_jax import __version__
 from fsclip_jax.adapters.base import needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.devices import device_name
@@ -18,26 +14,25 @@ from fsclip_jax.evaluation import details
 from fsclip_jax.evaluation.as_published import NOTES, SUFFIX, published_methods
 from fsclip_jax.evaluation.config import EvalConfig, check_eval_config
 from fsclip_jax.evaluation.label_spaces import label_spaces
+from fsclip_jax.evaluation.naming import data_title
 from fsclip_jax.evaluation.predictions import Predictions
 from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, write_predictions
 from fsclip_jax.evaluation.prepare import largest_train_class
 from fsclip_jax.evaluation.protocols import run_protocol
-from fsclip_jax.evaluation.provenance import describe_checkpoint, training_warnings
+from fsclip_jax.evaluation.provenance import training_warnings
 from fsclip_jax.evaluation.targets import Target, targets_of, unmatched_classes
 from fsclip_jax.evaluation.transfer import run_transfer
 from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.fitting.checkpoints import Checkpoint, FeatureSpec
+from fsclip_jax.fitting.checkpoints import Checkpoint, FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import Chosen, choose_methods
+from fsclip_jax.report.measured import circumstances
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.write import write_report
 
 TRANSFERS = ("cross_dataset", "domain_shift")
 """Protocols with a source and targets."""
-
-LIBRARIES = ("jax", "flax", "numpy")
-"""Libraries whose version the report states."""
 
 
 class Evaluation(NamedTuple):
@@ -86,7 +81,7 @@ def evaluate_bank(
     rows, facts, predictions = outcome
     backbone, data = stored.manifest["backbone"], stored.manifest["data"]
     report = Report(
-        fsclip_version=__version__,
+        **circumstances(),
         command=command,
         device=device_name(),
         protocol=config.protocol,
@@ -94,6 +89,7 @@ def evaluate_bank(
         backbone={"id": backbone.get("id"), "sha256": backbone.get("sha256")},
         data={
             "spec": config.data,
+            "title": data_title(config.data),
             "source": data.get("spec"),
             "version": data.get("version"),
             "n_classes": len(stored.class_names),
@@ -102,7 +98,6 @@ def evaluate_bank(
         rows=rows,
         settings=_settings(config, stored, chosen),
         checkpoints=tuple(map(describe_checkpoint, checkpoints)),
-        versions=_versions(),
         warning=(
             *(f"{name}{SUFFIX}: {NOTES[name]}" for name in config.as_published),
             *_training_warnings(config, checkpoints, stored, named),
@@ -113,7 +108,6 @@ def evaluate_bank(
             ),
             *_warnings(config, stored, None if checkpoints else workdir),
         ),
-        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         details=details.compute(predictions, [stored, *targets], methods),
     )
     return Evaluation(report, predictions)
@@ -233,8 +227,3 @@ def _warnings(config: EvalConfig, stored: StoredBank, untrained: Path | None) ->
             "a single draw, of all of them, and no interval"
         )
     return lines
-
-
-def _versions() -> dict[str, str]:
-    found = {name: importlib.metadata.version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), **found}

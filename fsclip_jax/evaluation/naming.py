@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from fsclip_jax.data.catalog import find_known
+
 
 def data_name(spec: str) -> str:
     """Return the name by which one speaks of a data set.
@@ -43,3 +45,15 @@ def unlike_names(specs: Sequence[str]) -> tuple[str, ...]:
             count += 1
         names.append(name if count == 1 else f"{name}_{count}")
     return tuple(names)
+
+
+def data_title(spec: str) -> str:
+    """Return how a page calls a data set: by its title if it is a published one.
+
+    Example:
+        >>> data_title("coop:food-101@data"), data_title("folder:food-101")
+        ('Food-101', 'folder:food-101')
+    """
+    published = spec.partition(":")[0] in ("coop", "tfds", "hf")
+    known = find_known(data_name(spec)) if published else None
+    return known.title if known else spec

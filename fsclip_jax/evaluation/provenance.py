@@ -1,26 +1,9 @@
-"""Where a trained adapter comes from, and what it has seen of what it is asked."""
+"""What a trained adapter has seen of what it is evaluated on."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.fitting.checkpoints import Checkpoint
-
-
-def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what the report says of a checkpoint, as JSON values."""
-    meta = checkpoint.meta
-    data, classes = _trained_on(meta)
-    told = {
-        "path": str(checkpoint.path),
-        "method": checkpoint.adapter.name,
-        "trained_on": (data or {}).get("spec"),
-        "classes": classes,
-        "step": meta.get("step"),
-        "val_accuracy": meta.get("val_accuracy"),
-        "sha256": meta.get("sha256"),
-    }
-    return {name: value for name, value in told.items() if value is not None}
+from fsclip_jax.fitting.checkpoints import Checkpoint, trained_on
 
 
 def training_warnings(
@@ -39,7 +22,7 @@ def training_warnings(
         One line a matter; empty where the evaluation is clean.
     """
     name, here = checkpoint.adapter.name, stored.manifest["data"]
-    data, classes = _trained_on(checkpoint.meta)
+    data, classes = trained_on(checkpoint.meta)
     if data is None:
         return [f"{name}: the checkpoint does not say what data it was trained on"]
     same = any(data.get(part) == here.get(part) for part in ("spec", "version"))
@@ -67,10 +50,3 @@ def training_warnings(
     if query_split == "val" and (everything or any(g in ("base", "test") for g in groups)):
         lines.append(f"{name}: its checkpoint was chosen on val images of some of these classes")
     return lines
-
-
-def _trained_on(meta: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str | None]:
-    """Data and classes that an adapter was trained on, as far as its description says."""
-    data, train = meta.get("data"), meta.get("train")
-    classes = train.get("classes") if isinstance(train, Mapping) else None
-    return (data if isinstance(data, Mapping) else None), classes

@@ -109,3 +109,26 @@ def _in_workdir(workdir: Path, wanted: Collection[str]) -> list[Path]:
 
 def _method_in(folder: Path) -> str:
     return read_checkpoint(folder).adapter.name
+
+
+def describe_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what a report says of a checkpoint, as JSON values."""
+    meta = checkpoint.meta
+    data, classes = trained_on(meta)
+    described = {
+        "path": str(checkpoint.path),
+        "method": checkpoint.adapter.name,
+        "trained_on": (data or {}).get("spec"),
+        "classes": classes,
+        "step": meta.get("step"),
+        "val_accuracy": meta.get("val_accuracy"),
+        "sha256": meta.get("sha256"),
+    }
+    return {name: value for name, value in described.items() if value is not None}
+
+
+def trained_on(meta: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str | None]:
+    """Data and classes that an adapter was trained on, as far as its description says."""
+    data, train = meta.get("data"), meta.get("train")
+    classes = train.get("classes") if isinstance(train, Mapping) else None
+    return (data if isinstance(data, Mapping) else None), classes

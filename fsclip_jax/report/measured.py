@@ -1,15 +1,22 @@
-"""From the numbers of the draws to the rows of a report."""
+"""From the numbers of the draws to the rows of a report, and when and by what they were made."""
 
-from collections.abc import Mapping
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from fsclip_jax import __version__
 from fsclip_jax.report.intervals import confidence_interval, paired_difference
 from fsclip_jax.report.rows import Difference, Metric, Row, ordered
 
 Place: TypeAlias = tuple[str, str, int]
 """Split, method and number of shots."""
+
+LIBRARIES = ("jax", "flax", "numpy")
+"""Libraries whose version a report states."""
 
 REFERENCE = "zero_shot"
 """The method that others are compared with, besides their own untrained form."""
@@ -33,20 +40,27 @@ class Measured(NamedTuple):
 def rows_of(measured: Mapping[Place, Measured]) -> tuple[Row, ...]:
     """Turn numbers into rows, with intervals and paired differences.
 
+    A metric that is not a number for every draw, as there was nothing to judge, is left out.
+
     Returns:
         The rows: split by split, in the order of the methods, then of the shots.
     """
     splits = ordered([split for split, _, _ in measured])
+    known = {
+        place: {n: values for n, values in each.metrics.items() if np.isfinite(values).all()}
+        for place, each in measured.items()
+    }
     rows = []
     for split, method, shots in sorted(measured, key=lambda place: splits.index(place[0])):
-        mine = measured[split, method, shots]
+        mine, numbers = measured[split, method, shots], known[split, method, shots]
         versus = {
-            other: _differences(mine.metrics, reference.metrics)
+            other: _differences(numbers, reference)
             for other in (REFERENCE, f"{method}_untrained")
-            if other != method and (reference := measured.get((split, other, shots)))
+            if other != method and (reference := known.get((split, other, shots)))
         }
-        metrics = {name: _metric(values) for name, values in mine.metrics.items()}
-        rows.append(Row(method, shots, split, metrics, mine.selection, mine.saw, versus))
+        metrics = {name: _metric(values) for name, values in numbers.items()}
+        if metrics:
+            rows.append(Row(method, shots, split, metrics, mine.selection, mine.saw, versus))
     return tuple(rows)
 
 
@@ -62,7 +76,7 @@ def _differences(
     return {
         name: Difference(*paired_difference(values, reference[name]))
         for name, values in mine.items()
-        if np.ndim(values) and np.ndim(reference.get(name, 0.0))
+        if np.ndim(values) and name in reference
     }
 
 
@@ -73,5 +87,26 @@ def saw_of(method: str, selection: Mapping[str, Any]) -> tuple[str, ...]:
         >>> saw_of("tip_adapter", {"split": "val"}), saw_of("zero_shot", {})
         (('shots', 'val'), ())
     """
-    chosen_on = {"val": ("val",), "test": ("queries",)}.get(str(selection.get("split")), ())
-    return (() if method == REFERENCE else ("shots",)) + chosen_on
+    chosen_on = set(_splits(selection))
+    shots = () if method == REFERENCE else ("shots",)
+    val = ("val",) if "val" in chosen_on else ()
+    return (*shots, *val, *(("queries",) if "test" in chosen_on else ()))
+
+
+def _splits(selection: Mapping[str, Any]) -> Iterator[str]:
+    """The splits that a selection names, of several choices too."""
+    for name, value in selection.items():
+        if isinstance(value, Mapping):
+            yield from _splits(value)
+        elif name == "split":
+            yield str(value)
+
+
+def circumstances() -> dict[str, Any]:
+    """Return what a report says of the program that makes it, and of the time."""
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {
+        "fsclip_version": __version__,
+        "versions": {"python": platform.python_version(), **versions},
+        "created": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }

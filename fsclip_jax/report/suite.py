@@ -1,7 +1,7 @@
 """Many comparisons in one file: what ``suite.json`` holds, and nothing else."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -60,6 +60,7 @@ class StoredSuite:
     command: str
     device: str
     created: str
+    versions: Mapping[str, str] = field(default_factory=dict)
     protocol: str
     label_space: str
     settings: Mapping[str, Any]

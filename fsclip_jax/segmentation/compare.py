@@ -14,7 +14,7 @@ from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.fitted import choose_setting, fit, logits_of
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Val
-from fsclip_jax.report.intervals import Interval, confidence_interval, paired_difference
+from fsclip_jax.report.measured import Measured, Place, saw_of
 from fsclip_jax.segmentation.prepare import Parts, Points
 from fsclip_jax.segmentation.score import class_ious, confusion
 
@@ -120,57 +120,39 @@ def _val(task: Task, val: Points) -> Val:
     return Val(task, query, "points inside the objects of the val scenes (base classes)")
 
 
-def compare(
+def compare_segmentations(
     ready: SegmentationSetting,
     methods: Sequence[Method],
     draws: Mapping[int, Int[np.ndarray, "draw way shot"]],
-    say: Callable[[str, int, Mapping[str, Any]], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Measure methods over numbers of shots.
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[dict[Place, Measured], dict[tuple[str, int], Float[np.ndarray, "classes"]]]:
+    """Measure methods over numbers of shots; all of them see the same draws.
 
     Args:
-        ready: what they are measured on.
-        methods: the methods; all of them see the same draws.
         draws: by number of shots, positions of the labelled objects.
-        say: is told method, shots and record as soon as they are there.
+        say: is told what was measured.
 
     Returns:
-        One record a method and number of shots; ratios are 0 to 1.
+        The mean intersection over union of novel and base classes and of the background; and, by
+        method and shots, that of background and every class, mean over the draws. In percent.
     """
     engine = Engine()
-    records: list[dict[str, Any]] = []
-    first: dict[int, np.ndarray] = {}
+    measured: dict[Place, Measured] = {}
+    of_classes = {}
     for method in methods:
         for shots, chosen in draws.items():
             ious, choices = measure(ready, method, chosen, engine)
+            things, novel = 100 * ious[:, 1:], ready.novel
             groups = {
-                "novel": np.nanmean(ious[:, 1:][:, ready.novel], axis=1),
-                "base": np.nanmean(ious[:, 1:][:, ~ready.novel], axis=1),
-                "background": ious[:, 0],
+                "novel": np.nanmean(things[:, novel], axis=1),
+                "base": np.nanmean(things[:, ~novel], axis=1),
+                "background": 100 * ious[:, 0],
             }
-            record: dict[str, Any] = {"method": method.name, "shots": shots, "draws": len(chosen)}
-            for name, values in groups.items():
-                record[name] = _listed(confidence_interval(values), values)
-            if method.name == "zero_shot":
-                first[shots] = groups["novel"]
-            elif shots in first:
-                change = paired_difference(groups["novel"], first[shots])
-                record["novel_over_zero_shot"] = _listed(change, groups["novel"] - first[shots])
-            record["class_iou"] = [_rounded(value) for value in np.mean(ious, axis=0)]
-            record["selection"] = choices
-            records.append(record)
-            if say is not None:
-                say(method.name, shots, record)
-    return records
-
-
-def _listed(interval: Interval, values: np.ndarray) -> dict[str, Any]:
-    return {
-        "mean": _rounded(interval.mean),
-        "ci95": None if interval.ci95 is None else _rounded(interval.ci95),
-        "draws": [_rounded(value) for value in values],
-    }
-
-
-def _rounded(value: float) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None
+            sizes = {f"window {i}": choice for i, choice in enumerate(choices, 1)}
+            selection = choices[0] if len(choices) == 1 else sizes
+            saw = saw_of(method.name, selection)
+            for split, values in groups.items():
+                measured[split, method.name, shots] = Measured({"miou": values}, selection, saw)
+            of_classes[method.name, shots] = 100 * np.mean(ious, axis=0)
+            say(f"{method.name}, {shots} shots")
+    return measured, of_classes

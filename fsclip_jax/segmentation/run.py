@@ -1,6 +1,7 @@
-"""From a folder of scenes to a table of mean intersections over union."""
+"""From a folder of scenes to a report of mean intersections over union."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,18 @@ import numpy as np
 
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.data.templates import BARE, prompts
-from fsclip_jax.durable import only_writer, write_json
-from fsclip_jax.errors import UserError
+from fsclip_jax.devices import device_name
+from fsclip_jax.durable import only_writer
 from fsclip_jax.features.text import class_text_features
-from fsclip_jax.fitting.checkpoints import FeatureSpec
-from fsclip_jax.fitting.methods import Method, choose_methods, not_given_by
+from fsclip_jax.fitting.checkpoints import FeatureSpec, describe_checkpoint
+from fsclip_jax.fitting.methods import Chosen, choose_methods, not_given_by
+from fsclip_jax.report.measured import circumstances, rows_of
+from fsclip_jax.report.rows import Report
+from fsclip_jax.report.write import write_report
 from fsclip_jax.segmentation.annotated import Annotated, draw_shots, read_split
 from fsclip_jax.segmentation.background import best_threshold, fit_line
-from fsclip_jax.segmentation.compare import SegmentationSetting, compare
+from fsclip_jax.segmentation.compare import SegmentationSetting, compare_segmentations
+from fsclip_jax.segmentation.config import SegmentConfig, check_segment_config
 from fsclip_jax.segmentation.prepare import Points, cut_parts, encode_points, object_features
 
 _PHOTO = ("a photo of a {}.",)
@@ -79,9 +84,7 @@ def prepare_scenes(
     return ready, splits["support"], rule
 
 
-def gather_methods(
-    names: Sequence[str], checkpoints: Sequence[Path], backbone: Backbone
-) -> tuple[Method, ...]:
+def gather_methods(config: SegmentConfig, backbone: Backbone) -> Chosen:
     """Find the methods by name, as ``choose_methods`` does; zero-shot first.
 
     Raises:
@@ -89,80 +92,74 @@ def gather_methods(
     """
     features = FeatureSpec(backbone.embed_dim, {"id": backbone.id, "sha256": backbone.sha256})
     missing = not_given_by("a scene does not give")
-    chosen = choose_methods(names, features, checkpoints, missing=missing).methods
-    return tuple(sorted(chosen, key=lambda method: method.name != "zero_shot"))
+    chosen = choose_methods(config.methods, features, config.checkpoint, missing=missing)
+    methods = sorted(chosen.methods, key=lambda method: method.name != "zero_shot")
+    return replace(chosen, methods=tuple(methods))
 
 
-def segment_scenes(
-    scenes: Path,
-    out: Path,
-    *,
-    methods: Sequence[str],
-    shots: Sequence[int],
-    seeds: int,
-    backbone: str = "mini",
-    checkpoints: Sequence[Path] = (),
-    windows: Sequence[int] = (),
-    segments: bool = True,
-    say: Say = lambda _: None,
-) -> dict[str, Any]:
-    """Compare methods on a folder of scenes and write ``segmentation.json``.
+def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _: None) -> Report:
+    """Compare methods on a folder of scenes and write the report.
 
     Args:
-        scenes: made by ``fsclip scenes``.
-        out: folder for the result.
-        methods: names of methods.
-        shots: numbers of labelled objects of a class.
-        seeds: draws of the support.
-        backbone: a CLIP.
-        checkpoints: workdirs of training, for meta-learned methods.
-        windows: sides of the windows, in pixels of the pictures; see ``default_windows``.
-        segments: give a whole segment one class; otherwise every 4 x 4 pixels.
+        command: the command line, for the report.
         say: is told what is being done.
-
-    Returns:
-        What the file holds.
 
     Raises:
         UserError: the input is wrong, or the result cannot be written.
     """
-    if not shots or min(shots) < 1 or seeds < 1:
-        raise UserError(f"--shots {list(shots)} --seeds {seeds}: give 1 or more of each")
-    if any(window < 8 for window in windows):
-        raise UserError(f"--windows {list(windows)}: give 8 pixels or more")
-    read_split(scenes, "test")  # before anything is loaded
-    clip = load_clip(backbone)
-    chosen = gather_methods(methods, checkpoints, clip)
-    labelled = read_split(scenes, "support")
+    check_segment_config(config)
+    read_split(config.scenes, "test")  # before anything is loaded
+    clip = load_clip(config.backbone)
+    chosen = gather_methods(config, clip)
+    labelled = read_split(config.scenes, "support")
     draws = {
         count: np.stack(
             [
                 draw_shots(labelled.objects, labelled.classes.ids, count, seed)
-                for seed in range(seeds)
+                for seed in range(config.seeds)
             ]
         )
-        for count in shots
+        for count in config.shots
     }
-    with only_writer(out, ".segment.lock", "is segmenting", "--out"):
-        windows = tuple(windows) or default_windows(clip)
-        ready, support, rule = prepare_scenes(clip, scenes, windows, segments, say)
-        records = compare(ready, chosen, draws, lambda name, n, _: say(f"{name}, {n} shots"))
-        whole = {
-            "schema": 1,
-            "scenes": str(scenes),
-            "backbone": {"id": clip.id, "sha256": clip.sha256},
-            "windows": list(windows),
-            "segments": segments,
-            "background": rule,
-            "classes": [
-                {"name": name, "novel": novel}
-                for name, novel in zip(support.classes.names, support.classes.novel, strict=True)
-            ],
-            "methods": {method.name: dict(method.origin) for method in chosen},
-            "results": records,
-        }
-        write_json(out / "segmentation.json", whole)
-    return whole
+    with only_writer(config.out, ".segment.lock", "is segmenting", "--out"):
+        windows = config.windows or default_windows(clip)
+        ready, _, rule = prepare_scenes(clip, config.scenes, windows, config.segments, say)
+        measured, of_classes = compare_segmentations(ready, chosen.methods, draws, say)
+        test = read_split(config.scenes, "test")
+        report = Report(
+            kind="segment",
+            **circumstances(),
+            command=command,
+            device=device_name(),
+            protocol="segment",
+            label_space="generalised",
+            backbone={"id": clip.id, "sha256": clip.sha256},
+            data={
+                "spec": str(config.scenes),
+                "title": str(config.scenes),
+                "n_classes": len(test.classes.names),
+                "n_query": len(test.images),
+                "classes": [
+                    {"name": name, "novel": novel}
+                    for name, novel in zip(test.classes.names, test.classes.novel, strict=True)
+                ],
+                "class_iou": [
+                    {"method": method, "shots": shots, "background_and_classes": ious.tolist()}
+                    for (method, shots), ious in of_classes.items()
+                ],
+            },
+            rows=rows_of(measured),
+            settings={
+                "shots": list(config.shots),
+                "seeds": config.seeds,
+                "windows": list(windows),
+                "segments": config.segments,
+                "background": rule,
+            },
+            checkpoints=tuple(map(describe_checkpoint, chosen.checkpoints)),
+        )
+        write_report(report, config.out)
+    return report
 
 
 def default_windows(backbone: Backbone) -> tuple[int, ...]:
@@ -173,38 +170,3 @@ def default_windows(backbone: Backbone) -> tuple[int, ...]:
     """
     size = backbone.image_size
     return (64,) if backbone.config.vision.grid == 1 else (size, 2 * size)
-
-
-def table(results: Sequence[Mapping[str, Any]]) -> str:
-    """Lay results out as text, ratios in percent.
-
-    Args:
-        results: records of ``segmentation.json``.
-
-    Returns:
-        Lines.
-    """
-    head = ("method", "shots", "novel", "over zero-shot", "base", "background")
-    rows = [head]
-    for one in results:
-        change = one.get("novel_over_zero_shot")
-        rows.append(
-            (
-                one["method"],
-                str(one["shots"]),
-                _percent(one["novel"]),
-                _percent(change, sign=True) if change else "",
-                _percent(one["base"]),
-                _percent(one["background"]),
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _percent(value: Mapping[str, Any], sign: bool = False) -> str:
-    mean = f"{100 * value['mean']:{'+' if sign else ''}.2f}"
-    return mean if not value["ci95"] else f"{mean} ± {100 * value['ci95']:.2f}"

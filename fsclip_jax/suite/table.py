@@ -1,13 +1,11 @@
 """From the reports of the cells to one suite, with means over the data sets."""
 
-import datetime
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fsclip_jax import __version__
-from fsclip_jax.report.measured import Measured, Place, rows_of
+from fsclip_jax.report.measured import Measured, Place, circumstances, rows_of
 from fsclip_jax.report.rows import Row, ordered
 from fsclip_jax.report.suite import Means, StoredCell, StoredSuite
 from fsclip_jax.suite.config import SuiteConfig
@@ -69,10 +67,9 @@ def suite_of(
             backbones[each.cell.backbone] |= each.report.backbone
     return StoredSuite(
         kind="suite",
-        fsclip_version=__version__,
+        **circumstances(),
         command=command,
         device=device,
-        created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         protocol=suite.protocol,
         label_space=suite.label_space,
         settings={

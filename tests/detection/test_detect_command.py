@@ -57,35 +57,57 @@ def result(scenes, tmp_path_factory):
     words = f"detect --scenes {scenes} --out {out} --shots 2 --seeds 2 --crops 1"
     methods = ["--methods", "zero_shot", "tip_adapter", "meta_adapter"]
     assert main([*words.split(), *methods]) == 0
-    return out, json.loads((out / "detection.json").read_text())
+    return out, json.loads((out / "report.json").read_text())
 
 
 def test_the_report_has_every_method_and_its_intervals(result):
     _, report = result
+    assert (report["schema"], report["kind"], report["data"]["n_query"]) == (2, "detect", 4)
     names = ["zero_shot", "tip_adapter", "meta_adapter_untrained"]
-    assert [row["method"] for row in report["rows"]] == names
+    places = [(row["split"], row["method"]) for row in report["rows"]]
+    assert sorted(places) == sorted(
+        (split, n) for split in ("test", "novel", "base") for n in names
+    )
     for row in report["rows"]:
-        assert set(row["metrics"]) == {"AP", "AP50", "AP75", "AP_novel", "AP_base"}
-        assert len(row["metrics"]["AP"]["per_seed"]) == 2
+        assert set(row["metrics"]) == {"ap", "ap50", "ap75"}
+        assert len(row["metrics"]["ap"]["per_seed"]) == 2
         assert row["selection"]["scoring"]["split"] == "val"
-    assert report["rows"][1]["selection"]["split"] == "val"
-    assert "over_zero_shot" in report["rows"][1]["metrics"]["AP_novel"]
-    assert max(row["metrics"]["AP50"]["mean"] for row in report["rows"]) > 40
+        assert row["saw"] == (["val"] if row["method"] == "zero_shot" else ["shots", "val"])
+    by_place = dict(zip(places, report["rows"], strict=True))
+    tip = by_place["novel", "tip_adapter"]
+    assert tip["selection"]["split"] == "val"
+    gain = np.subtract(*(by_place["novel", n]["metrics"]["ap"]["per_seed"] for n in names[1::-1]))
+    assert tip["versus"]["zero_shot"]["ap"]["mean"] == pytest.approx(gain.mean(), abs=2e-6)
+    assert max(row["metrics"]["ap50"]["mean"] for row in report["rows"]) > 40
+
+
+def test_its_pages_are_drawn_again_from_the_report_alone(result, tmp_path, capsys):
+    out, _ = result
+    pages = ("report.md", "report.html", "ap.svg")
+    assert main(["report", str(out), "--out", str(tmp_path)]) == 0
+    assert "Average precision in %" in " ".join(capsys.readouterr().out.split())
+    for name in pages:
+        assert (tmp_path / name).read_text() == (out / name).read_text()
+    text = (out / "report.md").read_text()
+    assert text.startswith("# Few-shot average precision on ")
+    assert "labelled boxes per class" in text
+    assert "AP50, %" in text
 
 
 def test_the_report_follows_from_the_detections_beside_it(scenes, result):
     out, report = result
     data = read_boxes(scenes / "test.json")
+    categories = {"test": None, "novel": [6], "base": [4, 5]}
     for row in report["rows"]:
         for draw in range(2):
             rows = json.loads((out / f"{row['method']}.{draw}.json").read_text())
             columns = zip(*((r["image_id"], r["category_id"], r["bbox"], r["score"]) for r in rows),
                           strict=True)  # fmt: skip
             told = average_precision(data, Detections(*map(np.array, columns)))
-            cells = row["metrics"]
-            assert cells["AP"]["per_seed"][draw] == pytest.approx(told.mean(), abs=1e-9)
-            assert cells["AP_novel"]["per_seed"][draw] == pytest.approx(told.mean([6]), abs=1e-9)
-        assert cells["AP"]["mean"] == pytest.approx(np.mean(cells["AP"]["per_seed"]))
+            cells, of = row["metrics"], categories[row["split"]]
+            assert cells["ap"]["per_seed"][draw] == pytest.approx(told.mean(of), abs=1e-6)
+            assert cells["ap75"]["per_seed"][draw] == pytest.approx(told.mean(of, 0.75), abs=1e-6)
+        assert cells["ap"]["mean"] == pytest.approx(np.mean(cells["ap"]["per_seed"]), abs=1e-6)
 
 
 def test_an_owlvit_detects_what_pytorch_detects(scenes, owlvit_folder, torch_owlvit, tmp_path):

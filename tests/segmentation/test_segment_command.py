@@ -12,6 +12,7 @@ from fsclip_jax.cli.main import main
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.scenes.build import build_scenes
 from fsclip_jax.segmentation.annotated import read_split
+from fsclip_jax.segmentation.config import SegmentConfig
 from fsclip_jax.segmentation.run import gather_methods
 
 
@@ -38,38 +39,66 @@ def result(scenes):
         "128",
     ]
     assert main(["segment", "--scenes", str(scenes), "--out", str(out), *words]) == 0
-    return json.loads((out / "segmentation.json").read_text())
+    return json.loads((out / "report.json").read_text())
+
+
+def row_of(result, split, method, shots):
+    (row,) = (
+        row
+        for row in result["rows"]
+        if (row["split"], row["method"], row["shots"]) == (split, method, shots)
+    )
+    return row
 
 
 def test_the_file_says_what_was_measured(result):
-    assert [(one["method"], one["shots"]) for one in result["results"]] == [
-        ("zero_shot", 1),
-        ("zero_shot", 2),
-        ("tip_adapter", 1),
-        ("tip_adapter", 2),
+    assert (result["schema"], result["kind"], result["data"]["n_query"]) == (2, "segment", 2)
+    places = [(row["split"], row["method"], row["shots"]) for row in result["rows"]]
+    assert places == [
+        (split, method, shots)
+        for split in ("novel", "base", "background")
+        for method in ("zero_shot", "tip_adapter")
+        for shots in (1, 2)
     ]
-    assert [one["novel"] for one in result["classes"]] == [False, False, True, True]
-    assert result["windows"] == [128]
-    for one in result["results"]:
-        assert len(one["class_iou"]) == 5
-        assert len(one["novel"]["draws"]) == 2
+    assert [one["novel"] for one in result["data"]["classes"]] == [False, False, True, True]
+    assert result["settings"]["windows"] == [128]
+    for one in result["data"]["class_iou"]:
+        ious = one["background_and_classes"]
+        assert len(ious) == 5
+        novel = row_of(result, "novel", one["method"], one["shots"])["metrics"]["miou"]
+        assert len(novel["per_seed"]) == 2
         # The two novel classes come last, behind background and the two base classes.
-        known = [value for value in one["class_iou"][3:] if value is not None]
-        assert np.mean(known) == pytest.approx(one["novel"]["mean"], abs=1e-5)
+        known = [value for value in ious[3:] if value is not None]
+        assert np.mean(known) == pytest.approx(novel["mean"], abs=1e-3)
+        background = row_of(result, "background", one["method"], one["shots"])["metrics"]["miou"]
+        assert background["mean"] == pytest.approx(ious[0], abs=1e-5)
+        assert ious[0] > 20  # percent
 
 
 def test_zero_shot_does_not_depend_on_the_support(result):
-    one, two = result["results"][:2]
-    assert one["class_iou"] == two["class_iou"]
-    assert one["novel"]["ci95"] == 0
-    change = result["results"][3]["novel_over_zero_shot"]["mean"]
-    expected = result["results"][3]["novel"]["mean"] - two["novel"]["mean"]
-    assert change == pytest.approx(expected, abs=1e-5)
+    one, two = (row_of(result, "novel", "zero_shot", shots) for shots in (1, 2))
+    assert one["metrics"] == two["metrics"]
+    assert one["metrics"]["miou"]["ci95"] == 0
+    tip = row_of(result, "novel", "tip_adapter", 2)
+    expected = tip["metrics"]["miou"]["mean"] - two["metrics"]["miou"]["mean"]
+    assert tip["versus"]["zero_shot"]["miou"]["mean"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_scalars_are_chosen_on_val(result):
-    for one in result["results"][2:]:
-        assert [choice["split"] for choice in one["selection"]] == ["val"]
+    for row in result["rows"]:
+        if row["method"] == "tip_adapter":
+            assert row["selection"]["split"] == "val"
+            assert row["saw"] == ["shots", "val"]
+
+
+@pytest.mark.usefixtures("result")
+def test_its_pages_are_drawn_again_from_the_report_alone(scenes, tmp_path, capsys):
+    out = scenes.parent / "out"
+    assert main(["report", str(out), "--out", str(tmp_path)]) == 0
+    assert "Novel classes" in capsys.readouterr().out
+    for name in ("report.md", "report.html", "miou.svg"):
+        assert (tmp_path / name).read_text() == (out / name).read_text()
+    assert "labelled objects per class" in (out / "report.md").read_text()
 
 
 def test_a_trained_method_stands_beside_its_untrained_self(tmp_path):
@@ -80,7 +109,8 @@ def test_a_trained_method_stands_beside_its_untrained_self(tmp_path):
     save_adapter(tmp_path, "meta_adapter", params, about, adapter=adapter)
 
     def names(given, checkpoints):
-        return [method.name for method in gather_methods(given, checkpoints, clip)]
+        config = SegmentConfig(tmp_path, tmp_path, methods=given, checkpoint=checkpoints)
+        return [method.name for method in gather_methods(config, clip).methods]
 
     both = ["meta_adapter", "meta_adapter_untrained"]
     assert names(("gda", "zero_shot"), (tmp_path,)) == ["zero_shot", "gda"]
