@@ -1,4 +1,4 @@
-"""Masks of objects as COCO writes them: run lengths."""
+"""Masks of objects: their boxes, and the run lengths that COCO writes them as."""
 
 import warnings
 from collections.abc import Mapping
@@ -6,9 +6,21 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool
+from scipy import ndimage
 
 Record: TypeAlias = dict[str, Any]
 """A JSON object, as COCO's format has them."""
+
+
+def box_of(mask: Bool[np.ndarray, "height width"]) -> list[float]:
+    """Return the tightest box around a mask that is not empty, ``[x, y, width, height]``.
+
+    Example:
+        >>> box_of(np.array([[0, 0, 0], [0, 1, 1]], bool))
+        [1.0, 1.0, 2.0, 1.0]
+    """
+    y, x = ndimage.find_objects(mask.astype(np.int8))[0]
+    return [float(number) for number in (x.start, y.start, x.stop - x.start, y.stop - y.start)]
 
 
 def encode_mask(mask: Bool[np.ndarray, "height width"]) -> Record:

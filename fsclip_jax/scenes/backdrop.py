@@ -79,10 +79,6 @@ def _clouds(rng: np.random.Generator, size: int) -> Float[np.ndarray, "size size
     return cloud(rng, size, fall=rng.uniform(0.4, 0.7))
 
 
-def _gradient(rng: np.random.Generator, size: int) -> Float[np.ndarray, "size size"]:
-    return _slope(rng, size)
-
-
 def _paper(rng: np.random.Generator, size: int) -> Float[np.ndarray, "size size"]:
     """Nearly even, with fibres: noise that is blurred along one direction."""
     fibres = rng.standard_normal((size, size))
@@ -112,4 +108,4 @@ def _wood(rng: np.random.Generator, size: int) -> Float[np.ndarray, "size size"]
     return 0.5 + 0.5 * np.sin(2 * np.pi * bent)
 
 
-_PATTERNS = (_clouds, _gradient, _paper, _stripes, _tiles, _wood)
+_PATTERNS = (_clouds, _slope, _paper, _stripes, _tiles, _wood)

@@ -12,18 +12,20 @@ support    base and novel      train families   a few labelled objects a class
 =========  ==================  ===============  ================================
 """
 
+import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
-from fsclip_jax.data.masks import Record
-from fsclip_jax.durable import new_folder, storage_errors, write_json
+from fsclip_jax.data.masks import Record, box_of, encode_mask
+from fsclip_jax.durable import new_folder, storage_errors, write_file, write_json
 from fsclip_jax.errors import UserError
-from fsclip_jax.scenes.coco import annotation, write_png
-from fsclip_jax.scenes.compose import SCENE_SIZE, Scene, compose
+from fsclip_jax.scenes.compose import SCENE_SIZE, Placed, Scene, compose
 from fsclip_jax.scenes.proposals import found_by, propose_files
 from fsclip_jax.scenes.roster import PER_HALF, Drawing, Thing, choose_things
 
@@ -45,14 +47,6 @@ class Dealt:
 
     category: int
     drawing: Drawing
-
-
-def categories(things: Sequence[Thing]) -> list[Record]:
-    """Return COCO's categories: ids from 1, in the order of the classes."""
-    return [
-        {"id": number, "name": thing.name, "novel": thing.novel, "supercategory": "emoji"}
-        for number, thing in enumerate(things, 1)
-    ]
 
 
 def deal(rng: np.random.Generator, things: Sequence[Thing], split: str) -> Iterator[Dealt]:
@@ -124,19 +118,48 @@ def write_split(
         labels = np.zeros(scene.pixels.shape[:2], np.uint8)
         for one, item in zip(scene.objects, shown, strict=True):
             labels[one.mask] = item.category
-            more = {"family": item.drawing.family, "key": item.drawing.key}
-            record = annotation(len(objects) + 1, number, item.category, one.mask, **more)
-            objects.append({**record, "visible": round(float(one.mask.sum()) / one.whole, 4)})
+            objects.append({"id": len(objects) + 1, "image_id": number, **_record(one, item)})
         write_png(masks / name, labels, palette.ravel().tolist())
         records.append({"id": number, "file_name": name, "width": SCENE_SIZE, "height": SCENE_SIZE})
     whole = {
         "info": {"description": f"fsclip scenes, {split}", "seed": seed, "version": "1"},
         "images": records,
         "annotations": objects,
-        "categories": categories(things),
+        "categories": [
+            {"id": number, "name": thing.name, "novel": thing.novel, "supercategory": "emoji"}
+            for number, thing in enumerate(things, 1)
+        ],
     }
     write_json(folder / f"{split}.json", whole)
     return whole
+
+
+def _record(placed: Placed, item: Dealt) -> Record:
+    """COCO's annotation of an object, box and area of what is visible of it."""
+    mask = placed.mask
+    return {
+        "category_id": item.category,
+        "bbox": box_of(mask),
+        "area": float(mask.sum()),
+        "segmentation": encode_mask(mask),
+        "iscrowd": 0,
+        "family": item.drawing.family,
+        "key": item.drawing.key,
+        "visible": round(float(mask.sum()) / placed.whole, 4),
+    }
+
+
+def write_png(
+    path: Path, pixels: UInt8[np.ndarray, "..."], palette: Sequence[int] | None = None
+) -> None:
+    """Write a picture, or with a palette a picture of class indices; whole or absent."""
+    image = Image.fromarray(pixels)
+    if palette is not None:
+        image = Image.fromarray(pixels, "P")
+        image.putpalette(list(palette))
+    stream = io.BytesIO()
+    image.save(stream, "png")
+    write_file(path, stream.getvalue())
 
 
 def write_proposals(folder: Path, split: str, whole: Record) -> Record:

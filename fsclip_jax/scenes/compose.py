@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
+from scipy import ndimage
 
 from fsclip_jax.scenes.backdrop import draw_backdrop
 
@@ -60,8 +61,7 @@ def vary(rng: np.random.Generator, art: Image.Image) -> Float[np.ndarray, "heigh
         rng.uniform(-TURN, TURN), Image.Resampling.BICUBIC, expand=True
     )
     x = np.asarray(picture, np.float64) / 255
-    rows, columns = np.flatnonzero(x[..., 3].any(1)), np.flatnonzero(x[..., 3].any(0))
-    x = x[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    x = x[ndimage.find_objects((x[..., 3] > 0).astype(np.int8))[0]]
     return np.concatenate([x[..., :3] * x[..., 3:], x[..., 3:]], axis=-1)
 
 

@@ -48,8 +48,8 @@ def cut_out(picture: Image.Image) -> Image.Image:
     """
     pixels = np.asarray(picture.convert("RGB"))
     away = paper(pixels)
-    rows, columns = np.flatnonzero(~away.all(1)), np.flatnonzero(~away.all(0))
-    if not len(rows):
+    window = ndimage.find_objects((~away).astype(np.int8))
+    if not window:
         return Image.new("RGBA", (0, 0))
     ink = 255.0 - pixels.min(-1)
     outline = ndimage.binary_dilation(away, _SQUARE) & ~away
@@ -58,8 +58,7 @@ def cut_out(picture: Image.Image) -> Image.Image:
     part = np.maximum(cover, 1 / 255)[..., None]
     paint = np.clip((pixels - 255.0 * (1 - part)) / part, 0, 255)
     whole = np.concatenate([paint, 255 * cover[..., None]], axis=-1)
-    whole = whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return Image.fromarray(np.rint(whole).astype(np.uint8), "RGBA")
+    return Image.fromarray(np.rint(whole[window[0]]).astype(np.uint8), "RGBA")
 
 
 def is_one_thing(art: Image.Image) -> bool:
