@@ -8,6 +8,14 @@ pairs of classes.
 
 import torch
 
+CASES = [
+    {"alpha": 1.0, "beta": 1.0, "gamma": 0.1, "logit_scale": 100.0},
+    {"alpha": 3.0, "beta": 7.0, "gamma": 1.0, "shot": 1, "seed": 2},
+    {"alpha": 2.0, "beta": 0.5, "gamma": 0.0, "logit_scale": 30.0, "seed": 1},
+    {"alpha": 3.0, "beta": 7.0, "gamma": 1.0, "way": 40, "shot": 3, "seed": 3},
+    {"alpha": 3.0, "beta": 7.0, "gamma": 1.0, "keep": 0.4, "similarity": 0.2, "variance": 0.8},
+]
+
 
 def fit(task, alpha=1.0, beta=1.0, gamma=0.1, keep=0.78125, similarity=0.7, variance=0.3):
     support, mask, text = (torch.as_tensor(task[name]) for name in ("support", "mask", "text"))

@@ -2,12 +2,15 @@
 
 In the order of the published code: every step copies text and keys, adds the residuals to the
 chosen channels, and computes the logits from scratch. AdamW with a cosine over all steps, loss
-over minibatches of the support. ``batches`` lists the rows of every step, and ``residual`` and
-``key_weights`` are where training starts, so that two implementations can start alike.
+over minibatches of the support.
 """
 
 import torch
 from published.ape import choose
+from published.loop import labelled, shuffled, train
+
+SETTING = {"alpha": 2.0, "beta": 3.0, "train_alpha": 1.5, "train_beta": 2.0, "rate": 3e-3}
+CASES = [SETTING, {**SETTING, "shot": 8, "views": 3}]
 
 
 def fit(
@@ -22,27 +25,21 @@ def fit(
     keep=0.87890625,
     similarity=0.2,
     variance=0.8,
-    residual=None,
-    key_weights=None,
     batches=None,
-    features=None,
 ):
     support, mask, text = (torch.as_tensor(task[name]) for name in ("support", "mask", "text"))
     scale, classes = float(task["logit_scale"]), len(text)
-    labels = torch.arange(classes)[:, None].expand(mask.shape)[mask]
+    images, labels = labelled(task)
     one_hot = torch.eye(classes)[labels]
     keys = support[mask]
     channels = choose(text, keep, similarity, variance)
     if batches is None:
-        batches = [rows for _ in range(epochs) for rows in torch.randperm(len(keys)).split(batch)]
-    if features is None:
-        features = [keys[rows] for rows in batches]
+        batches = shuffled(*images.shape[:2], epochs, batch)
 
-    residual = torch.zeros(classes, len(channels)) if residual is None else residual.clone()
-    key_weights = torch.ones(len(keys), 1) if key_weights is None else key_weights.clone()
-    trained = [residual.requires_grad_(), key_weights.requires_grad_()]
+    residual = torch.zeros(classes, len(channels)).requires_grad_()
+    key_weights = torch.ones(len(keys), 1).requires_grad_()
+    trained = [residual, key_weights]
     optimizer = torch.optim.AdamW(trained, lr=rate, eps=1e-3, weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, len(batches)))
 
     def adapted():
         new_text, new_keys = text.clone(), keys.clone()
@@ -50,18 +47,12 @@ def fit(
         new_keys[:, channels] = keys[:, channels] + residual[labels]
         return {"text": new_text, "keys": new_keys, "values": one_hot * key_weights}
 
-    losses = []
-    for rows, images in zip(batches, features, strict=True):
+    def loss(image, label):
         state = {**adapted(), "logit_scale": scale, "alpha": train_alpha, "beta": train_beta}
-        loss = torch.nn.functional.cross_entropy(logits(state, images), labels[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-    with torch.no_grad():
-        state = adapted()
-    return {**state, "logit_scale": scale, "alpha": alpha, "beta": beta, "losses": losses}
+        return torch.nn.functional.cross_entropy(logits(state, image), label)
+
+    losses = train(trained, optimizer, loss, images, labels, batches)
+    return {**adapted(), "logit_scale": scale, "alpha": alpha, "beta": beta, "losses": losses}
 
 
 def logits(state, query):

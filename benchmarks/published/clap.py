@@ -9,6 +9,8 @@ import torch
 from published.linear_probe import classify
 from published.loop import labelled, shuffled, train
 
+CASES = [{"views": 0}, {"views": 3}]
+
 
 def fit(task, rate=0.1, epochs=300, batch=256, momentum=0.9, text_length=None, batches=None):
     images, labels = labelled(task)

@@ -7,6 +7,8 @@ normalised. ``start`` holds the two weights that training starts from.
 import torch
 from published.loop import labelled, shuffled, train
 
+CASES = [{"views": 0}, {"views": 3}]
+
 
 def fit(
     task,

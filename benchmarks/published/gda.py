@@ -8,6 +8,23 @@ images and not of rows, as the package does. ``alpha`` is in the published unit.
 
 import torch
 
+LEAST_SHOTS = 1
+UP_TO_A_NUMBER = True
+CASES = [
+    {"alpha": 0.1},
+    {"alpha": 2.0, "logit_scale": 30.0},
+    {"alpha": 0.1, "views": 3},
+    {"alpha": 2.0, "views": 3},
+]
+
+
+def in_published_units(task, alpha=0.05):
+    """The package's weight of the densities, and its count of images, in those of the code."""
+    return {
+        "alpha": alpha * (task["mask"].sum() - 1) / task["text"].shape[1],
+        "image_counts": True,
+    }
+
 
 def fit(task, alpha=0.05, image_counts=False):
     rows, labels = samples(task)

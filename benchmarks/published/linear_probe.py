@@ -9,6 +9,13 @@ cross-modal adaptation does.
 import torch
 from published.loop import labelled, shuffled, train
 
+CASES = [
+    {"views": 0},
+    {"views": 3},
+    {"text_as_shot": True},
+    {"text_as_shot": True, "views": 3},
+]
+
 
 def fit(
     task,

@@ -9,6 +9,8 @@ each class; step sizes from an eigendecomposition of F^T F and from the cosines 
 import torch
 from published.loop import labelled
 
+CASES = [{"momentum": 0.0}, {"momentum": 0.9}]
+
 
 def fit(task, iterations=300, momentum=0.9, blend_every=10):
     _, labels = labelled(task)

@@ -6,6 +6,8 @@ one attention a class, a gate from the text. Every class must have all its shots
 
 import torch
 
+LEAST_SHOTS = 1000  # all there are: a class with fewer has no place in the stack
+
 
 def fit(task, params=None):
     support, text = (torch.as_tensor(task[name]) for name in ("support", "text"))

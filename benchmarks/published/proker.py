@@ -6,6 +6,12 @@ all classes, and the regression of the residual added to the zero-shot logits.
 
 import torch
 
+CASES = [
+    {"beta": 4.0, "penalty": 0.3},
+    {"beta": 1.0, "penalty": 0.03},
+    {"beta": 0.3, "penalty": 5.0},
+]
+
 
 def fit(task, beta=4.0, penalty=1.0, height=20.0):
     support, mask, text = (torch.as_tensor(task[name]) for name in ("support", "mask", "text"))

@@ -6,6 +6,8 @@ means back into the bias.
 
 import torch
 
+CASES = [{"penalty": 0.01}, {"penalty": 0.1}, {"penalty": 3.0}]
+
 
 def fit(task, penalty=0.1):
     support, mask = torch.as_tensor(task["support"]), torch.as_tensor(task["mask"])

@@ -9,6 +9,8 @@ import torch
 from published.linear_probe import classify
 from published.loop import labelled, shuffled, train
 
+CASES = [{"rate": 0.02}, {"rate": 0.02, "views": 3}]
+
 
 def fit(task, alpha=0.5, rate=2e-3, epochs=100, batch=256, text_length=None, batches=None):
     images, labels = labelled(task)

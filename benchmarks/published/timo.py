@@ -13,6 +13,20 @@ from torch.nn.functional import normalize
 
 __all__ = ["fit", "logits"]
 
+LEAST_SHOTS = 1
+UP_TO_A_NUMBER = True
+CASES = [
+    {"alpha": 0.5, "gamma": 50.0},
+    {"alpha": 0.5, "gamma": 1.0, "views": 5},
+    {"alpha": 0.5, "gamma": 100.0, "views": 2},
+]
+
+
+def in_published_units(task, alpha=0.05, gamma=50.0):
+    """The package's weight of the densities in that of the code; ten prompts are an image."""
+    images = task["mask"].sum() + task["prompts"][1].sum() / 10
+    return {"alpha": alpha * (images - 1) / task["text"].shape[1], "gamma": gamma}
+
 
 def fit(task, alpha=0.05, gamma=50.0, prompt_views=10):
     support, mask = torch.as_tensor(task["support"]), torch.as_tensor(task["mask"])

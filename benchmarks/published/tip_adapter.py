@@ -6,6 +6,8 @@ affinity, its exponential and a product with the one-hot matrix.
 
 import torch
 
+CASES = [{"alpha": 2.0, "beta": 1.0}, {"alpha": 0.5, "beta": 20.0, "shot": 1}]
+
 
 def fit(task, alpha=1.0, beta=5.5):
     support, mask, text = (torch.as_tensor(task[name]) for name in ("support", "mask", "text"))

@@ -7,6 +7,9 @@ multiplied with the one-hot matrix of the labels, AdamW with eps 1e-4.
 import torch
 from published.loop import labelled, shuffled, train
 
+SETTING = {"train_alpha": 2.0, "train_beta": 1.0, "alpha": 1.5, "beta": 3.0}
+CASES = [SETTING, {**SETTING, "views": 3}]
+
 
 def fit(
     task,

@@ -12,6 +12,13 @@ import torch
 
 BATCH_ELEMENTS = 20_000_000
 
+CASES = [
+    {"alpha": 1.0, "beta": 5.5, "gamma": 1.0, "logit_scale": 100.0},
+    {"alpha": 0.0, "beta": 1.0, "gamma": 7.0, "shot": 1, "seed": 2},
+    {"alpha": 20.0, "beta": 30.0, "gamma": 0.1, "logit_scale": 30.0, "seed": 1},
+    {"alpha": 1.0, "beta": 5.5, "gamma": 1.0, "way": 40, "shot": 3, "seed": 3},
+]
+
 
 def fit(
     task,

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import Grid
+from fsclip_jax.adapters.base import Grid, Scalars, Scaled, init_scalars
 from fsclip_jax.adapters.cache import cache_votes
 from fsclip_jax.adapters.channels import refined_channels
 from fsclip_jax.adapters.tip_search import TipGrid, centred, key_distances, search_cache
@@ -45,12 +45,8 @@ class Ape:
         variance: weight of the variance. Published: 0.7 and 0.3 on ImageNet and four others.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = Ape()
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(Ape()).shape
         (6, 3)
 
     Source: Zhu et al., "Not All Features Matter: Enhancing Few-shot CLIP with Adaptive Prior
@@ -58,19 +54,20 @@ class Ape:
     """
 
     name: ClassVar[str] = "ape"
+    scalars: ClassVar[Scalars] = {"alpha": 1.0, "beta": 1.0, "gamma": 0.1}
+    """The setting that the published search starts from on most data sets."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"alpha": 0.0}
+    classes_meet: ClassVar[bool] = True
+    scaled: ClassVar[Scaled] = "text"
+    any_shape: ClassVar[bool] = False
     grid: ClassVar[tuple[Grid, ...]] = tuple(
-        Grid(late={"gamma": gammas, "beta": tuple(grid.betas), "alpha": tuple(grid.alphas)})
-        for grid, gammas in APE_GRIDS
+        Grid(late={"gamma": gammas, **grid.late}) for grid, gammas in APE_GRIDS
     )
 
     keep: float = 0.78125
     similarity: float = 0.7
     variance: float = 0.3
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the setting that the published search starts from on most data sets."""
-        del key, dim
-        return {name: jnp.float32(x) for name, x in (("alpha", 1), ("beta", 1), ("gamma", 0.1))}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Choose the channels, and weigh the shots by what the text sees in them."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import Grid
+from fsclip_jax.adapters.base import Grid, Scalars, init_scalars
 from fsclip_jax.adapters.cache import cache_votes
 from fsclip_jax.adapters.channels import refined_channels
 from fsclip_jax.adapters.descent import (
@@ -23,8 +23,6 @@ from fsclip_jax.adapters.tip_search import TipGrid, centred, key_distances, sear
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.numerics import cosine_logits
 from fsclip_jax.typing import Array, Float, Int, Params, PRNGKeyArray, Scalar, State
-
-PUBLISHED_RATE = 1e-3
 
 APE_T_GRIDS = (TipGrid(7.0, 7.0), TipGrid(30.0, 10.0))
 """Grids that are searched: the published one of most data sets, and the widest of each scalar."""
@@ -65,13 +63,8 @@ class ApeT:
             20 of them with 1,000 classes and 4 shots.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> import jax
-        >>> task, query = example_task(way=3)
-        >>> adapter = ApeT(epochs=2)
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(ApeT(epochs=2)).shape
         (6, 3)
 
     Source: Zhu et al., "Not All Features Matter: Enhancing Few-shot CLIP with Adaptive Prior
@@ -79,9 +72,17 @@ class ApeT:
     """
 
     name: ClassVar[str] = "ape_t"
-    grid: ClassVar[tuple[Grid, ...]] = tuple(
-        Grid(late={"beta": tuple(grid.betas), "alpha": tuple(grid.alphas)}) for grid in APE_T_GRIDS
-    )
+    scalars: ClassVar[Scalars] = {
+        "alpha": 1.0,
+        "beta": 1.0,
+        "train_alpha": 1.0,
+        "train_beta": 1.0,
+        "rate": 1e-3,
+    }
+    """The setting that most data sets are trained with, also for answering."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"alpha": 0.0, "rate": 0.0}
+    grid: ClassVar[tuple[Grid, ...]] = tuple(Grid(late=grid.late) for grid in APE_T_GRIDS)
 
     keep: float = 0.87890625
     similarity: float = 0.2
@@ -89,12 +90,6 @@ class ApeT:
     epochs: int = 30
     batch: int = 256
     most_logits: int = 80_000_000
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the setting that most data sets are trained with, also for answering."""
-        del key, dim
-        names = ("alpha", "beta", "train_alpha", "train_beta")
-        return {**{name: jnp.float32(1) for name in names}, "rate": jnp.float32(PUBLISHED_RATE)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Train the residual and the weights of the keys."""

@@ -18,16 +18,9 @@ QUERIES_AT_ONCE = 256
 def init_branch(key: PRNGKeyArray, dim: int, hidden: int, gate: float) -> Params:
     """Return one branch before training: Xavier-uniform layers, and a gate that is constant.
 
-    Args:
-        key: random key.
-        dim: width of the features.
-        hidden: width between the two layers.
-        gate: what every channel of the gate is before training.
-
-    Returns:
-        ``query`` and ``key``, each with ``fc1`` [hidden dim] and ``fc2`` [dim hidden], and
-        ``gate`` [dim dim]; a weight maps as ``y = x W^T + b``. The second layer of the keys has
-        no bias: it would add the same to every score, which a softmax does not see.
+    ``query`` and ``key`` each have ``fc1`` [hidden dim] and ``fc2`` [dim hidden], and ``gate`` is
+    [dim dim]; a weight maps as ``y = x W^T + b``. The second layer of the keys has no bias: it
+    would add the same to every score, which a softmax does not see.
 
     Example:
         >>> init_branch(jax.random.key(0), 8, 4, 0.5)["key"]["fc1"]["weight"].shape
@@ -73,14 +66,7 @@ def look(
     Values are not projected. The second layer of ``K`` is applied to ``Q(y)``, from the other
     side: the same scores, and each ``x_j`` meets one layer only.
 
-    Args:
-        params: see :func:`init_branch`.
-        at: unit vectors.
-        around: unit vectors that each may attend to.
-        mask: true where one is present; a vector with none around it stays as it is.
-
-    Returns:
-        Unit vectors, float32.
+    ``mask`` is true where a vector is present; what has none around it stays as it is. In float32.
 
     Example:
         >>> params = init_branch(jax.random.key(0), 2, 4, gate=1.0)
@@ -136,13 +122,8 @@ class AttnAdapter:
         local: whether there is a local-global branch; without it patches are not looked at.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = AttnAdapter(hidden=4)
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> patches = jnp.ones((6, 5, 8))
-        >>> adapter.logits(state, query.features, patches).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(AttnAdapter(hidden=4)).shape
         (6, 3)
 
     Source: "Attn-Adapter" (arXiv 2509.03895), memory and local-global attention adapters.
@@ -152,6 +133,7 @@ class AttnAdapter:
     local: bool = True
 
     name: ClassVar[str] = "attn_adapter"
+    zero_shot_at: ClassVar[Params] = {"memory": {"gate": {"weight": 0.0, "bias": 0.0}}}
     meta_learned: ClassVar[bool] = True
     reads_patches: ClassVar[bool] = True
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+import jax.numpy as jnp
 
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.numerics import cosine_logits
@@ -32,6 +34,14 @@ class Grid:
         return (*self.refit, *self.late)
 
 
+Scalars: TypeAlias = Mapping[str, float]
+"""Searched scalars and their values before any search."""
+
+Scaled: TypeAlias = Literal["all", "text", "in the fit"]
+"""What the logit scale multiplies: all of the logits; the text's part alone, as the caches are
+published; or it is used in the fit, for example in a loss, and the logits follow no rule."""
+
+
 @runtime_checkable
 class Adapter(Protocol):
     """A few-shot method as three pure functions over pytrees.
@@ -40,6 +50,16 @@ class Adapter(Protocol):
     optimiser steps) and are the method's configuration; whatever is learned or searched is a
     leaf of ``params`` and therefore traced: one compile serves every value. None of the three
     functions has a batch axis; ``jax.vmap`` gives episodes, seeds and search grids.
+
+    Example:
+        >>> import jax
+        >>> from fsclip_jax.adapters.catalog import example_task, get_adapter
+        >>> task, query = example_task(way=3)
+        >>> adapter = get_adapter("ridge")
+        >>> params = adapter.init(jax.random.key(0), dim=8)
+        >>> state = adapter.fit(params, task, jax.random.key(0))
+        >>> adapter.logits(state, query.features).shape
+        (6, 3)
 
     What only some methods have is a class variable, read by the functions below:
 
@@ -53,7 +73,19 @@ class Adapter(Protocol):
     - ``needs``: fields of the task beyond the features (``prompts``, ``words``) or of the
       query (``patches``), without which the method does not apply;
     - ``reads_patches = True``, if ``logits`` takes the patches of the query images as a third
-      argument, or ``None`` where there are none.
+      argument, or ``None`` where there are none;
+    - ``train(params, task, key) -> Descent``, if it learns from the shots by steps.
+
+    And what it claims, for the contract tests to hold it to, and for export:
+
+    - ``zero_shot_at``: leaves of ``params`` at which the method equals zero-shot;
+    - ``classes_meet = True``, if the shots of one class have a say in another's logit, as they
+      have in a common covariance, a kernel matrix or a loss over all classes;
+    - ``scaled``, what the logit scale multiplies, see :data:`Scaled`;
+    - ``any_shape = False``, if ``fit`` is not one program for any number of classes and shots.
+
+    A method with a ``train`` meets its classes, uses the scale in the fit and is no one program
+    for any shape, without saying so.
     """
 
     @property
@@ -91,6 +123,27 @@ def is_meta_learned(adapter: Adapter) -> bool:
     return bool(getattr(adapter, "meta_learned", False))
 
 
+def classes_meet(adapter: Adapter) -> bool:
+    """Say whether the shots of one class have a say in the logit of another."""
+    return bool(getattr(adapter, "classes_meet", hasattr(adapter, "train")))
+
+
+def scaled_of(adapter: Adapter) -> Scaled:
+    """Return what the logit scale of the task multiplies."""
+    usual: Scaled = "in the fit" if hasattr(adapter, "train") else "all"
+    return getattr(adapter, "scaled", usual)
+
+
+def fits_any_shape(adapter: Adapter) -> bool:
+    """Say whether ``fit`` is one program for any number of classes and shots.
+
+    Other methods choose steps, pieces or pairs by these numbers, or need more than features and
+    text.
+    """
+    simple = not hasattr(adapter, "train") and not needs_of(adapter)
+    return bool(getattr(adapter, "any_shape", simple))
+
+
 def reads_patches(adapter: Adapter) -> bool:
     """Say whether a method looks at the patches of the query images where there are any."""
     return bool(getattr(adapter, "reads_patches", False))
@@ -106,6 +159,13 @@ def query_logits(adapter: Adapter, state: State, query: Query) -> Float[Array, "
         logits: Float[Array, "query way"] = classify(state, query.features, query.patches)
         return logits
     return adapter.logits(state, query.features)
+
+
+def init_scalars(adapter: Adapter, key: PRNGKeyArray, dim: int) -> Params:
+    """Return the ``scalars`` of a class as leaves: the ``init`` of methods that learn no more."""
+    del key, dim
+    scalars: Scalars = getattr(adapter, "scalars", {})
+    return {name: jnp.float32(value) for name, value in scalars.items()}
 
 
 def logits_of_weights(

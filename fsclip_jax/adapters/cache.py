@@ -15,14 +15,7 @@ def cache_votes(
 
     ``sum_k w_ck exp(-beta (1 - f . F_ck))``
 
-    Args:
-        query: image features.
-        keys: the keys of each class.
-        weights: what a key counts; 0 where there is none.
-        beta: sharpness.
-
-    Returns:
-        Votes, in float32.
+    A key counts by its weight: 0 where there is none. In float32.
 
     Example:
         >>> cache_votes(jnp.eye(2), jnp.eye(2)[:, None], jnp.ones((2, 1)), 0.0).tolist()

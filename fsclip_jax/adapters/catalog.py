@@ -12,7 +12,7 @@ import numpy as np
 from fsclip_jax.adapters.ape import Ape
 from fsclip_jax.adapters.ape_t import ApeT
 from fsclip_jax.adapters.attn_adapter import AttnAdapter
-from fsclip_jax.adapters.base import Adapter
+from fsclip_jax.adapters.base import Adapter, needs_of, query_logits
 from fsclip_jax.adapters.clap import Clap
 from fsclip_jax.adapters.clip_adapter import ClipAdapter
 from fsclip_jax.adapters.cocoop import CoCoOp
@@ -36,6 +36,7 @@ from fsclip_jax.adapters.zero_shot import ZeroShot
 from fsclip_jax.episodes.task import Prompts, Query, Task
 from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.typing import Array, Float
 
 ADAPTERS: Mapping[str, Callable[..., Adapter]] = MappingProxyType(
     {
@@ -67,14 +68,7 @@ ADAPTERS: Mapping[str, Callable[..., Adapter]] = MappingProxyType(
 
 
 def get_adapter(name: str, **config: Any) -> Adapter:
-    """Return the method of that name.
-
-    Args:
-        name: a key of :data:`ADAPTERS`.
-        **config: static fields of the method, such as ``heads``; the rest keeps its default.
-
-    Returns:
-        The adapter, a frozen dataclass.
+    """Return the method of that name; static fields that are not given keep their defaults.
 
     Raises:
         UserError: if there is no such method, or it has no such field.
@@ -111,20 +105,11 @@ def example_task(
     prompts: int = 0,
     words: bool = False,
 ) -> tuple[Task, Query]:
-    """Make a small random task, for examples and tests.
+    """Make a small random task, for examples and tests: unit vectors around one centre a class.
 
-    Args:
-        way: number of classes.
-        shot: shots of a class.
-        query: number of query images.
-        dim: width of the features.
-        seed: of the random numbers.
-        views: views of each shot; ``support`` is their mean.
-        prompts: prompts of each class; ``text`` is their mean. 0 leaves them out.
-        words: whether to add names as tokens, and a tiny text tower (the same for all seeds).
-
-    Returns:
-        A task of unit vectors scattered around one centre a class, and queries of it.
+    ``support`` is the mean of the ``views``, ``text`` that of the ``prompts`` of each class; 0
+    leaves these out. ``words`` adds names as tokens, and a tiny text tower that is the same for
+    all seeds.
 
     Example:
         >>> task, query = example_task(way=3, shot=2)
@@ -159,3 +144,17 @@ def example_task(
         task = task._replace(words=example_words(way, dim, seed)._replace(tower=tower))
     mask = jnp.asarray(np.ones(query, bool))
     return task, Query(near(centres[labels]), jnp.asarray(labels), mask)
+
+
+def example_logits(adapter: Adapter) -> Float[Array, "query way"]:
+    """Fit a method to an example of three classes and classify six queries: a first look at it.
+
+    Example:
+        >>> example_logits(get_adapter("ridge")).shape
+        (6, 3)
+    """
+    needs, key = needs_of(adapter), jax.random.key(0)
+    prompts = 2 if "prompts" in needs else 0
+    task, query = example_task(way=3, prompts=prompts, words="words" in needs)
+    state = adapter.fit(adapter.init(key, task.text.shape[1]), task, key)
+    return query_logits(adapter, state, query)

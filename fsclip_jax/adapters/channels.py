@@ -19,14 +19,8 @@ def refined_channels(
     ``w_cd`` over the classes. Channels that are as good as the last one kept are kept too: with
     one class nothing tells the channels apart, and all remain.
 
-    Args:
-        text: unit text features.
-        count: number of channels to keep.
-        similarity: weight of the inter-class similarity.
-        variance: weight of the variance.
-
-    Returns:
-        True for the channels that are kept. They are a mask, so that no shape depends on them.
+    ``similarity`` and ``variance`` weigh the two. The channels are a mask, so that no shape depends
+    on them.
 
     Example:
         >>> text = jnp.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import logits_of_weights
+from fsclip_jax.adapters.base import Scalars, init_scalars, logits_of_weights
 from fsclip_jax.adapters.descent import (
     MOST_LOGITS,
     Batch,
@@ -43,12 +43,8 @@ class Clap:
         most_logits: fewer epochs are trained where epochs, shots and classes multiply to more.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = Clap(epochs=2)
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(Clap(epochs=2)).shape
         (6, 3)
 
     Source: Silva-Rodriguez et al., "A Closer Look at the Few-Shot Adaptation of Large
@@ -60,12 +56,11 @@ class Clap:
     most_logits: int = MOST_LOGITS
 
     name: ClassVar[str] = "clap"
+    scalars: ClassVar[Scalars] = {"rate": PUBLISHED_RATE}
+    """The published learning rate."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"rate": 0.0}
     logits = logits_of_weights
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the published learning rate."""
-        del key, dim
-        return {"rate": jnp.float32(PUBLISHED_RATE)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Train the weights."""
@@ -91,12 +86,7 @@ class Clap:
 def class_multipliers(task: Task, rows: LabelledRows) -> Float[Array, " way"]:
     """Return ``lambda_c``, the mean zero-shot probability of a class over its shots and views.
 
-    Args:
-        task: the task.
-        rows: its shots.
-
-    Returns:
-        One number a class between 0 and 1; 1 for a class without shots.
+    Between 0 and 1; 1 for a class without shots.
     """
     text = task.text.astype(jnp.float32)
 

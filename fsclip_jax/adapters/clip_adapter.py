@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from fsclip_jax.adapters.base import Scalars, init_scalars
 from fsclip_jax.adapters.descent import (
     MOST_LOGITS,
     Batch,
@@ -44,12 +45,8 @@ class ClipAdapter:
         most_logits: fewer epochs are trained where epochs, shots and classes multiply to more.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = ClipAdapter(epochs=2)
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(ClipAdapter(epochs=2)).shape
         (6, 3)
 
     Source: Gao et al., "CLIP-Adapter: Better Vision-Language Models with Feature Adapters",
@@ -63,11 +60,10 @@ class ClipAdapter:
     most_logits: int = MOST_LOGITS
 
     name: ClassVar[str] = "clip_adapter"
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the ratio of the published code."""
-        del key, dim
-        return {"ratio": jnp.float32(PUBLISHED_RATIO), "rate": jnp.float32(PUBLISHED_RATE)}
+    scalars: ClassVar[Scalars] = {"ratio": PUBLISHED_RATIO, "rate": PUBLISHED_RATE}
+    """The ratio of the published code."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"ratio": 0.0}
 
     def start(self, key: PRNGKeyArray, dim: int) -> Params:
         """Draw the weights of an untrained network, as PyTorch's ``Linear`` does."""
@@ -113,13 +109,8 @@ def move(
 ) -> Float[Array, "n dim"]:
     """Blend features with what the network makes of them, at unit length.
 
-    Args:
-        network: ``inward`` [inside dim] and ``outward`` [dim inside].
-        ratio: share of the network.
-        features: unit vectors.
-
-    Returns:
-        ``normalise(r relu(W2 relu(W1 f)) + (1 - r) f)``.
+    ``normalise(r relu(W2 relu(W1 f)) + (1 - r) f)``, with ``inward`` [inside dim] and ``outward``
+    [dim inside].
     """
     inside = jax.nn.relu(features @ network["inward"].T)
     made = jax.nn.relu(inside @ network["outward"].T)

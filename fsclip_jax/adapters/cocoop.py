@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
+from fsclip_jax.adapters.base import Scalars, init_scalars
 from fsclip_jax.adapters.descent import Batch, Descent, cross_entropy, support_rows
 from fsclip_jax.adapters.prompt_text import (
     PIECE_BYTES,
@@ -32,14 +33,8 @@ REDUCTION = 16
 def init_meta_net(key: PRNGKeyArray, dim: int, width: int) -> Params:
     """Return the meta-net before training: uniform, within ``1 / sqrt(inputs)``.
 
-    Args:
-        key: of the random numbers.
-        dim: width of the image features.
-        width: of the text tower.
-
-    Returns:
-        ``linear1`` (dim to dim / 16) and ``linear2`` (to width), each ``weight`` and ``bias``;
-        a weight maps as ``y = x W^T + b``.
+    ``linear1`` is from ``dim`` to ``dim / 16``, ``linear2`` to the width of the text tower; a
+    weight maps as ``y = x W^T + b``.
 
     Example:
         >>> init_meta_net(jax.random.key(0), 32, 8)["linear1"]["weight"].shape
@@ -62,12 +57,7 @@ def init_meta_net(key: PRNGKeyArray, dim: int, width: int) -> Params:
 def meta_net(params: Params, features: Float[Array, "*batch dim"]) -> Float[Array, "*batch width"]:
     """Shift of the context for an image, ``W_2 relu(W_1 f + b_1) + b_2``.
 
-    Args:
-        params: from :func:`init_meta_net`.
-        features: unit image features.
-
-    Returns:
-        One vector an image, added to all context vectors.
+    It is added to all context vectors.
     """
     first, second = params["linear1"], params["linear2"]
     hidden = jax.nn.relu(features @ first["weight"].T + first["bias"][None])
@@ -96,13 +86,8 @@ class CoCoOp:
         batch: images of a step; the paper has 1, for memory.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> from fsclip_jax.adapters.prompt_text import example_words
-        >>> task, query = example_task(way=3)
-        >>> task = task._replace(words=example_words(way=3, dim=8))
-        >>> adapter = CoCoOp(steps=2)
-        >>> state = adapter.fit(adapter.init(jax.random.key(0), 8), task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(CoCoOp(steps=2)).shape
         (6, 3)
 
     Source: Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022,
@@ -116,13 +101,11 @@ class CoCoOp:
     batch: int = 1
 
     name: ClassVar[str] = "cocoop"
+    scalars: ClassVar[Scalars] = {"lr": LEARNING_RATE}
+    """The published learning rate."""
+    init = init_scalars
     needs: ClassVar[frozenset[str]] = frozenset({"words"})
     one_by_one: ClassVar[bool] = True
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the published learning rate."""
-        del key, dim
-        return {"lr": jnp.float32(LEARNING_RATE)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Learn context and meta-net; keep with them what the prompts of a query need."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import logits_of_weights
+from fsclip_jax.adapters.base import Scalars, init_scalars, logits_of_weights
 from fsclip_jax.adapters.descent import Batch, Descent, cross_entropy, support_rows
 from fsclip_jax.adapters.prompt_text import (
     Position,
@@ -45,13 +45,8 @@ class CoOp:
         batch: images of a step.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> from fsclip_jax.adapters.prompt_text import example_words
-        >>> task, query = example_task(way=3)
-        >>> task = task._replace(words=example_words(way=3, dim=8))
-        >>> adapter = CoOp(steps=2)
-        >>> state = adapter.fit(adapter.init(jax.random.key(0), 8), task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(CoOp(steps=2)).shape
         (6, 3)
 
     Source: Zhou et al., "Learning to Prompt for Vision-Language Models", IJCV 2022, section 3.
@@ -65,14 +60,12 @@ class CoOp:
     batch: int = 32
 
     name: ClassVar[str] = "coop"
+    scalars: ClassVar[Scalars] = {"lr": LEARNING_RATE}
+    """The published learning rate."""
+    init = init_scalars
     logits = logits_of_weights
     needs: ClassVar[frozenset[str]] = frozenset({"words"})
     one_by_one: ClassVar[bool] = True
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the published learning rate."""
-        del key, dim
-        return {"lr": jnp.float32(LEARNING_RATE)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Learn the context and encode every class with it."""

@@ -48,9 +48,7 @@ def method_markdown(name: str, level: int = 2) -> str:
     Everything is read off the method's own file: the docstrings of the module and the class, the
     fields with their defaults, the scalars of ``init``, and the declared grid.
 
-    Args:
-        name: a key of the catalog.
-        level: of the heading.
+    ``level`` is that of the heading.
 
     Example:
         >>> print(method_markdown("zero_shot").splitlines()[0])

@@ -35,12 +35,8 @@ def fit_gaussian(rows: Float[Array, "way row dim"], counts: Float[Array, "way ro
     Srivastava less its factor ``dim / (N - 1)``. Solved by Cholesky: the shrinkage bounds the
     condition number by ``N``.
 
-    Args:
-        rows: samples of each class.
-        counts: how many samples a row stands for; 0 leaves it out.
-
-    Returns:
-        The densities. A class without rows has weight and bias zero.
+    A row stands for ``counts`` samples; 0 leaves it out. A class without rows has weight and bias
+    0.
 
     Example:
         >>> rows = jnp.array([[[1.0, 0.0], [1.0, 0.2]], [[0.0, 1.0], [0.2, 1.0]]])

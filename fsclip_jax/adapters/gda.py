@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from fsclip_jax.adapters.base import Grid
+from fsclip_jax.adapters.base import Grid, Scalars, Scaled, init_scalars
 from fsclip_jax.adapters.gaussian import fit_gaussian
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import cosine_logits
@@ -34,13 +34,8 @@ class Gda:
     shots: the better the text, the less should be added.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> import jax
-        >>> task, query = example_task(way=3)
-        >>> adapter = Gda()
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(Gda()).shape
         (6, 3)
 
     Source: Wang et al., "A Hard-to-Beat Baseline for Training-Free CLIP-Based Adaptation",
@@ -48,12 +43,13 @@ class Gda:
     """
 
     name: ClassVar[str] = "gda"
+    scalars: ClassVar[Scalars] = {"alpha": 0.05}
+    """The default weight of the densities."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"alpha": 0.0}
+    classes_meet: ClassVar[bool] = True
+    scaled: ClassVar[Scaled] = "text"
     grid: ClassVar[Grid] = Grid(late={"alpha": ALPHAS})
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the default weight of the densities."""
-        del key, dim
-        return {"alpha": jnp.float32(0.05)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Fit the Gaussians."""
@@ -78,12 +74,8 @@ class Gda:
 def samples(task: Task) -> tuple[Float[Array, "way row dim"], Float[Array, "way row"]]:
     """Return every view of every shot, and how much of an image each counts for.
 
-    Args:
-        task: with views, or without: then each shot is one.
-
-    Returns:
-        The rows of each class, and one count a row: the views of an image sum to 1, those of an
-        image that is not present to 0.
+    A task without views has one of each shot. The counts of the views of an image sum to 1, those
+    of an image that is not present to 0.
     """
     way, shot, dim = task.support.shape
     views = task.support[:, :, None] if task.views is None else task.views

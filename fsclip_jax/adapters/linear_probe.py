@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import logits_of_weights
+from fsclip_jax.adapters.base import Scalars, init_scalars, logits_of_weights
 from fsclip_jax.adapters.descent import (
     MOST_LOGITS,
     Batch,
@@ -54,13 +54,8 @@ class LinearProbe:
         most_logits: fewer epochs are trained where epochs, shots and classes multiply to more.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> import jax
-        >>> task, query = example_task(way=3)
-        >>> adapter = LinearProbe(epochs=2)
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(LinearProbe(epochs=2)).shape
         (6, 3)
 
     Source: Silva-Rodriguez et al., "A Closer Look at the Few-Shot Adaptation of Large
@@ -74,12 +69,11 @@ class LinearProbe:
     most_logits: int = MOST_LOGITS
 
     name: ClassVar[str] = "linear_probe"
+    scalars: ClassVar[Scalars] = {"rate": PUBLISHED_RATE}
+    """The published learning rate."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"rate": 0.0}
     logits = logits_of_weights
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the published learning rate."""
-        del key, dim
-        return {"rate": jnp.float32(PUBLISHED_RATE)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Train the weights."""

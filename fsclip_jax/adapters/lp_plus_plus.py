@@ -6,7 +6,8 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.descent import Batch, Descent, cross_entropy
+from fsclip_jax.adapters.base import init_scalars
+from fsclip_jax.adapters.descent import Batch, Descent, cross_entropy, support_rows
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, Scalar, State
 
@@ -17,12 +18,7 @@ _POWER_STEPS = 50
 
 
 class Probe(NamedTuple):
-    """What is learned.
-
-    Attributes:
-        weights: visual weights ``w_c``.
-        blend: weight ``a_c`` of the text of each class.
-    """
+    """What is learned: visual weights ``w_c``, and the weight ``a_c`` of the text of each class."""
 
     weights: Float[Array, "way dim"]
     blend: Float[Array, " way"]
@@ -46,11 +42,8 @@ class LpPlusPlus:
         momentum: of the steps of ``w``; 0.9 in the published code, 0 in the paper.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = LpPlusPlus(iterations=20)
-        >>> state = adapter.fit({}, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(LpPlusPlus(iterations=20)).shape
         (6, 3)
 
     Source: Huang et al., "LP++: A Surprisingly Strong Linear Probe for Few-Shot CLIP", sections
@@ -63,11 +56,7 @@ class LpPlusPlus:
     blend_every: ClassVar[int] = 10
 
     name: ClassVar[str] = "lp_plus_plus"
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return no parameters."""
-        del key, dim
-        return {}
+    init = init_scalars
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Train the weights and the blend."""
@@ -77,7 +66,9 @@ class LpPlusPlus:
     def train(self, params: Params, task: Task, key: PRNGKeyArray) -> Descent:
         """Return the :class:`Probe` that was learned; nothing is drawn."""
         del params, key
-        rows = _all_rows(task)
+        every = support_rows(task._replace(views=None))
+        features, kept = every.features[:, 0].astype(jnp.float32), every.kept.astype(jnp.float32)
+        rows = Batch(features, every.labels, kept, jnp.arange(len(kept)))
         text = task.text.astype(jnp.float32)
         step_w, step_a = step_sizes(rows, text)
         # What the text says of each shot never changes.
@@ -126,12 +117,7 @@ def step_sizes(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Return the step sizes of the weights and of the blend, from bounds on the curvature.
 
-    Args:
-        rows: all shots.
-        text: text features.
-
-    Returns:
-        ``4 N / lambda_max(F^T F)`` and ``N / (4 max_c sum_i (f_i . t_c)^2)``; 0 without shots.
+    ``4 N / lambda_max(F^T F)`` and ``N / (4 max_c sum_i (f_i . t_c)^2)``; 0 without shots.
     """
     features = rows.features * rows.weights[:, None]
     count = jnp.sum(rows.weights)
@@ -162,14 +148,3 @@ def largest_eigenvalue(matrix: Float[Array, "dim dim"]) -> Float[Array, ""]:
 
 def _unit(vector: Float[Array, " dim"]) -> Float[Array, " dim"]:
     return vector * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(vector)), 1e-12))
-
-
-def _all_rows(task: Task) -> Batch:
-    way, shot, dim = task.support.shape
-    places = jnp.arange(way * shot, dtype=jnp.int32)
-    return Batch(
-        task.support.reshape(-1, dim).astype(jnp.float32),
-        places // shot,
-        task.support_mask.reshape(-1).astype(jnp.float32),
-        places,
-    )

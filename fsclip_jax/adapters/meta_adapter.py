@@ -17,13 +17,8 @@ from fsclip_jax.typing import Array, Bool, Float, Params, PRNGKeyArray, State
 def init_params(key: PRNGKeyArray, dim: int) -> Params:
     """Return the parameters before training: Xavier-uniform matrices, gate bias 1.
 
-    Args:
-        key: random key.
-        dim: width of the features.
-
-    Returns:
-        ``q_proj.weight`` [dim dim], ``k_proj.weight`` [dim dim], ``alpha_proj.weight`` [1 dim]
-        and ``alpha_proj.bias`` [1], the published names; a weight maps as ``y = x W^T + b``.
+    ``q_proj.weight`` [dim dim], ``k_proj.weight`` [dim dim], ``alpha_proj.weight`` [1 dim] and
+    ``alpha_proj.bias`` [1], the published names; a weight maps as ``y = x W^T + b``.
 
     Example:
         >>> init_params(jax.random.key(0), 8)["k_proj"]["weight"].shape
@@ -52,25 +47,13 @@ def refine(
 ) -> Float[Array, "way dim"]:
     """Refine every text feature by attention over the shots of its class.
 
-    With ``X = [w; F_1 ... F_K]`` for one class and ``g = sigmoid(u . w + b)``::
+    The equation is that of :class:`MetaAdapter`. Values are not projected. With several heads, each
+    one attends for its own slice of the features. The scores are computed as
+    ``(W_k^T W_q w) . X``, which is the same number and never projects the shots: (K + 2) / 2 times
+    less work in the projections.
 
-        a = softmax((W_q w) . (W_k X) / sqrt(dim / heads))
-        w' = normalise(w + g sum_j a_j X_j)
-
-    Values are not projected. With several heads, each one attends for its own slice of the
-    features. The scores are computed as ``(W_k^T W_q w) . X``, which is the same number and never
-    projects the shots: (K + 2) / 2 times less work in the projections.
-
-    Args:
-        params: see :func:`init_params`.
-        text: unit text features, the queries of the attention.
-        support: unit features of the shots.
-        mask: true where a shot is present. A class with none keeps its text feature.
-        heads: number of attention heads; it divides ``dim``.
-        text_in_keys: whether the text feature is itself attended to, as the published code does.
-
-    Returns:
-        Unit vectors in the dtype of ``text``.
+    Features are unit vectors, in and out; the dtype is that of ``text``. A class without a shot
+    keeps its text feature.
 
     Raises:
         ValueError: if ``heads`` does not divide ``dim``.
@@ -81,9 +64,6 @@ def refine(
         >>> params = init_params(jax.random.key(0), 8)
         >>> refine(params, task.text, task.support, task.support_mask).shape
         (3, 8)
-
-    Source: Cheng et al., "Meta-Adapter: An Online Few-shot Learner for Vision-Language Model",
-    equations 4 and 5.
     """
     dim = text.shape[-1]
     if dim % heads:
@@ -146,12 +126,8 @@ class MetaAdapter:
         text_in_keys: whether the text feature is attended to beside the shots.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = MetaAdapter(heads=2)
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(MetaAdapter(heads=2)).shape
         (6, 3)
 
     Source: Cheng et al., "Meta-Adapter: An Online Few-shot Learner for Vision-Language Model",
@@ -162,6 +138,7 @@ class MetaAdapter:
     text_in_keys: bool = True
 
     name: ClassVar[str] = "meta_adapter"
+    zero_shot_at: ClassVar[Params] = {"alpha_proj": {"weight": 0.0, "bias": -1e4}}
     logits = logits_of_weights
     meta_learned: ClassVar[bool] = True
 
@@ -187,12 +164,6 @@ class MetaAdapterModule(nnx.Module):
     """The refinement as a Flax module, to plug into any CLIP-based model.
 
     Takes the text features of any classifier and returns refined ones of the same shape.
-
-    Args:
-        dim: width of the features.
-        heads: see :func:`refine`.
-        text_in_keys: see :func:`refine`.
-        rngs: random streams; ``params`` is used.
 
     Example:
         >>> from fsclip_jax.adapters.catalog import example_task

@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from fsclip_jax.adapters.base import Scaled
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import l2_normalize, masked_mean
 from fsclip_jax.typing import Array, Bool, Float, Params, PRNGKeyArray, State
@@ -22,13 +23,7 @@ def embed(
 ) -> Float[Array, "n dim"]:
     """Centre features, whiten them, and scale them to unit length: ``normalise(M (x - centre))``.
 
-    Args:
-        x: image features.
-        centre: what stands for the mean image of the task.
-        metric: the whitening matrix M.
-
-    Returns:
-        Unit vectors in float32.
+    ``centre`` stands for the mean image of the task; float32.
     """
     return l2_normalize((x.astype(jnp.float32) - centre[None]) @ metric.T)
 
@@ -68,12 +63,8 @@ class MetaPrior:
         precondition: whether steps are taken through P; without, P is the identity.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = MetaPrior()
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(MetaPrior()).shape
         (6, 3)
 
     Source: this project. The latent-function view is Rasmussen and Williams,
@@ -86,6 +77,9 @@ class MetaPrior:
     precondition: bool = True
 
     name: ClassVar[str] = "meta_prior"
+    zero_shot_at: ClassVar[Params] = {"steps": {"first": -1e4, "rate": -1e4}}
+    classes_meet: ClassVar[bool] = True
+    scaled: ClassVar[Scaled] = "in the fit"
     meta_learned: ClassVar[bool] = True
 
     def init(self, key: PRNGKeyArray, dim: int) -> Params:
@@ -109,13 +103,9 @@ class MetaPrior:
     def prime(self, params: Params, task: Task) -> Params:
         """Measure how images spread within their classes, before the first training step.
 
-        Args:
-            params: from `init`.
-            task: the classes to train on, with all their training images.
-
-        Returns:
-            The parameters with ``metric.basis`` (principal axes as rows) and ``metric.spread``
-            (variance along them, of mean one); unchanged where no class has two images.
+        From all classes to train on, with all their training images: ``metric.basis`` (principal
+        axes as rows) and ``metric.spread`` (variance along them, of mean one). Unchanged where no
+        class has two images.
         """
         if not self.whiten:
             return params

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import Grid
+from fsclip_jax.adapters.base import Grid, Scalars, Scaled, init_scalars
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import cosine_logits
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
@@ -37,12 +37,8 @@ class ProKeR:
         height: logit that a label stands for.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = ProKeR()
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(ProKeR()).shape
         (6, 3)
 
     Source: Bendou et al., "ProKeR: A Kernel Perspective on Few-Shot Adaptation of Large
@@ -52,14 +48,15 @@ class ProKeR:
     height: float = 20.0
 
     name: ClassVar[str] = "proker"
+    scalars: ClassVar[Scalars] = {"beta": 4.0, "penalty": 1.0}
+    """The default kernel and penalty."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"penalty": 1e9}
+    classes_meet: ClassVar[bool] = True
+    scaled: ClassVar[Scaled] = "in the fit"
     # Every setting costs a Cholesky of all shots, so there are few. Where the penalty is free,
     # a beta of 1 or 8 wins no more than a few tenths of a point over 4.
     grid: ClassVar[Grid] = Grid(refit={"penalty": (0.1, 1.0, 10.0)})
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the default kernel and penalty."""
-        del key, dim
-        return {"beta": jnp.float32(4.0), "penalty": jnp.float32(1.0)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Solve for one coefficient per shot and class."""

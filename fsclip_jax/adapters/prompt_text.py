@@ -34,10 +34,8 @@ PIECE_BYTES = 2**28
 class Endings(NamedTuple):
     """Each class's prompt after the beginning that all of them share.
 
-    Attributes:
-        embeds: token embeddings; zero where a context vector goes and after the end.
-        slots: index of the context vector at each position, -1 where there is none.
-        ends: where each is read.
+    Embeddings are zero where a context vector goes and after the end; ``slots`` are indices of
+    context vectors, -1 where there is none; ``ends`` is where each prompt is read.
     """
 
     embeds: Float[Array, "way length width"]
@@ -47,13 +45,6 @@ class Endings(NamedTuple):
 
 def needed_words(words: Words | None, method: str) -> Words:
     """Return the words of a task, or say that the method does not apply without them.
-
-    Args:
-        words: of the task.
-        method: name of the method.
-
-    Returns:
-        The words.
 
     Raises:
         UserError: there are none.
@@ -69,14 +60,6 @@ def needed_words(words: Words | None, method: str) -> Words:
 def shared_count(context: int, position: Position, class_specific: bool = False) -> int:
     """Return how many context vectors come before all that differs between classes.
 
-    Args:
-        context: number of context vectors.
-        position: of the class name.
-        class_specific: whether each class has a context of its own.
-
-    Returns:
-        A number of vectors.
-
     Example:
         >>> shared_count(5, "end"), shared_count(5, "middle"), shared_count(5, "front")
         (5, 2, 0)
@@ -89,15 +72,7 @@ def lay_out(
 ) -> Endings:
     """Lay out each class's prompt, without its shared beginning.
 
-    Args:
-        words: names and tower. Names that leave no room for the rest are cut, as a tokenizer
-            cuts them.
-        context: number of context vectors.
-        position: of the class name.
-        class_specific: whether each class has a context of its own.
-
-    Returns:
-        What each class adds to the beginning.
+    Names that leave no room for the rest are cut, as a tokenizer cuts them.
 
     Raises:
         UserError: the context leaves no room for a name.
@@ -135,15 +110,8 @@ def first_context(
 ) -> Float[Array, "context width"]:
     """Return the context before training, the same for all classes.
 
-    Args:
-        words: names and tower.
-        context: number of context vectors.
-        start: ``words`` for the embeddings of ``words.context_ids`` where there are as many of
-            them as vectors; otherwise random.
-        key: of the random vectors.
-
-    Returns:
-        Context vectors, float32.
+    For ``words`` the embeddings of ``words.context_ids``, where there are as many of them as
+    vectors; otherwise random, float32.
     """
     text = words.tower.build()
     if start == "words" and words.context_ids.shape[-1] == context:
@@ -164,15 +132,9 @@ def encode_classes(
     whose activations are computed again in the backward pass, so that its memory does not grow
     with their number.
 
-    Args:
-        tower: the frozen tower. No gradient is taken of it.
-        start: embedding of the start token.
-        context: context vectors, shared or one set a class.
-        endings: from :func:`lay_out`.
-        before: from :func:`shared_count`.
-
-    Returns:
-        Unit text features, float32.
+    No gradient is taken of the tower. ``start`` is the embedding of the start token, ``context``
+    shared or one set a class, ``endings`` from :func:`lay_out` and ``before`` from
+    :func:`shared_count`. Unit text features, float32.
     """
     text = jax.lax.stop_gradient(tower).build()
     dtype = start.dtype
@@ -197,12 +159,6 @@ def encode_classes(
 def token_bytes(config: TextConfig) -> int:
     """Estimate what the backward pass keeps of one token in all blocks.
 
-    Args:
-        config: shapes of the tower.
-
-    Returns:
-        Bytes.
-
     Example:
         >>> token_bytes(TextConfig(49408, 77, 512, 12, 8, 2048, 512)) // 1024
         576
@@ -213,13 +169,8 @@ def token_bytes(config: TextConfig) -> int:
 def map_pieces(function: Callable[[Any], Array], rows: Any, most: int) -> Array:
     """Apply a function to rows in pieces, computing each again in the backward pass.
 
-    Args:
-        function: of some rows; each row of its result depends on that row alone.
-        rows: a pytree whose leaves share their leading axis.
-        most: largest number of rows of a piece.
-
-    Returns:
-        What the function makes of all rows.
+    ``rows`` is a pytree whose leaves share their leading axis; each row of the result depends on
+    that row alone. A piece has ``most`` rows at most.
 
     Example:
         >>> map_pieces(lambda x: 2 * x, jnp.arange(5), 2).tolist()
@@ -242,13 +193,7 @@ def map_pieces(function: Callable[[Any], Array], rows: Any, most: int) -> Array:
 def example_words(way: int, dim: int, seed: int = 0) -> Words:
     """Make random names and a tiny text tower, for examples and tests.
 
-    Args:
-        way: number of classes.
-        dim: width of the joint embedding.
-        seed: of the random numbers.
-
-    Returns:
-        Names of 1 to 3 tokens; the tower has one block of width 16 and reads 16 tokens.
+    Names of 1 to 3 tokens; the tower has one block of width 16 and reads 16 tokens.
 
     Example:
         >>> example_words(way=3, dim=8).ids.shape

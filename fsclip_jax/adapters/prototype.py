@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import logits_of_weights
+from fsclip_jax.adapters.base import init_scalars, logits_of_weights
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import l2_normalize, masked_mean
 from fsclip_jax.typing import Params, PRNGKeyArray, State
@@ -19,12 +19,8 @@ class Prototype:
     can still be predicted.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> import jax
-        >>> task, query = example_task(way=3)
-        >>> adapter = Prototype()
-        >>> state = adapter.fit({}, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(Prototype()).shape
         (6, 3)
 
     Source: Snell et al., "Prototypical Networks for Few-shot Learning", equation 1, with the
@@ -32,12 +28,8 @@ class Prototype:
     """
 
     name: ClassVar[str] = "prototype"
+    init = init_scalars
     logits = logits_of_weights
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return no parameters."""
-        del key, dim
-        return {}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Average the shots of every class."""

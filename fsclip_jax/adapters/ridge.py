@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import Grid
+from fsclip_jax.adapters.base import Grid, Scalars, init_scalars
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
 
@@ -26,12 +26,8 @@ class Ridge:
     ``params``: ``penalty``; its default is the best of the grid on Caltech val.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = Ridge()
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(Ridge()).shape
         (6, 3)
 
     Source: Hoerl and Kennard, "Ridge Regression", Technometrics 1970; as a few-shot control in
@@ -39,12 +35,11 @@ class Ridge:
     """
 
     name: ClassVar[str] = "ridge"
+    scalars: ClassVar[Scalars] = {"penalty": 0.1}
+    """The default penalty."""
+    init = init_scalars
+    classes_meet: ClassVar[bool] = True
     grid: ClassVar[Grid] = Grid(refit={"penalty": (0.001, 0.01, 0.1, 1.0, 10.0)})
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the default penalty."""
-        del key, dim
-        return {"penalty": jnp.float32(0.1)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Solve for the weights."""

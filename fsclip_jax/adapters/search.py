@@ -21,11 +21,7 @@ BLOCK = 2**22
 def grid_settings(adapter: Adapter) -> dict[str, Float[np.ndarray, " setting"]]:
     """List the settings of a method, grid after grid, the last scalar of a grid fastest.
 
-    Args:
-        adapter: the method.
-
-    Returns:
-        Value of every searched scalar in every setting; empty if nothing is searched.
+    Values of every searched scalar; empty if nothing is searched.
 
     Raises:
         ValueError: two grids of the method name different scalars.
@@ -61,15 +57,8 @@ def count_right(
     answers for all values of the ``late`` scalars together, in blocks of queries, and whatever
     does not depend on a scalar is computed once for all its values. One program does it all.
 
-    Args:
-        adapter: a method with searched scalars.
-        params: its parameters; the searched ones are replaced.
-        task: one task, without a batch axis.
-        query: the images to judge the settings by; masked ones count nowhere.
-        key: randomness of the fit.
-
-    Returns:
-        Right answers, in the order of :func:`grid_settings`.
+    Masked queries count nowhere; the searched scalars of ``params`` are replaced. In the order of
+    :func:`grid_settings`.
 
     Example:
         >>> from fsclip_jax.adapters.catalog import example_task, get_adapter
@@ -105,14 +94,8 @@ def _count_grid(
 def count_late(adapter: Adapter, grid: Grid, state: State, query: Query) -> Int[Array, " late"]:
     """Count the queries that one fit classifies right at every value of late scalars.
 
-    Args:
-        adapter: the method.
-        grid: the late scalars; each is a leaf of the state. What it says of others is not used.
-        state: from the method's ``fit``.
-        query: the images; masked ones count nowhere.
-
-    Returns:
-        Right answers, the last scalar of the grid fastest.
+    The late scalars of the grid are leaves of the state; the refit ones are not looked at. Masked
+    queries count nowhere. The last scalar is the fastest.
     """
     names = tuple(grid.late)
     way = jax.eval_shape(partial(query_logits, adapter), state, query).shape[-1]

@@ -22,13 +22,6 @@ def score_shots(
 ) -> Float[Array, "way shot"]:
     """Inner product of a class's probe with each of its shots, ``probe_c . F_cs``.
 
-    Args:
-        probe: one vector a class.
-        shots: the shots of each class.
-
-    Returns:
-        One score a shot.
-
     Example:
         >>> score_shots(jnp.ones((1, 2)), jnp.array([[[1.0, 2.0], [3.0, 4.0]]])).tolist()
         [[3.0, 7.0]]
@@ -43,13 +36,6 @@ def mix_shots(
     weights: Float[Array, "way shot"], shots: Float[Array, "way shot dim"]
 ) -> Float[Array, "way dim"]:
     """Weighted sum of the shots of each class, ``sum_s a_cs F_cs``.
-
-    Args:
-        weights: one weight a shot.
-        shots: the shots of each class.
-
-    Returns:
-        One vector a class.
 
     Example:
         >>> mix_shots(jnp.array([[1.0, 0.5]]), jnp.array([[[1.0, 2.0], [4.0, 4.0]]])).tolist()

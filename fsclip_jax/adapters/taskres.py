@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import logits_of_weights
+from fsclip_jax.adapters.base import Scalars, init_scalars, logits_of_weights
 from fsclip_jax.adapters.descent import (
     MOST_LOGITS,
     Batch,
@@ -42,13 +42,8 @@ class TaskRes:
         most_logits: fewer epochs are trained where epochs, shots and classes multiply to more.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> import jax
-        >>> task, query = example_task(way=3)
-        >>> adapter = TaskRes(epochs=2)
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(TaskRes(epochs=2)).shape
         (6, 3)
 
     Source: Yu et al., "Task Residual for Tuning Vision-Language Models", section 3.3.
@@ -59,12 +54,11 @@ class TaskRes:
     most_logits: int = MOST_LOGITS
 
     name: ClassVar[str] = "taskres"
+    scalars: ClassVar[Scalars] = {"alpha": PUBLISHED_SCALE, "rate": PUBLISHED_RATE}
+    """The published scale and learning rate of most data sets."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"alpha": 0.0}
     logits = logits_of_weights
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the published scale and learning rate of most data sets."""
-        del key, dim
-        return {"alpha": jnp.float32(PUBLISHED_SCALE), "rate": jnp.float32(PUBLISHED_RATE)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Train the residual."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from fsclip_jax.adapters.base import Grid, logits_of_weights
+from fsclip_jax.adapters.base import Grid, Scalars, init_scalars, logits_of_weights
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Params, PRNGKeyArray, State
@@ -33,13 +33,8 @@ class TextPrototype:
         text_in_mean: whether the text feature counts as one more shot.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> import jax
-        >>> task, query = example_task(way=3)
-        >>> adapter = TextPrototype()
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(TextPrototype()).shape
         (6, 3)
 
     Source: this project; the untrained limit of Cheng et al., "Meta-Adapter: An Online Few-shot
@@ -49,13 +44,12 @@ class TextPrototype:
     text_in_mean: bool = True
 
     name: ClassVar[str] = "text_prototype"
+    scalars: ClassVar[Scalars] = {"gate": UNTRAINED_GATE}
+    """The untrained gate."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"gate": 0.0}
     logits = logits_of_weights
     grid: ClassVar[Grid] = Grid(refit={"gate": GATES})
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the untrained gate."""
-        del key, dim
-        return {"gate": jnp.float32(UNTRAINED_GATE)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Add the mean of every class to its text feature."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import Grid
+from fsclip_jax.adapters.base import Grid, Scalars, Scaled, init_scalars
 from fsclip_jax.adapters.gaussian import fit_gaussian
 from fsclip_jax.adapters.gda import ALPHAS, samples
 from fsclip_jax.episodes.task import Prompts, Task
@@ -38,12 +38,8 @@ class Timo:
     grid. The number of prompts (TIMO-S) is not searched: all are used.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3, prompts=2)
-        >>> adapter = Timo()
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(Timo()).shape
         (6, 3)
 
     Source: Li et al., "Text and Image Are Mutually Beneficial: Enhancing Training-Free Few-Shot
@@ -51,13 +47,14 @@ class Timo:
     """
 
     name: ClassVar[str] = "timo"
+    scalars: ClassVar[Scalars] = {"alpha": 0.05, "gamma": 50.0}
+    """The published gamma and the weight of GDA."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"alpha": 0.0, "gamma": 0.0}
+    classes_meet: ClassVar[bool] = True
+    scaled: ClassVar[Scaled] = "in the fit"
     needs: ClassVar[frozenset[str]] = frozenset({"prompts"})
     grid: ClassVar[Grid] = Grid(refit={"gamma": (1.0, 50.0, 100.0)}, late={"alpha": ALPHAS})
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the published gamma and the weight of GDA."""
-        del key, dim
-        return {"alpha": jnp.float32(0.05), "gamma": jnp.float32(50.0)}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Weigh the prompts, and fit the Gaussians to shots and prompts."""

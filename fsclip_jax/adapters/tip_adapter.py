@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import Grid
+from fsclip_jax.adapters.base import Grid, Scalars, Scaled, init_scalars
 from fsclip_jax.adapters.tip_search import TIP_GRIDS, search_tip
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.numerics import cosine_logits
@@ -28,13 +28,8 @@ class TipAdapter:
     sharpness. Both are traced; :mod:`fsclip_jax.adapters.tip_search` searches them.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> import jax
-        >>> task, query = example_task(way=3)
-        >>> adapter = TipAdapter()
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(TipAdapter()).shape
         (6, 3)
 
     Source: Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot
@@ -42,14 +37,12 @@ class TipAdapter:
     """
 
     name: ClassVar[str] = "tip_adapter"
-    grid: ClassVar[tuple[Grid, ...]] = tuple(
-        Grid(late={"beta": tuple(grid.betas), "alpha": tuple(grid.alphas)}) for grid in TIP_GRIDS
-    )
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return the paper's setting for ImageNet."""
-        del key, dim
-        return {"alpha": jnp.float32(DEFAULT_ALPHA), "beta": jnp.float32(DEFAULT_BETA)}
+    scalars: ClassVar[Scalars] = {"alpha": DEFAULT_ALPHA, "beta": DEFAULT_BETA}
+    """The paper's setting for ImageNet."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"alpha": 0.0}
+    scaled: ClassVar[Scaled] = "text"
+    grid: ClassVar[tuple[Grid, ...]] = tuple(Grid(late=grid.late) for grid in TIP_GRIDS)
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Keep the shots as the keys of the cache."""

@@ -52,12 +52,8 @@ class TipAdapterF:
             comparison with published numbers only.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = TipAdapterF(epochs=2)
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(TipAdapterF(epochs=2)).shape
         (6, 3)
 
     Source: Zhang et al., "Tip-Adapter: Training-free Adaption of CLIP for Few-shot
@@ -69,15 +65,13 @@ class TipAdapterF:
     every_epoch: bool = False
 
     name: ClassVar[str] = "tip_adapter_f"
+    zero_shot_at: ClassVar[Params] = {"alpha": 0.0}
 
     @property
     def grid(self) -> tuple[Grid, ...]:
         """Return Tip-Adapter's grids, times the epochs if all are kept."""
         kept = {"epoch": tuple(map(float, range(self.epochs)))} if self.every_epoch else {}
-        return tuple(
-            Grid(late={**kept, "beta": tuple(grid.betas), "alpha": tuple(grid.alphas)})
-            for grid in TIP_GRIDS
-        )
+        return tuple(Grid(late={**kept, **grid.late}) for grid in TIP_GRIDS)
 
     def init(self, key: PRNGKeyArray, dim: int) -> Params:
         """Return Tip-Adapter's fixed setting, for training and for answering."""

@@ -72,6 +72,11 @@ class TipGrid:
         """Return the alphas, increasing."""
         return _axis(self.alpha_scale, self.alpha_steps)
 
+    @property
+    def late(self) -> dict[str, tuple[float, ...]]:
+        """Return the two scalars as a :class:`~fsclip_jax.adapters.base.Grid` wants them."""
+        return {"beta": tuple(self.betas), "alpha": tuple(self.alphas)}
+
 
 TIP_GRIDS = (TipGrid(7.0, 3.0), TipGrid(50.0, 50.0))
 """Grids that are searched: that of ImageNet and the widest of the published ones.
@@ -91,13 +96,6 @@ def best_setting(correct: np.ndarray | Array, grid: TipGrid) -> tuple[float, flo
     Several settings often tie. The published loop runs over beta outside and alpha inside, both
     upwards, and keeps the first best: so the smallest beta wins, then the smallest alpha.
 
-    Args:
-        correct: counts from :func:`search_tip`.
-        grid: the grid they belong to.
-
-    Returns:
-        ``(alpha, beta)``.
-
     Example:
         >>> grid = TipGrid(beta_steps=2, alpha_steps=3)
         >>> best_setting(np.array([[1, 5, 5], [5, 0, 0]]), grid) == (grid.alphas[1], grid.betas[0])
@@ -113,14 +111,8 @@ def search_tip(
 ) -> Int[Array, "n_beta n_alpha"]:
     """Count the queries that Tip-Adapter classifies correctly at every point of the grid.
 
-    Args:
-        task: the support and the text features.
-        query: the validation images; masked ones count nowhere.
-        grid: what to search.
-        reach: see :func:`search_cache`; above 2 where keys are not of unit length.
-
-    Returns:
-        Number of correct queries at (beta, alpha).
+    Masked queries count nowhere; ``reach`` is above 2 where keys are not of unit length, see
+    :func:`search_cache`.
 
     Example:
         >>> from fsclip_jax.adapters.catalog import example_task

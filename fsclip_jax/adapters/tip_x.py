@@ -6,15 +6,13 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import Grid
+from fsclip_jax.adapters.base import Grid, Scalars, Scaled, init_scalars
 from fsclip_jax.adapters.cache import cache_votes
 from fsclip_jax.adapters.tip_adapter import DEFAULT_ALPHA, DEFAULT_BETA
 from fsclip_jax.adapters.tip_search import TipGrid, centred, key_distances, search_cache
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.numerics import cosine_logits
 from fsclip_jax.typing import Array, Float, Int, Params, PRNGKeyArray, State
-
-DEFAULT_GAMMA = 1.0
 
 TIP_X_GRIDS = (
     (TipGrid(7.0, 3.0, beta_steps=20), (0.0, 0.6, 1.2, 1.8, 2.4)),
@@ -54,12 +52,8 @@ class TipX:
         temperature: of the signatures; 0.5 is published.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> task, query = example_task(way=3)
-        >>> adapter = TipX()
-        >>> params = adapter.init(jax.random.key(0), dim=8)
-        >>> state = adapter.fit(params, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(TipX()).shape
         (6, 3)
 
     Source: Udandarao et al., "SuS-X: Training-Free Name-Only Transfer of Vision-Language
@@ -67,21 +61,18 @@ class TipX:
     """
 
     name: ClassVar[str] = "tip_x"
+    scalars: ClassVar[Scalars] = {"alpha": DEFAULT_ALPHA, "beta": DEFAULT_BETA, "gamma": 1.0}
+    """Tip-Adapter's fixed setting, and the new term with the same weight."""
+    init = init_scalars
+    zero_shot_at: ClassVar[Params] = {"alpha": 0.0, "gamma": 0.0}
+    classes_meet: ClassVar[bool] = True
+    scaled: ClassVar[Scaled] = "text"
+    any_shape: ClassVar[bool] = False
     grid: ClassVar[tuple[Grid, ...]] = tuple(
-        Grid(late={"gamma": gammas, "beta": tuple(grid.betas), "alpha": tuple(grid.alphas)})
-        for grid, gammas in TIP_X_GRIDS
+        Grid(late={"gamma": gammas, **grid.late}) for grid, gammas in TIP_X_GRIDS
     )
 
     temperature: float = 0.5
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return Tip-Adapter's fixed setting, and the new term with the same weight."""
-        del key, dim
-        return {
-            "alpha": jnp.float32(DEFAULT_ALPHA),
-            "beta": jnp.float32(DEFAULT_BETA),
-            "gamma": jnp.float32(DEFAULT_GAMMA),
-        }
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Keep the shots as keys, and what the divergences to all of them add up to."""
@@ -139,12 +130,7 @@ class TipX:
 def inter_modal_votes(state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
     """Sum ``psi(KL(p_q || p_k))`` over the shots of each class.
 
-    Args:
-        state: of :class:`TipX`.
-        query: unit image features, float32.
-
-    Returns:
-        Votes; a class without shots has none.
+    ``query`` is float32. A class without shots has no votes.
     """
     count = state["cache_weights"].sum(-1)
     mean_axis, relative, _ = _signature(query, state["signature_axes"])

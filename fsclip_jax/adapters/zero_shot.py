@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from fsclip_jax.adapters.base import logits_of_weights
+from fsclip_jax.adapters.base import init_scalars, logits_of_weights
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.typing import Params, PRNGKeyArray, State
 
@@ -13,12 +13,8 @@ class ZeroShot:
     """Zero-shot classification, ``logit_scale * f . w_c``.
 
     Example:
-        >>> from fsclip_jax.adapters.catalog import example_task
-        >>> import jax
-        >>> task, query = example_task(way=3)
-        >>> adapter = ZeroShot()
-        >>> state = adapter.fit({}, task, jax.random.key(0))
-        >>> adapter.logits(state, query.features).shape
+        >>> from fsclip_jax.adapters.catalog import example_logits
+        >>> example_logits(ZeroShot()).shape
         (6, 3)
 
     Source: Radford et al., "Learning Transferable Visual Models From Natural Language
@@ -26,12 +22,8 @@ class ZeroShot:
     """
 
     name: ClassVar[str] = "zero_shot"
+    init = init_scalars
     logits = logits_of_weights
-
-    def init(self, key: PRNGKeyArray, dim: int) -> Params:
-        """Return no parameters."""
-        del key, dim
-        return {}
 
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Keep the text features as the weights of the classifier."""

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from fsclip_jax.adapters.base import Adapter, needs_of
+from fsclip_jax.adapters.base import Adapter, fits_any_shape, needs_of
+from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.clip.model import encode_image
 from fsclip_jax.episodes.task import Task
@@ -19,33 +20,19 @@ from fsclip_jax.typing import Array, Float, Params, UInt8
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What an artifact runs on. The choice is made when it is called."""
 
-ANY_SHAPE = (
-    "zero_shot",
-    "prototype",
-    "text_prototype",
-    "ridge",
-    "tip_adapter",
-    "gda",
-    "proker",
-    "meta_adapter",
-    "attn_adapter",
-    "meta_prior",
-)
-"""Methods whose ``fit`` is one program for any number of classes and shots. The others choose
-steps, pieces or pairs by these numbers, or need more than features and text."""
-
-_KEY = 0  # of `fit`; the methods above draw nothing
+_KEY = 0  # of `fit`; what is exported draws nothing
 
 
 def refuse_fixed_shapes(adapter: Adapter) -> None:
     """Raise a ``UserError`` for a method that is no one program for any task."""
-    if adapter.name in ANY_SHAPE:
+    if fits_any_shape(adapter):
         return
+    others = [name for name in ADAPTERS if fits_any_shape(get_adapter(name))]
     missing = " and ".join(sorted(needs_of(adapter)))
     why = f"needs {missing}" if missing else "fits by steps that depend on how many shots there are"
     raise UserError(
         f"{adapter.name} {why}, so it is no one program for every task; give --support DIR to "
-        f"export it fitted, where it applies, or one of {', '.join(ANY_SHAPE)}"
+        f"export it fitted, where it applies, or one of {', '.join(others)}"
     )
 
 

@@ -23,12 +23,10 @@ _FULL = re.compile(r"no space left|disk quota exceeded|file too large|resource_e
 
 
 class Best(NamedTuple):
-    """The parameters of the highest validation accuracy so far.
+    """The parameters of the highest validation accuracy so far, on the host.
 
-    Attributes:
-        step: when they were reached; -1 before the first validation.
-        accuracy: validation accuracy in percent; NaN where nothing is held out.
-        params: of the adapter, on the host.
+    ``step`` is -1 before the first validation; ``accuracy`` is in percent, NaN where nothing is
+    held out.
     """
 
     step: np.ndarray
@@ -37,26 +35,14 @@ class Best(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """All that a run continues from. Its randomness follows from the seed and the step.
-
-    Attributes:
-        state: of the training, on the host.
-        best: so far.
-    """
+    """All that a run continues from, on the host. Its randomness follows from seed and step."""
 
     state: TrainState
     best: Best
 
 
 def to_host(tree: Any) -> Any:
-    """Copy a pytree to NumPy arrays.
-
-    Args:
-        tree: arrays on a device or on the host.
-
-    Returns:
-        The same tree of NumPy arrays that nothing else writes to.
-    """
+    """Copy a pytree to NumPy arrays that nothing else writes to."""
     return jax.tree.map(np.array, jax.device_get(tree))
 
 
@@ -125,9 +111,6 @@ class Checkpoints:
     def save(self, saved: Saved) -> None:
         """Write a checkpoint, unless there is one of this step already.
 
-        Args:
-            saved: on the host.
-
         Raises:
             UserError: the disk is full or cannot be written. Older checkpoints are untouched.
         """
@@ -145,11 +128,8 @@ class Checkpoints:
     def restore(self, like: Saved) -> Saved:
         """Read the newest checkpoint that can be read.
 
-        Args:
-            like: a value of the same structure, shapes and types.
-
-        Returns:
-            What was saved, bit for bit, on the host.
+        ``like`` has the structure, shapes and types of what was saved, which comes back bit for
+        bit.
 
         Raises:
             UserError: none can be read.

@@ -30,12 +30,6 @@ _TABLE = _table()
 def crc32c(data: bytes) -> int:
     """Checksum of Castagnoli.
 
-    Args:
-        data: any bytes.
-
-    Returns:
-        32 bits.
-
     Example:
         >>> hex(crc32c(b"123456789"))
         '0xe3069283'
@@ -72,14 +66,7 @@ def _field(number: int, content: bytes) -> bytes:
 def scalar_event(tag: str, value: float, step: int, wall_time: float) -> bytes:
     """Encode one scalar as a record.
 
-    Args:
-        tag: name of the curve.
-        value: the number.
-        step: optimiser steps done.
-        wall_time: seconds since 1970.
-
-    Returns:
-        The bytes to append to an event file.
+    ``wall_time`` is in seconds since 1970.
     """
     single = _field(1, tag.encode()) + _varint(2 << 3 | 5) + struct.pack("<f", value)
     head = _varint(1 << 3 | 1) + struct.pack("<d", wall_time) + _varint(2 << 3) + _varint(step)
@@ -87,14 +74,7 @@ def scalar_event(tag: str, value: float, step: int, wall_time: float) -> bytes:
 
 
 def new_event_file(folder: Path) -> Path:
-    """Begin an event file, under the name by which TensorBoard finds it.
-
-    Args:
-        folder: an existing folder.
-
-    Returns:
-        The file, to append records to.
-    """
+    """Begin an event file, under the name by which TensorBoard finds it."""
     now = time.time()
     name = f"events.out.tfevents.{int(now):010d}.{socket.gethostname()}.{os.getpid()}"
     version = _varint(1 << 3 | 1) + struct.pack("<d", now) + _field(3, b"brain.Event:2")

@@ -14,8 +14,7 @@ def stop_requests() -> Iterator[Callable[[], int]]:
 
     Outside the main thread signals are left alone.
 
-    Yields:
-        A function that returns the number of the signal received, 0 if there was none.
+    Yields a function that returns the number of the signal received, 0 if there was none.
 
     Example:
         >>> with stop_requests() as requested:

@@ -20,12 +20,7 @@ Row = dict[str, float | int | None]
 def read_metrics(path: Path, last_step: int | None = None) -> list[Row]:
     """Read the whole lines of a metrics file, up to a step.
 
-    Args:
-        path: the file; it need not exist.
-        last_step: rows of later steps are left out. None: all.
-
-    Returns:
-        The rows. What follows a damaged line, the mark of a killed process, is left out.
+    The file need not exist. What follows a damaged line, the mark of a killed process, is left out.
 
     Example:
         >>> read_metrics(Path("nowhere/metrics.jsonl"))
@@ -54,9 +49,7 @@ class MetricsLog:
     def __init__(self, workdir: Path, last_step: int | None) -> None:
         """Open the log.
 
-        Args:
-            workdir: folder of the run.
-            last_step: step that the run continues from; None for a new run.
+        ``last_step`` is the step that the run continues from; None for a new run.
         """
         self._path = workdir / METRICS_FILE
         kept = [] if last_step is None else read_metrics(self._path, last_step)
@@ -72,9 +65,6 @@ class MetricsLog:
 
     def write(self, row: Row) -> None:
         """Add a row.
-
-        Args:
-            row: ``step`` and named numbers.
 
         Raises:
             UserError: the disk is full.

@@ -145,14 +145,7 @@ def validation_episodes(
     The support is from the train images. The queries are val images where the data has any of
     these classes, else train images that are not in the support.
 
-    Args:
-        stored: an opened bank.
-        config: sizes and number of the episodes.
-        class_ids: the held-out classes, from `choose_classes`.
-        patches: whether the method reads the patches of query images.
-
-    Returns:
-        The episodes; None where fewer than two classes are held out.
+    None where fewer than two classes are held out.
     """
     if len(class_ids) < 2:
         return None

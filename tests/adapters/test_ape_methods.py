@@ -1,12 +1,13 @@
-"""Tip-X, APE and APE-T against their plain forms, and what is particular to them."""
+"""What is particular to Tip-X, APE and APE-T."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import published_forms as forms
 import pytest
+from uneven_tasks import uneven_task
 
-from fsclip_jax.adapters.catalog import example_task, get_adapter
+from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.channels import refined_channels
 from fsclip_jax.adapters.search import count_late, grid_settings
 from fsclip_jax.adapters.tip_x import inter_modal_votes
@@ -15,120 +16,17 @@ from fsclip_jax.episodes.task import Task
 pytest.importorskip("torch")
 
 from published import ape as published_ape
-from published import ape_t as published_ape_t
-from published import tip_x as published_tip_x
 
 KEY = jax.random.key(0)
-
-
-def uneven_task(way=7, shot=4, query=20, dim=32, seed=0, logit_scale=100.0):
-    """Noisy features with a common part, as CLIP's have; one class has no shot."""
-    task, queries = example_task(way, shot, query, dim, seed)
-    rng = np.random.default_rng(seed + 50)
-    common = forms.unit(rng.standard_normal(dim))
-
-    def shift(x, towards):
-        return jnp.asarray(forms.unit(0.5 * np.asarray(x) + towards))
-
-    mask = rng.random((way, shot)) < 0.7
-    mask[0], mask[1] = False, True
-    task = task._replace(
-        support=shift(task.support, common),
-        text=shift(task.text, forms.unit(rng.standard_normal(dim))),
-        support_mask=jnp.asarray(mask),
-        logit_scale=jnp.float32(logit_scale),
-    )
-    return task, queries._replace(features=shift(queries.features, common))
-
-
-def plain(task):
-    """The task as the plain forms take it."""
-    return {
-        "support": np.array(task.support, np.float32),
-        "mask": np.array(task.support_mask),
-        "text": np.array(task.text, np.float32),
-        "logit_scale": float(task.logit_scale),
-        "views": None,
-        "prompts": None,
-    }
-
-
-def assert_agree(ours, theirs):
-    theirs = np.asarray(theirs)
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
 
 
 def numbers(**values):
     return {name: jnp.float32(value) for name, value in values.items()}
 
 
-CASES = {
-    "uneven": {},
-    "another scale": {"logit_scale": 30.0, "seed": 1},
-    "one shot": {"shot": 1, "seed": 2},
-    "many classes": {"way": 40, "shot": 3, "seed": 3},
-}
-
-
-@pytest.fixture(params=CASES, ids=CASES)
-def case(request):
-    return uneven_task(**CASES[request.param])
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"alpha": 1.0, "beta": 5.5, "gamma": 1.0},
-        {"alpha": 0.0, "beta": 1.0, "gamma": 7.0},
-        {"alpha": 20.0, "beta": 30.0, "gamma": 0.1},
-    ],
-    ids=str,
-)
-def test_tip_x_equals_its_plain_form(case, setting):
-    task, query = case
-    adapter = get_adapter("tip_x")
-    ours = adapter.logits(adapter.fit(numbers(**setting), task, KEY), query.features)
-    state = published_tip_x.fit(plain(task), **setting)
-    assert_agree(ours, published_tip_x.logits(state, np.array(query.features)))
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"alpha": 1.0, "beta": 1.0, "gamma": 0.1},
-        {"alpha": 3.0, "beta": 7.0, "gamma": 1.0},
-        {"alpha": 2.0, "beta": 0.5, "gamma": 0.0},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("config", [{}, {"keep": 0.4, "similarity": 0.2, "variance": 0.8}], ids=str)
-def test_ape_equals_its_plain_form(case, setting, config):
-    task, query = case
-    adapter = get_adapter("ape", **config)
-    ours = adapter.logits(adapter.fit(numbers(**setting), task, KEY), query.features)
-    state = published_ape.fit(plain(task), **setting, **config)
-    assert_agree(ours, published_ape.logits(state, np.array(query.features)))
-
-
-def test_ape_t_learns_like_its_plain_form(case):
-    """Fifty steps on all shots: losses within 1e-3, and the same classifier in the end."""
-    task, query = case
-    adapter = get_adapter("ape_t", epochs=50)
-    params = numbers(alpha=2.0, beta=3.0, train_alpha=1.5, train_beta=2.0, rate=3e-3)
-    descent = jax.jit(adapter.train)(params, task, KEY)
-    rows = np.arange(int(task.support_mask.sum()))
-    settings = {name: float(value) for name, value in params.items()}
-    state = published_ape_t.fit(plain(task), **settings, batches=[rows] * 50)
-    losses = np.asarray(state["losses"])
-    assert losses[-1] < 0.8 * losses[0]
-    np.testing.assert_allclose(descent.losses, losses, atol=1e-3 * losses[0])
-    ours = adapter.logits(adapter.answer(params, task, descent.params), query.features)
-    assert_agree(ours, published_ape_t.logits(state, np.array(query.features)))
-
-
 def test_minibatches_and_views_are_as_one_big_table():
     """The affinities that are kept, and those computed step by step, train alike."""
-    task, _ = uneven_task()
+    task, _ = uneven_task(dim=32, logit_scale=100.0)
     views = jnp.repeat(task.support[:, :, None], 2, axis=2)
     adapter = get_adapter("ape_t", epochs=5, batch=7)
     params = adapter.init(KEY, 32)
@@ -140,7 +38,7 @@ def test_minibatches_and_views_are_as_one_big_table():
 
 def test_inter_modal_votes_are_sums_over_the_keys():
     """The sum over a class needs no divergence of its own because ``psi`` is affine."""
-    task, query = uneven_task()
+    task, query = uneven_task(dim=32, logit_scale=100.0)
     adapter = get_adapter("tip_x")
     state = adapter.fit(adapter.init(KEY, 32), task, KEY)
 
@@ -158,7 +56,7 @@ def test_inter_modal_votes_are_sums_over_the_keys():
 
 
 def test_divergences_among_the_support_fill_the_range_of_its_cosines():
-    task, _ = uneven_task()
+    task, _ = uneven_task(dim=32, logit_scale=100.0)
     adapter = get_adapter("tip_x")
     state = adapter.fit(adapter.init(KEY, 32), task, KEY)
     shots = task.support[task.support_mask]
@@ -174,7 +72,7 @@ def test_divergences_among_the_support_fill_the_range_of_its_cosines():
 
 
 def test_classes_that_look_alike_give_no_inter_modal_votes():
-    task, query = uneven_task()
+    task, query = uneven_task(dim=32, logit_scale=100.0)
     noise = 1e-5 * np.random.default_rng(0).standard_normal(task.text.shape)
     task = task._replace(text=jnp.asarray(forms.unit(np.asarray(task.text[:1]) + noise)))
     adapter = get_adapter("tip_x")
@@ -185,7 +83,7 @@ def test_classes_that_look_alike_give_no_inter_modal_votes():
 
 @pytest.mark.parametrize("count", [1, 5, 31, 32])
 def test_channels_are_the_best_of_the_criterion(count):
-    text = np.array(uneven_task()[0].text)
+    text = np.array(uneven_task(dim=32, logit_scale=100.0)[0].text)
     best = published_ape.choose(published_ape.torch.tensor(text), count / 32, 0.7, 0.3)
     kept = refined_channels(jnp.asarray(text), count, similarity=0.7, variance=0.3)
     assert np.flatnonzero(kept).tolist() == sorted(best.tolist())
@@ -197,7 +95,7 @@ def test_with_one_class_all_channels_remain():
 
 
 def test_channels_that_are_cut_have_no_say_in_the_cache():
-    task, query = uneven_task()
+    task, query = uneven_task(dim=32, logit_scale=100.0)
     adapter = get_adapter("ape", keep=0.5)
     state = adapter.fit(numbers(alpha=1.0, beta=1.0, gamma=0.1), task, KEY)
     state |= {"weights": jnp.zeros_like(task.text)}

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from trained_tasks import uneven_task
+from uneven_tasks import uneven_task
 
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.clap import class_multipliers

@@ -1,7 +1,8 @@
 """Every method of the catalog goes through the same checks.
 
-A new method gets all of this by its line in ``fsclip_jax/adapters/catalog.py``. The tables below
-say what is particular to a method; most methods need no line in any of them.
+A new method gets all of this by its line in ``fsclip_jax/adapters/catalog.py``. What is particular
+to it, it says of itself: see ``fsclip_jax/adapters/base.py``. The properties of JAX itself are
+checked on one method of each kind.
 """
 
 import dataclasses
@@ -14,105 +15,47 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
-from fsclip_jax.adapters.base import Adapter, needs_of
+from fsclip_jax.adapters.base import Adapter, classes_meet, needs_of, scaled_of
 from fsclip_jax.adapters.catalog import ADAPTERS, example_task, get_adapter
 from fsclip_jax.adapters.checkpoint import restore_adapter, save_adapter
+from fsclip_jax.adapters.describe import kind_of
 from fsclip_jax.episodes.task import take_tasks, task_axes
 
-RESIDUAL_OFF = {
-    "text_prototype": {"gate": 0.0},
-    "tip_adapter": {"alpha": 0.0},
-    "gda": {"alpha": 0.0},
-    "proker": {"penalty": 1e9},
-    "timo": {"alpha": 0.0, "gamma": 0.0},
-    "tip_adapter_f": {"alpha": 0.0},
-    "clip_adapter": {"ratio": 0.0},
-    "taskres": {"alpha": 0.0},
-    "linear_probe": {"rate": 0.0},
-    "clap": {"rate": 0.0},
-    "tip_x": {"alpha": 0.0, "gamma": 0.0},
-    "ape": {"alpha": 0.0},
-    "ape_t": {"alpha": 0.0, "rate": 0.0},
-    "meta_adapter": {"alpha_proj": {"weight": 0.0, "bias": -1e4}},
-    "attn_adapter": {"memory": {"gate": {"weight": 0.0, "bias": 0.0}}},
-    "meta_prior": {"steps": {"first": -1e4, "rate": -1e4}},
-}
-"""Parameters at which a method must equal zero-shot; what is not named keeps its value."""
+QUICK = {"epochs": 20, "iterations": 12, "batch": 64}
+"""Fields that make a method that trains on the shots quick on these small tasks."""
 
-VARIANTS = {
-    "tip_adapter_f": [{"every_epoch": True}],
-    "linear_probe": [{"text_as_shot": True}],
-    "text_prototype": [{"text_in_mean": False}],
-    "meta_adapter": [{"heads": 4}, {"text_in_keys": False}, {"heads": 2, "text_in_keys": False}],
+FIELDS = {
     "attn_adapter": [{"local": False, "hidden": 8}],
+    "meta_adapter": [{"heads": 4}, {"heads": 2, "text_in_keys": False}],
 }
+"""Settings of fields that are no switches: each is a case beside the defaults."""
 
-SHORT = {
-    "tip_adapter_f": {"epochs": 3},
-    "clip_adapter": {"epochs": 3},
-    "taskres": {"epochs": 20},
-    "linear_probe": {"epochs": 3},
-    "lp_plus_plus": {"iterations": 12},
-    "clap": {"epochs": 3},
-    "ape_t": {"epochs": 3},
-    "coop": {"steps": 3, "batch": 64},
-    "cocoop": {"steps": 3, "batch": 64},
-}
-"""Static configs that make a trained method quick on these small tasks."""
+REPRESENTATIVES = ("gda", "tip_adapter_f", "meta_adapter", "coop")
+"""One method of each kind, for the properties of JAX itself: no method brings code for them."""
 
-CLASSES_MEET = frozenset(
-    {
-        "ridge",
-        "gda",
-        "proker",
-        "timo",
-        "tip_x",
-        "ape",
-        "coop",
-        "cocoop",
-        "tip_adapter_f",
-        "clip_adapter",
-        "taskres",
-        "linear_probe",
-        "lp_plus_plus",
-        "clap",
-        "ape_t",
-        "meta_prior",
-    }
-)
-"""Methods in which the shots of one class have a say in another's logit: by a common covariance,
-a kernel matrix, or a loss over all classes. A class on its own is then another task."""
 
-TEXT_ONLY_SCALED = frozenset({"tip_adapter", "tip_x", "ape", "gda"})
-"""Methods that add a term which the logit scale does not multiply, as published."""
+def cases_of(name):
+    """The method as it is, with every switch turned, and at the settings of ``FIELDS``."""
+    fields = {field.name: field.default for field in dataclasses.fields(ADAPTERS[name])}
+    quick = {}
+    if hasattr(get_adapter(name), "train"):
+        quick = {field: value for field, value in QUICK.items() if field in fields}
+        quick |= {"steps": 3} if "steps" in fields else {}
+    turned = [{field: not value} for field, value in fields.items() if isinstance(value, bool)]
+    return [{**quick, **case} for case in [{}, *turned, *FIELDS.get(name, [])]]
 
-NOT_PROPORTIONAL = frozenset(
-    {
-        "proker",
-        "timo",
-        "coop",
-        "cocoop",
-        "tip_adapter_f",
-        "clip_adapter",
-        "taskres",
-        "linear_probe",
-        "lp_plus_plus",
-        "clap",
-        "ape_t",
-        "meta_prior",
-    }
-)
-"""Methods whose fit depends on the logit scale, for example through a loss."""
 
 ADAPTER_CASES = [
-    pytest.param(
-        get_adapter(name, **{**SHORT.get(name, {}), **config}),
-        id="-".join([name, *map(str, config.items())]),
-    )
+    pytest.param(get_adapter(name, **case), id="-".join([name, *map(str, case.items())]))
     for name in ADAPTERS
-    for config in [{}, *VARIANTS.get(name, [])]
+    for case in cases_of(name)
 ]
-pytestmark = pytest.mark.parametrize("adapter", ADAPTER_CASES)
+every_method = pytest.mark.parametrize("adapter", ADAPTER_CASES)
+one_of_each_kind = pytest.mark.parametrize(
+    "adapter",
+    [get_adapter(name, **cases_of(name)[0]) for name in REPRESENTATIVES],
+    ids=REPRESENTATIVES,
+)
 
 DIM = 16
 CLOSE = {"rtol": 1e-5, "atol": 2e-4}  # of logits that reach 100: float32 rounding of the sums
@@ -181,14 +124,24 @@ def predict_batch(adapter, params, tasks, features):
     return one(tasks, features)
 
 
+def test_every_kind_of_method_has_one_that_stands_for_it():
+    kinds = [kind_of(get_adapter(name)) for name in REPRESENTATIVES]
+    assert sorted(kinds) == sorted({kind_of(get_adapter(name)) for name in ADAPTERS})
+
+
+@every_method
 def test_follows_the_protocol(adapter):
     assert isinstance(adapter, Adapter)
     assert ADAPTERS[adapter.name] is type(adapter)
     assert hash(adapter) == hash(dataclasses.replace(adapter))
     with pytest.raises(dataclasses.FrozenInstanceError):
         adapter.name = "another"
+    params, task, _ = make(adapter)
+    state = jax.eval_shape(adapter.fit, params, task, jax.random.key(0))
+    assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(state))
 
 
+@every_method
 def test_classes_may_come_in_any_order(adapter):
     params, task, features = make(adapter)
     order = jnp.array([3, 0, 4, 1, 2])
@@ -197,6 +150,7 @@ def test_classes_may_come_in_any_order(adapter):
     np.testing.assert_allclose(predict(adapter, params, permuted, features), expected, **CLOSE)
 
 
+@every_method
 def test_shots_may_come_in_any_order(adapter):
     params, task, features = make(adapter)
     task = task._replace(support_mask=task.support_mask.at[1, 2:].set(False))
@@ -208,6 +162,7 @@ def test_shots_may_come_in_any_order(adapter):
     np.testing.assert_allclose(predict(adapter, params, permuted, features), expected, **CLOSE)
 
 
+@every_method
 def test_a_masked_shot_is_as_if_it_were_not_there(adapter):
     params, task, features = make(adapter)
     masked = task._replace(support_mask=task.support_mask.at[:, 2:].set(False))
@@ -216,6 +171,7 @@ def test_a_masked_shot_is_as_if_it_were_not_there(adapter):
     np.testing.assert_allclose(predict(adapter, params, masked, features), expected, **CLOSE)
 
 
+@every_method
 def test_each_query_is_classified_on_its_own(adapter):
     params, task, features = make(adapter)
     together = predict(adapter, params, task, features)
@@ -223,12 +179,14 @@ def test_each_query_is_classified_on_its_own(adapter):
     np.testing.assert_allclose(together, alone, **CLOSE)
 
 
+@one_of_each_kind
 def test_compiled_equals_eager(adapter):
     params, task, features = make(adapter)
     eager = predict_eagerly(adapter, params, task, features)
     np.testing.assert_allclose(predict(adapter, params, task, features), eager, **CLOSE)
 
 
+@one_of_each_kind
 def test_vmap_over_episodes_equals_a_loop(adapter):
     params, _, _ = make(adapter)
     tasks, queries = batch_of_tasks(adapter, 3)
@@ -238,6 +196,7 @@ def test_vmap_over_episodes_equals_a_loop(adapter):
         np.testing.assert_allclose(batched[index], alone, **CLOSE)
 
 
+@one_of_each_kind
 def test_vmap_over_parameters_equals_a_loop(adapter):
     params, task, features = make(adapter)
     if not jax.tree.leaves(params):
@@ -249,6 +208,7 @@ def test_vmap_over_parameters_equals_a_loop(adapter):
         np.testing.assert_allclose(batched[index], predict(adapter, one, task, features), **CLOSE)
 
 
+@one_of_each_kind
 def test_four_devices_equal_one(adapter):
     params, _, _ = make(adapter)
     tasks, queries = batch_of_tasks(adapter, 8)
@@ -271,6 +231,7 @@ def test_four_devices_equal_one(adapter):
     np.testing.assert_allclose(four, one, **CLOSE)
 
 
+@one_of_each_kind
 def test_new_values_do_not_compile_again(adapter):
     params, task, features = make(adapter)
     traces = []
@@ -289,6 +250,7 @@ def test_new_values_do_not_compile_again(adapter):
     assert len(traces) == 1
 
 
+@every_method
 def test_gradients_are_finite(adapter):
     params, task, features = make(adapter)
     empty = task._replace(
@@ -308,17 +270,19 @@ def test_gradients_are_finite(adapter):
         assert bool(jnp.isfinite(leaf).all()), jax.tree_util.keystr(path)
 
 
+@every_method
 def test_without_its_residual_it_is_zero_shot(adapter):
-    if adapter.name not in RESIDUAL_OFF:
+    if not hasattr(adapter, "zero_shot_at"):
         pytest.skip("the method is not a residual on zero-shot")
     params, task, features = make(adapter)
-    off = overwrite(params, RESIDUAL_OFF[adapter.name])
+    off = overwrite(params, adapter.zero_shot_at)
     expected = predict(get_adapter("zero_shot"), {}, task, features)
     np.testing.assert_allclose(predict(adapter, off, task, features), expected, **CLOSE)
     on = predict(adapter, params, task, features)
     assert float(jnp.abs(on - expected).max()) > 0.1
 
 
+@every_method
 def test_the_logit_scale_of_the_task_is_used(adapter):
     params, task, features = make(adapter)
     zero_shot = get_adapter("zero_shot")
@@ -327,13 +291,14 @@ def test_the_logit_scale_of_the_task_is_used(adapter):
         for scale in (10.0, 20.0)
     )
     assert float(jnp.abs(high - low).max()) > 1.0
-    if adapter.name in TEXT_ONLY_SCALED:
+    if scaled_of(adapter) == "text":
         text = predict(zero_shot, {}, task._replace(logit_scale=jnp.float32(10.0)), features)
         np.testing.assert_allclose(high - low, text, **CLOSE)
-    elif adapter.name not in NOT_PROPORTIONAL:
+    elif scaled_of(adapter) == "all":
         np.testing.assert_allclose(high, 2 * low, **CLOSE)
 
 
+@one_of_each_kind
 @pytest.mark.filterwarnings("ignore:Sharding info not provided when restoring:UserWarning")
 def test_state_survives_a_file(adapter, tmp_path):
     params, task, features = make(adapter)
@@ -352,6 +317,7 @@ def test_state_survives_a_file(adapter, tmp_path):
     np.testing.assert_array_equal(adapter.logits(back, features), expected)
 
 
+@every_method
 def test_parameters_survive_a_file(adapter, tmp_path):
     params, task, features = make(adapter)
     save_adapter(tmp_path, adapter.name, params, {"dim": DIM}, adapter=adapter)
@@ -362,6 +328,7 @@ def test_parameters_survive_a_file(adapter, tmp_path):
     )
 
 
+@every_method
 def test_bfloat16_features(adapter):
     params, task, features = make(adapter)
     half = task._replace(
@@ -373,6 +340,7 @@ def test_bfloat16_features(adapter):
     np.testing.assert_allclose(logits.astype(jnp.float32), expected, atol=1.5)
 
 
+@every_method
 @pytest.mark.parametrize(
     ("way", "shot"), [(5, 1), (1, 4), (1, 1), (1000, 2)], ids=lambda size: str(size)
 )
@@ -384,8 +352,9 @@ def test_sizes(adapter, way, shot):
     assert bool(jnp.isfinite(logits).all())
 
 
+@every_method
 def test_uneven_shots_equal_each_class_on_its_own(adapter):
-    if adapter.name in CLASSES_MEET:
+    if classes_meet(adapter):
         pytest.skip("its classes influence each other")
     params, task, features = make(adapter)
     counts = jnp.array([4, 3, 2, 1, 0])
@@ -403,6 +372,7 @@ def test_uneven_shots_equal_each_class_on_its_own(adapter):
         np.testing.assert_allclose(logits[:, index], alone, **CLOSE)
 
 
+@every_method
 def test_uneven_shots_keep_the_order_of_classes_and_shots(adapter):
     params, task, features = make(adapter)
     mask = jnp.arange(4)[None, :] < jnp.array([4, 3, 2, 1, 0])[:, None]
@@ -420,6 +390,7 @@ def test_uneven_shots_keep_the_order_of_classes_and_shots(adapter):
     np.testing.assert_allclose(predict(adapter, params, moved, features), logits[:, order], **CLOSE)
 
 
+@every_method
 def test_views_that_are_all_alike_are_as_one(adapter):
     params, task, features = make(adapter)
     repeated = task._replace(views=jnp.repeat(task.support[:, :, None], 3, axis=2))
@@ -427,6 +398,7 @@ def test_views_that_are_all_alike_are_as_one(adapter):
     np.testing.assert_allclose(predict(adapter, params, repeated, features), expected, **CLOSE)
 
 
+@every_method
 def test_views_are_masked_with_their_shots(adapter):
     params, task, features = make(adapter, views=3)
     masked = task._replace(support_mask=task.support_mask.at[:, 2:].set(False))
@@ -439,6 +411,7 @@ def test_views_are_masked_with_their_shots(adapter):
     np.testing.assert_allclose(predict(adapter, params, masked, features), expected, **CLOSE)
 
 
+@every_method
 def test_a_task_without_any_shot_is_zero_shot(adapter):
     params, task, features = make(adapter)
     empty = task._replace(support_mask=jnp.zeros_like(task.support_mask))

@@ -3,6 +3,7 @@ import shutil
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from fsclip_jax.adapters.catalog import get_adapter
@@ -87,7 +88,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(
     def refuse(*_args, **_kwargs):
         raise failure
 
-    monkeypatch.setattr(checkpoints._last, "save", refuse)
+    monkeypatch.setattr(ocp.CheckpointManager, "save", refuse)
     with pytest.raises(UserError, match="no space left to write"):
         checkpoints.save(at(blank, 6))
     monkeypatch.undo()
@@ -101,7 +102,7 @@ def test_another_failure_is_not_taken_for_a_full_disk(tmp_path, blank, monkeypat
     def refuse(*_args, **_kwargs):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(checkpoints._last, "save", refuse)
+    monkeypatch.setattr(ocp.CheckpointManager, "save", refuse)
     with pytest.raises(ValueError, match="a bug") as caught:
         checkpoints.save(at(blank, 6))
     assert not isinstance(caught.value, UserError)

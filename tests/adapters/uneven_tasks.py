@@ -1,4 +1,4 @@
-"""Tasks and batch orders for the tests of the methods that train on the shots of a task."""
+"""Tasks that are not even, and batch orders, for the comparison with the published forms."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,13 @@ import published_forms as forms
 
 from fsclip_jax.adapters.catalog import example_task
 from fsclip_jax.adapters.descent import draw_epoch
+from fsclip_jax.episodes.task import Prompts
 
 
-def uneven_task(way=7, shot=4, query=24, dim=24, views=0, seed=0, logit_scale=50.0):
-    """Noisy features with a common part, as CLIP's have; one class has no shot."""
+def uneven_task(
+    way=7, shot=4, query=24, dim=24, views=0, prompts=0, seed=0, logit_scale=50.0, least=0
+):
+    """Noisy features with a common part, as CLIP's have; one class has ``least`` shots only."""
     task, queries = example_task(way, shot, query, dim, seed)
     rng = np.random.default_rng(seed + 70)
     common = forms.unit(rng.standard_normal(dim))
@@ -20,6 +23,7 @@ def uneven_task(way=7, shot=4, query=24, dim=24, views=0, seed=0, logit_scale=50
 
     mask = rng.random((way, shot)) < 0.75
     mask[0], mask[1] = False, True
+    mask |= np.arange(shot) < least
     task = task._replace(
         support=jnp.where(mask[..., None], shift(task.support, common), 0),
         text=shift(task.text, forms.unit(rng.standard_normal(dim))),
@@ -34,6 +38,11 @@ def uneven_task(way=7, shot=4, query=24, dim=24, views=0, seed=0, logit_scale=50
         task = task._replace(
             support=jnp.asarray(support, jnp.float32), views=jnp.asarray(seen, jnp.float32)
         )
+    if prompts:
+        around = np.asarray(task.text)[:, None] + 0.3 * rng.standard_normal((way, prompts, dim))
+        present = np.arange(prompts) < np.maximum(1, prompts - np.arange(way) % 3)[:, None]
+        vectors = np.where(present[..., None], forms.unit(around), 0).astype(np.float32)
+        task = task._replace(prompts=Prompts(jnp.asarray(vectors), jnp.asarray(present)))
     return task, queries._replace(features=shift(queries.features, common))
 
 
@@ -45,7 +54,7 @@ def plain(task):
         "text": np.array(task.text, np.float32),
         "logit_scale": float(task.logit_scale),
         "views": None if task.views is None else np.array(task.views, np.float32),
-        "prompts": None,
+        "prompts": None if task.prompts is None else tuple(map(np.array, task.prompts)),
     }
 
 
