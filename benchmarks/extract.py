@@ -138,13 +138,13 @@ def our_rate(source, size, workers):
 
 def bank_seconds(source, clip, out):
     """Extract a bank twice, so that the second time finds the compiled towers."""
+    from fsclip_jax.devices import accelerator_mesh
     from fsclip_jax.features.extract import ExtractSettings, extract
-    from fsclip_jax.features.images import data_mesh
 
     settings, times = ExtractSettings(batch=32, shard=256), []
     for turn in range(2):
         began = time.perf_counter()
-        extract(source, clip, out / f"{clip.id}{turn}", settings, data_mesh())
+        extract(source, clip, out / f"{clip.id}{turn}", settings, accelerator_mesh())
         times.append(time.perf_counter() - began)
     return times[-1]
 

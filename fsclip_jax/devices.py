@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -39,7 +40,17 @@ def data_mesh(n_devices: int | None = None) -> Mesh:
             f"{count} devices asked for; this machine has {len(devices)}: "
             f"ask for 1 to {len(devices)}"
         )
-    return Mesh(np.asarray(devices[:count]), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+    return _mesh(devices[:count])
+
+
+def accelerator_mesh() -> Mesh | None:
+    """Make the mesh over this host's accelerators; None where there are fewer than two."""
+    devices = jax.local_devices()
+    return None if len(devices) < 2 or devices[0].platform == "cpu" else _mesh(devices)
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.asarray(devices), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

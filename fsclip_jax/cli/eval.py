@@ -23,23 +23,21 @@ def run(config: EvalConfig, name: str) -> int:
     from fsclip_jax.durable import only_writer
     from fsclip_jax.evaluation.config import check_eval_config
     from fsclip_jax.evaluation.evaluate import evaluate_bank, write_evaluation
-    from fsclip_jax.features.extract import bank_for
+    from fsclip_jax.features.extract import ExtractSettings, bank_for
     from fsclip_jax.report.terminal import print_report
 
     check_eval_config(config)
     workdir = config.workdir or Path("runs") / name
     out = config.out or workdir
     console = Console()
+    settings = ExtractSettings(
+        views=config.views,
+        prompts=config.prompts,
+        templates=config.templates,
+        prompt_file=config.prompt_file,
+    )
     stored, *targets = (
-        bank_for(
-            spec,
-            config.backbone,
-            views=config.views,
-            prompts=config.prompts,
-            templates=config.templates,
-            prompt_file=config.prompt_file,
-        )
-        for spec in (config.data, *config.targets)
+        bank_for(spec, config.backbone, settings) for spec in (config.data, *config.targets)
     )
     with only_writer(out, ".eval.lock", "is evaluating", "--out"):
         with console.status("evaluating") as status:

@@ -39,7 +39,7 @@ class ExtractConfig:
     is asked bare names whatever this says."""
     prompt_file: Path | None = None
     """JSON of class -> list of sentences, in place of the templates, for mini too."""
-    locals: bool = False
+    patches: bool = False
     """Store the features of every patch of view 0 too, for attn_adapter. P times as large."""
     workers: int | None = None
     """Processes that decode; 0 decodes in threads. None: a process a core from 4 cores and 20,000
@@ -68,21 +68,20 @@ def main(argv: Sequence[str]) -> int:
         )
     from fsclip_jax.clip.load import load_clip
     from fsclip_jax.data.registry import open_source
+    from fsclip_jax.devices import accelerator_mesh
     from fsclip_jax.features.extract import ExtractSettings, extract, prompts_of
     from fsclip_jax.features.hosts import join_hosts
-    from fsclip_jax.features.images import data_mesh
     from fsclip_jax.features.layout import partial_name
 
     hosts = join_hosts(config.coordinator, config.processes, config.process)
     source, clip = open_source(config.data), load_clip(config.backbone)
-    prompts = prompts_of(source, clip, config.templates, config.prompt_file)
+    same = {field.name: getattr(config, field.name) for field in fields(ExtractSettings)}
+    settings = ExtractSettings(**same)
+    prompts = prompts_of(source, clip, settings)
     for note in prompts.notes:
         print(f"note: {note}", file=sys.stderr)
-    same = {field.name: getattr(config, field.name) for field in fields(ExtractSettings)}
     try:
-        bank = extract(
-            source, clip, config.out, ExtractSettings(**same), data_mesh(), prompts, hosts
-        )
+        bank = extract(source, clip, config.out, settings, accelerator_mesh(), prompts, hosts)
     except KeyboardInterrupt:
         print(
             f"fsclip: interrupted; the same command continues {partial_name(config.out)}",

@@ -32,15 +32,12 @@ def run(config: TrainConfig, name: str) -> int:
 
     def open_stored() -> Any:
         # Pulls in the CLIP towers and transformers, which a run that is done already needs not.
-        from fsclip_jax.features.extract import bank_for
+        from fsclip_jax.features.extract import ExtractSettings, bank_for
 
-        return bank_for(
-            config.data,
-            config.backbone,
-            views=config.views,
-            templates=config.templates,
-            prompt_file=config.prompt_file,
+        settings = ExtractSettings(
+            views=config.views, templates=config.templates, prompt_file=config.prompt_file
         )
+        return bank_for(config.data, config.backbone, settings)
 
     with Display(config.steps) as display:
         observer = Observer(display.begin, display.row, display.stop_requested)

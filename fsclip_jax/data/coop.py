@@ -8,7 +8,7 @@ import numpy as np
 
 from fsclip_jax.data.catalog import KNOWN_SETS, find_known, name_hint
 from fsclip_jax.data.folder import EXTENSIONS, leads_to
-from fsclip_jax.data.labelled import Records, content_version, make_source, some
+from fsclip_jax.data.labelled import ImageRecords, content_version, make_source, some
 from fsclip_jax.data.names import spoken, wordnet_names
 from fsclip_jax.data.pictures import FileLoader
 from fsclip_jax.data.published import CoopFolder, KnownSet
@@ -79,7 +79,7 @@ def _how(known: KnownSet) -> str:
     return f"`fsclip datasets {known.name}` says what to download and where it goes"
 
 
-def _read_json(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Records:
+def _read_json(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> ImageRecords:
     path = base / coop.split
     if not path.is_file():
         raise UserError(f"{spec}: {coop.split} is not in {base}; {_how(known)}")
@@ -88,7 +88,7 @@ def _read_json(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Reco
     return records
 
 
-def _read_aircraft(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Records:
+def _read_aircraft(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> ImageRecords:
     """Read FGVC-Aircraft: a list of images with their variant for each split."""
     variants = _lines(base / "variants.txt", known, spec)
     labels_of = {variant: label for label, variant in enumerate(variants)}
@@ -110,7 +110,7 @@ def _read_aircraft(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> 
     return _records(files, variants)
 
 
-def _read_imagenet(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Records:
+def _read_imagenet(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> ImageRecords:
     """Read ImageNet: ``train/WNID/*`` is train and ``val/WNID/*`` is test."""
     names = _imagenet_names(base, spec)
     folders = [(part, split) for part, split in (("train", 0), ("val", TEST))]
@@ -122,14 +122,14 @@ def _read_imagenet(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> 
     return _records(files, list(names.values()))
 
 
-def _read_wnid(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Records:
+def _read_wnid(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> ImageRecords:
     """Read a variant of ImageNet that has one folder for each WordNet id; all is test."""
     del known
     names = _imagenet_names(base, spec)
     return _records(_by_wnid(base / coop.images, "", TEST, names, spec), list(names.values()))
 
 
-def _read_numbered(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Records:
+def _read_numbered(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> ImageRecords:
     """Read ImageNetV2: a folder for each label; all is test."""
     del known
     names = list(_imagenet_names(base, spec).values())
@@ -186,9 +186,9 @@ def _imagenet_names(base: Path, spec: str) -> Mapping[str, str]:
     return dict(sorted(names.items()))
 
 
-def _records(files: Mapping[str, tuple[int, int]], class_names: list[str]) -> Records:
+def _records(files: Mapping[str, tuple[int, int]], class_names: list[str]) -> ImageRecords:
     keys = sorted(files, key=lambda key: (files[key][0], key))
-    return Records(
+    return ImageRecords(
         keys=tuple(keys),
         labels=np.array([files[key][0] for key in keys], np.int32),
         splits=np.array([files[key][1] for key in keys], np.int8),

@@ -10,7 +10,7 @@ from jaxtyping import Int, Int8
 from PIL import Image
 
 from fsclip_jax.data.catalog import find_known
-from fsclip_jax.data.labelled import Records, content_version, make_source
+from fsclip_jax.data.labelled import ImageRecords, content_version, make_source
 from fsclip_jax.data.names import in_published_order, published_classes
 from fsclip_jax.data.pictures import decode_image
 from fsclip_jax.data.published import KnownSet
@@ -85,7 +85,7 @@ def open_hf(name: str, config: str = "") -> ImageSource:
     keys = [f"{split_names[s]}/{row:07d}" for s, row in zip(split_of, rows, strict=True)]
     splits = _splits(split_names, split_of, keys, labels, known)
     keep = np.flatnonzero((labels >= 0) & (splits >= 0))
-    records = Records(tuple(keys[row] for row in keep), labels[keep], splits[keep], names)
+    records = ImageRecords(tuple(keys[row] for row in keep), labels[keep], splits[keep], names)
     undecoded = tuple(_undecoded(table, image) for table in tables.values())
     return make_source(
         spec,

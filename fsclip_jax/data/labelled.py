@@ -15,7 +15,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Records:
+class ImageRecords:
     """Labelled images in the order in which they are stored.
 
     Attributes:
@@ -33,7 +33,7 @@ class Records:
 
 def make_source(
     spec: str,
-    records: Records,
+    records: ImageRecords,
     *,
     version: str,
     templates: tuple[str, ...],

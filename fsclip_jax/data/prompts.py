@@ -14,7 +14,7 @@ from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.templates import BARE, ENSEMBLE, prompts
 from fsclip_jax.errors import UserError, suggestion
 
-Choice: TypeAlias = Literal["single", "ensemble"]
+TemplateChoice: TypeAlias = Literal["single", "ensemble"]
 """``single``: the one template of the data set. ``ensemble``: seven templates, and beside them
 the data set's own one unless it is ImageNet."""
 
@@ -39,9 +39,8 @@ class ClassPrompts:
 
 def choose_prompts(
     source: ImageSource,
-    *,
-    templates: Choice = "single",
-    file: Path | str | None = None,
+    templates: TemplateChoice = "single",
+    file: Path | None = None,
     bare: bool = False,
 ) -> ClassPrompts:
     """Write the prompts of every class of a data set.
@@ -55,9 +54,9 @@ def choose_prompts(
     """
     chosen = BARE if bare else ensemble_of(source) if templates == "ensemble" else source.templates
     if file is not None:
-        each, notes = read_prompt_file(Path(file), source.class_names)
-        digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        return ClassPrompts(each, chosen, {"name": Path(file).name, "sha256": digest}, notes)
+        each, notes = read_prompt_file(file, source.class_names)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        return ClassPrompts(each, chosen, {"name": file.name, "sha256": digest}, notes)
     wrong = [template for template in chosen if "{}" not in template]
     if wrong or not chosen:
         given = repr(wrong[0]) if wrong else "no template"

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 
 from fsclip_jax.data.templates import ENSEMBLE, PHOTO, SINGLE
 
-Layout: TypeAlias = Literal["json", "aircraft", "imagenet", "wnid", "numbered"]
+CoopLayout: TypeAlias = Literal["json", "aircraft", "imagenet", "wnid", "numbered"]
 """How CoOp's folder of a set says which image is what: a ``split_zhou_*.json``; the lists of
 FGVC-Aircraft; ``train/WNID`` and ``val/WNID``; folders named by WordNet id; by class number."""
 
@@ -24,7 +24,7 @@ class CoopFolder:
     folder: str
     images: str
     split: str = ""
-    layout: Layout = "json"
+    layout: CoopLayout = "json"
 
 
 @dataclass(frozen=True)

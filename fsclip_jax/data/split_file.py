@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fsclip_jax.data.labelled import Records
+from fsclip_jax.data.labelled import ImageRecords
 from fsclip_jax.data.names import clean_name, spoken
 from fsclip_jax.data.published import KnownSet
 from fsclip_jax.data.splits import SPLITS
@@ -20,7 +20,7 @@ _FORM = (
 )
 
 
-def read_split_file(path: Path, known: KnownSet | None = None) -> Records:
+def read_split_file(path: Path, known: KnownSet | None = None) -> ImageRecords:
     """Read and check a split file.
 
     An entry that is there twice in one split with one label counts once.
@@ -53,7 +53,7 @@ def read_split_file(path: Path, known: KnownSet | None = None) -> Records:
         raise UserError(f"{path}: no image is listed; {_FORM}")
     cleaned = {label: _clean(name, known) for label, name in names.items()}
     found = list(entries.values())
-    return Records(
+    return ImageRecords(
         keys=tuple(entries),
         labels=np.array([label for label, _ in found], np.int32),
         splits=np.array([split for _, split in found], np.int8),

@@ -13,7 +13,7 @@ from jaxtyping import Int, Int8
 from PIL import Image
 
 from fsclip_jax.data.catalog import find_builder
-from fsclip_jax.data.labelled import Records, content_version, make_source, some
+from fsclip_jax.data.labelled import ImageRecords, content_version, make_source, some
 from fsclip_jax.data.names import published_classes
 from fsclip_jax.data.pictures import decode_image
 from fsclip_jax.data.prepared import find_prepared, prepare_command
@@ -218,7 +218,7 @@ def _key(fields: _Fields, record: dict[str, Any], split: str, number: int) -> st
     return key.strip("/")
 
 
-def _own_split(listing: _Listing, known: KnownSet | None) -> Records:
+def _own_split(listing: _Listing, known: KnownSet | None) -> ImageRecords:
     """Split without CoOp's JSON; the rules are in ``data.splits``."""
     rows = np.flatnonzero(listing.labels >= 0)
     keys = [listing.keys[row] for row in rows]
@@ -229,7 +229,7 @@ def _own_split(listing: _Listing, known: KnownSet | None) -> Records:
         named = [listing.split_names[split] for split in listing.split_of[rows]]
         splits = split_named(named, keys, labels, drawn_val=known.drawn_val if known else True)
     keep = np.flatnonzero(splits >= 0)
-    return Records(
+    return ImageRecords(
         tuple(keys[row] for row in keep),
         labels[keep],
         splits[keep],
@@ -238,7 +238,7 @@ def _own_split(listing: _Listing, known: KnownSet | None) -> Records:
     )
 
 
-def _resplit(listing: _Listing, path: Path, known: KnownSet | None, spec: str) -> Records:
+def _resplit(listing: _Listing, path: Path, known: KnownSet | None, spec: str) -> ImageRecords:
     """Split as CoOp's JSON does; names and labels are the JSON's too."""
     wanted = read_split_file(path, known)
     rows = {_plain(key): row for row, key in enumerate(listing.keys)}
@@ -250,7 +250,7 @@ def _resplit(listing: _Listing, path: Path, known: KnownSet | None, spec: str) -
             f"{some(missing)}; is it the split of another data set?"
         )
     positions = tuple(rows[_plain(key)] for key in wanted.keys)
-    return Records(wanted.keys, wanted.labels, wanted.splits, wanted.class_names, positions)
+    return ImageRecords(wanted.keys, wanted.labels, wanted.splits, wanted.class_names, positions)
 
 
 def _plain(key: str) -> str:

@@ -13,7 +13,7 @@ from jaxtyping import UInt32
 from fsclip_jax.typing import Array, Bool, Int
 
 
-class Split(NamedTuple):
+class SupportQuery(NamedTuple):
     """Images of each class on the two sides of an episode.
 
     Attributes:
@@ -72,7 +72,9 @@ def partial_shuffle(
     return place.T
 
 
-def choose(bits: UInt32[Array, " way"], usable: Bool[Array, " classes"]) -> Int[Array, " way"]:
+def draw_classes(
+    bits: UInt32[Array, " way"], usable: Bool[Array, " classes"]
+) -> Int[Array, " way"]:
     """Draw classes without replacement, each usable one equally likely.
 
     Args:
@@ -84,7 +86,7 @@ def choose(bits: UInt32[Array, " way"], usable: Bool[Array, " classes"]) -> Int[
 
     Example:
         >>> bits = jax.random.bits(jax.random.key(0), (2,))
-        >>> sorted(choose(bits, jnp.array([False, True, True])).tolist())
+        >>> sorted(draw_classes(bits, jnp.array([False, True, True])).tolist())
         [1, 2]
     """
     usable_first = jnp.argsort(~usable)
@@ -94,7 +96,7 @@ def choose(bits: UInt32[Array, " way"], usable: Bool[Array, " classes"]) -> Int[
 
 def split_images(
     bits: UInt32[Array, "slots way"], sizes: Int[Array, " way"], shots: Int[Array, ""], shot: int
-) -> Split:
+) -> SupportQuery:
     """Draw support and query images of each class from one permutation of its images.
 
     The support is the first ``min(shots, size - 1)`` images, the query set the next ones: one
@@ -107,7 +109,7 @@ def split_images(
     support_mask = slot[:, :shot] < jnp.minimum(taken, sizes[:, None])
     behind = taken + slot[:, :query]
     query_set = jnp.take_along_axis(order, behind, axis=1)
-    return Split(order[:, :shot], support_mask, query_set, behind < sizes[:, None])
+    return SupportQuery(order[:, :shot], support_mask, query_set, behind < sizes[:, None])
 
 
 def family_runs(
@@ -148,7 +150,7 @@ def split_families(
     sizes: Int[Array, " way"],
     shots: Int[Array, ""],
     shot: int,
-) -> Split:
+) -> SupportQuery:
     """Draw support and query images of each class from families that the two do not share.
 
     The families of a class are put in random order. The support takes the first
@@ -178,7 +180,7 @@ def split_families(
         jnp.take_along_axis(first, behind, axis=1),
         jnp.take_along_axis(number, behind, axis=1),
     )
-    return Split(support, support_mask & (slot[:, :shot] < shots), query_set, query_mask)
+    return SupportQuery(support, support_mask & (slot[:, :shot] < shots), query_set, query_mask)
 
 
 def _each_then_any(

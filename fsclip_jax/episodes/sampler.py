@@ -15,9 +15,9 @@ from jaxtyping import UInt32
 
 from fsclip_jax.devices import batch_sharding
 from fsclip_jax.episodes.draw import (
-    Split,
+    SupportQuery,
     below,
-    choose,
+    draw_classes,
     family_runs,
     partial_shuffle,
     split_families,
@@ -137,10 +137,10 @@ def sample_episode(key: PRNGKeyArray, bank: Bank, spec: EpisodeSpec, max_size: i
     bits = jax.random.bits(key, (1 + spec.way + 2 * count,))
     image_bits = bits[1 + spec.way :].reshape(2, shot + query, spec.way)
     shots = jnp.minimum(_shots(bits[0], spec), shot)
-    classes = choose(bits[1 : 1 + spec.way], usable_classes(bank))
+    classes = draw_classes(bits[1 : 1 + spec.way], usable_classes(bank))
     starts, sizes = bank.starts[classes], bank.sizes[classes]
 
-    def by_family() -> Split:
+    def by_family() -> SupportQuery:
         order, runs = family_runs(bank.labels, bank.domains)
         split = split_families(image_bits, runs, starts, sizes, shots, shot)
         return split._replace(
@@ -148,7 +148,7 @@ def sample_episode(key: PRNGKeyArray, bank: Bank, spec: EpisodeSpec, max_size: i
             query=order[starts[:, None] + split.query],
         )
 
-    def by_image() -> Split:
+    def by_image() -> SupportQuery:
         split = split_images(image_bits[0], sizes, shots, shot)
         return split._replace(
             support=starts[:, None] + split.support, query=starts[:, None] + split.query
@@ -189,7 +189,7 @@ def sample_across(
     """
     class_key, support_key, query_key = jax.random.split(key, 3)
     bits = jax.random.bits(class_key, (1 + spec.way,))
-    classes = choose(bits[1:], (support_bank.sizes > 0) & (query_bank.sizes > 0))
+    classes = draw_classes(bits[1:], (support_bank.sizes > 0) & (query_bank.sizes > 0))
     support, mask = sample_support(support_key, support_bank, classes, spec.shot, max_size)
     mask &= jnp.arange(spec.shot)[None] < _shots(bits[0], spec)
     query, query_mask = sample_query(query_key, query_bank, classes, spec.query, max_size)

@@ -157,7 +157,7 @@ class StoredBank:
         """
         if not self.patches:
             raise UserError(
-                f"the bank {self.path} holds no patches: extract it with fsclip extract --locals"
+                f"the bank {self.path} holds no patches: extract it with fsclip extract --patches"
             )
         out = np.empty((len(rows), self.patches, self.dim), np.float16)
         first = 0

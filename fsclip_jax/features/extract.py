@@ -12,27 +12,28 @@ from typing import Any
 from jax.sharding import Mesh
 
 from fsclip_jax.clip.load import Backbone, load_clip
-from fsclip_jax.data.prompts import Choice, ClassPrompts
+from fsclip_jax.data.prompts import ClassPrompts
 from fsclip_jax.data.registry import open_source
 from fsclip_jax.data.source import ImageSource
+from fsclip_jax.devices import accelerator_mesh
 from fsclip_jax.durable import exclusive, storage_errors, write_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.augment import describe_views
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.hosts import ALONE, Hosts
 from fsclip_jax.features.identity import DEFAULT_BACKBONE, identity, preprocessing_of, prompts_of
-from fsclip_jax.features.images import data_mesh
 from fsclip_jax.features.layout import MANIFEST, partial_name
 from fsclip_jax.features.shards import ExtractSettings, encode_missing, refuse_lost_classes
 from fsclip_jax.features.store import open_bank
 from fsclip_jax.features.text import class_text_features
-from fsclip_jax.features.writing import finish_bank, refuse_existing
+from fsclip_jax.features.writing import Description, finish_bank, refuse_existing
 
 __all__ = ["ExtractSettings", "bank_for", "default_cache", "extract", "identity", "prompts_of"]
 
 _SETTINGS = "settings.json"
 _GO, _DONE = "go", "done"
 _SHOWN_WITHIN = 60.0  # seconds
+_DEFAULTS = ExtractSettings()
 
 
 def extract(
@@ -58,7 +59,7 @@ def extract(
     Raises:
         UserError: something else is there, no image of a class can be read, or the disk is full.
     """
-    prompts = prompts or prompts_of(source, backbone)
+    prompts = prompts or prompts_of(source, backbone, settings)
     wanted = identity(source, backbone, settings, prompts)
     with hosts.failing_together():
         if hosts.index:
@@ -129,16 +130,13 @@ def _finish(
 ) -> StoredBank:
     """Add the text features to the finished shards, and the manifest."""
     text, each, mask = class_text_features(backbone, prompts.each)
-    bank = finish_bank(
-        partial,
-        out,
+    about = Description(
         text_features=text,
         prompt_features=each if settings.prompts else None,
         prompt_mask=mask if settings.prompts else None,
         class_names=source.class_names,
         domain_names=source.domain_names,
         logit_scale=backbone.logit_scale,
-        dtype=settings.dtype,
         data={"spec": source.spec, "version": source.version},
         backbone={"id": backbone.id, "sha256": backbone.sha256},
         preprocessing=preprocessing_of(backbone),
@@ -149,6 +147,7 @@ def _finish(
             "settings": wanted,
         },
     )
+    bank = finish_bank(partial, out, about, settings.dtype)
     (out / _SETTINGS).unlink(missing_ok=True)
     return bank
 
@@ -179,14 +178,8 @@ def _prepare(partial: Path, wanted: dict[str, Any]) -> None:
 def bank_for(
     data: str,
     backbone: str | None = None,
-    *,
-    views: int = 1,
-    prompts: bool = False,
-    templates: Choice = "single",
-    prompt_file: Path | None = None,
-    patches: bool = False,
+    settings: ExtractSettings = _DEFAULTS,
     cache: Path | None = None,
-    seed: int = 0,
 ) -> StoredBank:
     """Open the bank of a data set, extracting it once if need be.
 
@@ -198,8 +191,6 @@ def bank_for(
         backbone: the CLIP; None means ``mini``. With ``bank:DIR`` these two mean whatever made
             the bank, as ``mini`` is what configurations say when nobody chose; anything else
             must be what the bank says.
-        prompts: store the vector of every prompt too; another bank than the one without.
-        patches: store the features of every patch of view 0 too; another bank again.
 
     Raises:
         UserError: a data set or backbone that is unknown, a bank of another backbone, or prompts
@@ -209,8 +200,8 @@ def bank_for(
     if kind == "bank":
         if not place:
             raise UserError("--data bank: names no folder; write bank:DIR")
-        if prompt_file or templates != "single":
-            flag = "--prompt-file" if prompt_file else "--templates"
+        if settings.prompt_file or settings.templates != "single":
+            flag = "--prompt-file" if settings.prompt_file else "--templates"
             raise UserError(
                 f"{flag} does not go with {data}, which has its text features already: give the "
                 "images, or extract a bank with that flag"
@@ -218,14 +209,13 @@ def bank_for(
         return _open_given(Path(place), backbone)
     source = open_source(data)
     clip = load_clip(backbone or DEFAULT_BACKBONE)
-    settings = ExtractSettings(views=views, seed=seed, prompts=prompts, locals=patches)
-    asked = prompts_of(source, clip, templates, prompt_file)
-    for note in asked.notes:
+    prompts = prompts_of(source, clip, settings)
+    for note in prompts.notes:
         print(f"note: {note}", file=sys.stderr)
-    wanted = identity(source, clip, settings, asked)
-    digest = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
-    name = f"{_slug(kind)}-{_slug(clip.id)}-{digest[:16]}"
-    return extract(source, clip, (cache or default_cache()) / name, settings, data_mesh(), asked)
+    wanted = json.dumps(identity(source, clip, settings, prompts))
+    digest = hashlib.sha256(wanted.encode()).hexdigest()
+    out = (cache or default_cache()) / f"{_slug(kind)}-{_slug(clip.id)}-{digest[:16]}"
+    return extract(source, clip, out, settings, accelerator_mesh(), prompts)
 
 
 def default_cache() -> Path:

@@ -3,18 +3,18 @@
 import dataclasses
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fsclip_jax.clip.load import Backbone
-from fsclip_jax.data.prompts import Choice, ClassPrompts, choose_prompts
+from fsclip_jax.data.prompts import ClassPrompts, choose_prompts
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.features.images import resolve_compute
 from fsclip_jax.features.shards import ExtractSettings
 
 DEFAULT_BACKBONE = "mini"
+_DEFAULTS = ExtractSettings()
 _ALWAYS = {"fit": "crop", "resample": "bicubic"}
 
 
@@ -28,7 +28,7 @@ def identity(
 
     Two extractions with equal identity give the same bank, so one may continue the other.
     """
-    prompts = prompts or prompts_of(source, backbone)
+    prompts = prompts or prompts_of(source, backbone, settings)
     compute = resolve_compute(settings.compute)
     listing = hashlib.sha256()
     for values in (source.class_names, source.keys, source.domain_names):
@@ -45,8 +45,8 @@ def identity(
         "seed": settings.seed if settings.views > 1 else None,
         "shard": settings.shard,
         "prompts": settings.prompts,
-        # Only where it is so: banks made before there were patches stay the same.
-        **({"locals": True} if settings.locals else {}),
+        # As banks on disk call it, and only where it is so: those made before stay the same.
+        **({"locals": True} if settings.patches else {}),
         **({"decode": "draft"} if settings.decode == "draft" and source.draft else {}),
         **({"compute": compute} if compute != "float32" else {}),
         **({"prompt_file": prompts.file["sha256"]} if prompts.file else {}),
@@ -54,10 +54,7 @@ def identity(
 
 
 def prompts_of(
-    source: ImageSource,
-    backbone: Backbone,
-    templates: Choice = "single",
-    file: Path | None = None,
+    source: ImageSource, backbone: Backbone, settings: ExtractSettings = _DEFAULTS
 ) -> ClassPrompts:
     """Write the prompts of a data set for a backbone.
 
@@ -65,7 +62,7 @@ def prompts_of(
     asked the name alone whatever the templates are. Sentences of a file it is asked all the same.
     """
     bare = backbone.id == DEFAULT_BACKBONE
-    return choose_prompts(source, templates=templates, file=file, bare=bare)
+    return choose_prompts(source, settings.templates, settings.prompt_file, bare)
 
 
 def preprocessing_of(backbone: Backbone) -> dict[str, Any]:

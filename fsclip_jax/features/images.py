@@ -98,15 +98,6 @@ def image_encoder(
     return start
 
 
-def data_mesh() -> Mesh | None:
-    """Return a mesh over this host's accelerators, or None where there are fewer than two."""
-    devices = jax.local_devices()
-    if len(devices) < 2 or devices[0].platform == "cpu":
-        return None
-    automatic = (jax.sharding.AxisType.Auto,)
-    return jax.make_mesh((len(devices),), ("data",), axis_types=automatic, devices=devices)
-
-
 class _Step(NamedTuple):
     """A batch a device that runs, and whose rows are in it."""
 

@@ -13,7 +13,7 @@ from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.layout import Rows
-from fsclip_jax.features.writing import refuse_existing, write_bank
+from fsclip_jax.features.writing import Description, refuse_existing, write_bank
 
 REQUIRED = ("features", "labels", "text_features")
 OPTIONAL = (
@@ -83,13 +83,10 @@ def import_npz(
         raise UserError(f"the logit scale is {scale}; it must be positive (100 for OpenAI's CLIP)")
     rows = Rows(vectors, labels, _splits(source, arrays, keys, labels, notes), keys, domains)
     prompts = _prompts(source, arrays.get("prompt_features"), text.shape)
-    bank = write_bank(
-        target,
-        rows,
-        dtype=dtype,
+    about = Description(
         text_features=text,
         prompt_features=prompts,
-        prompt_mask=None if prompts is None else prompts.any(-1),
+        prompt_mask=None if prompts is None else np.asarray(prompts.any(-1)),
         class_names=_class_names(source, arrays, len(text), notes),
         domain_names=domain_names,
         logit_scale=float(scale),
@@ -99,7 +96,7 @@ def import_npz(
         templates=[],
         extra={"augmentation": {}},
     )
-    return Imported(bank, tuple(notes))
+    return Imported(write_bank(target, rows, about, dtype=dtype), tuple(notes))
 
 
 def _wrong(source: Path, name: str, what: str) -> UserError:

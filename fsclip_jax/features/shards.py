@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fsclip_jax.clip.load import Backbone
+from fsclip_jax.data.prompts import TemplateChoice
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.buckets import bucket_size
@@ -33,7 +34,9 @@ class ExtractSettings:
         seed: of the augmented views.
         shard: images a file: what is lost at most when the program is killed.
         prompts: store the vector of every prompt too, not only the class means.
-        locals: store the features of every patch of view 0 too.
+        templates: the data set's own template, or the ensemble.
+        prompt_file: sentences for every class in place of the templates.
+        patches: store the features of every patch of view 0 too.
         batch: views that go through the tower of a device together.
         workers: processes that decode; 0 decodes in threads, one a core; None chooses.
         decode: ``exact``, or ``draft`` to decode large JPEGs no larger than needed.
@@ -45,7 +48,9 @@ class ExtractSettings:
     seed: int = 0
     shard: int = 1024
     prompts: bool = False
-    locals: bool = False
+    templates: TemplateChoice = "single"
+    prompt_file: Path | None = None
+    patches: bool = False
     batch: int = 256
     workers: int | None = None
     decode: str = "exact"
@@ -86,7 +91,7 @@ def encode_missing(
     views, preprocess = settings.views, backbone.preprocess
     # The size depends on the whole job, not on what is left: a continued run repeats the bits.
     size = bucket_size(min(len(source.keys), settings.shard) * views, settings.batch)
-    encode = image_encoder(backbone, mesh, patches=settings.locals, compute=settings.compute)
+    encode = image_encoder(backbone, mesh, patches=settings.patches, compute=settings.compute)
     batcher = Batcher(encode, size, mesh.size if mesh else 1, views)
     at_once = chunk_images(preprocess, views)
     plan = [(index, rows) for index in todo for rows in split_rows(shards[index], at_once)]
@@ -128,7 +133,7 @@ class _Job:
         dim, patches = backbone.embed_dim, backbone.config.vision.grid**2
         self._empty = Encoded(
             np.zeros((settings.views, 0, dim), np.float32),
-            np.zeros((0, patches, dim), np.float16) if settings.locals else None,
+            np.zeros((0, patches, dim), np.float16) if settings.patches else None,
         )
 
     def note_lost(self, shard: int, rows: range, chunk: Chunk, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,72 +54,53 @@ def shard_contents(path: Path) -> tuple[np.ndarray, list[str]]:
         return tensors.get_tensor("labels"), json.loads(tensors.metadata()["skipped"])
 
 
-def finish_bank(
-    partial: Path,
-    final: Path,
-    *,
-    text_features: np.ndarray,
-    prompt_features: np.ndarray | None,
-    prompt_mask: np.ndarray | None = None,
-    class_names: Sequence[str],
-    domain_names: Sequence[str],
-    logit_scale: float,
-    dtype: str,
-    data: Mapping[str, Any],
-    backbone: Mapping[str, Any],
-    preprocessing: Mapping[str, Any],
-    templates: Sequence[str],
-    extra: Mapping[str, Any],
-) -> StoredBank:
-    """Add text and manifest to a folder of finished shards and give it its final name.
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a bank says beside its images.
 
-    Args:
+    Attributes:
         text_features: one vector a class [C D].
         prompt_features: one vector a prompt and class [P C D], or None to leave them out.
+        prompt_mask: true where a class has that prompt [P C]; None if all have all.
         domain_names: name of each artist family; empty where the data has none.
+        data: ``spec`` and ``version`` of the images.
+        backbone: ``id`` and ``sha256`` of the weights.
+        extra: more entries for the manifest.
     """
-    text = {"text_features": np.ascontiguousarray(text_features, np.float32)}
-    if prompt_features is not None:
-        text["prompt_features"] = np.ascontiguousarray(prompt_features, np.float32)
-        if prompt_mask is not None:
-            text["prompt_mask"] = np.ascontiguousarray(prompt_mask, np.bool_)
-    write_file(partial / TEXT_FILE, save(text))
-    files: dict[str, dict[str, Any]] = {}
-    skipped: list[str] = []
-    split_ids: list[np.ndarray] = []
-    views, patches, dim = 0, 0, text_features.shape[1]
-    for index in range(len(list(partial.glob("shard-*.safetensors")))):
-        path = partial / shard_name(index)
-        with safe_open(path, "np") as tensors:
-            views, n, dim = tensors.get_slice("features").get_shape()
-            if "patches" in set(tensors.keys()):
-                patches = tensors.get_slice("patches").get_shape()[1]
-            split_ids.append(tensors.get_tensor("split"))
-            skipped += json.loads(tensors.metadata()["skipped"])
-        files[path.name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size, "n": n}
-    text_path = partial / TEXT_FILE
-    files[TEXT_FILE] = {"sha256": sha256_file(text_path), "bytes": text_path.stat().st_size}
-    counts = np.bincount(np.concatenate(split_ids), minlength=len(SPLITS))
+
+    text_features: np.ndarray
+    prompt_features: np.ndarray | None = None
+    prompt_mask: np.ndarray | None = None
+    class_names: Sequence[str]
+    domain_names: Sequence[str]
+    logit_scale: float
+    data: Mapping[str, Any]
+    backbone: Mapping[str, Any]
+    preprocessing: Mapping[str, Any]
+    templates: Sequence[str]
+    extra: Mapping[str, Any]
+
+
+def finish_bank(partial: Path, final: Path, about: Description, dtype: str) -> StoredBank:
+    """Add text and manifest to a folder of finished shards and give it its final name."""
+    _write_text(partial / TEXT_FILE, about)
+    sizes, files = _list_shards(partial)
+    files[TEXT_FILE] = _file_entry(partial / TEXT_FILE)
     manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "fsclip_version": __version__,
-        "data": dict(data),
-        "backbone": dict(backbone),
-        "preprocessing": dict(preprocessing),
-        "templates": list(templates),
+        "data": dict(about.data),
+        "backbone": dict(about.backbone),
+        "preprocessing": dict(about.preprocessing),
+        "templates": list(about.templates),
         "dtype": dtype,
-        "n": int(counts.sum()),
-        "views": views,
-        **({"patches": patches} if patches else {}),
-        "classes": len(class_names),
-        "dim": dim,
-        "logit_scale": float(logit_scale),
-        "splits": dict(zip(SPLITS, counts.tolist(), strict=True)),
-        "class_names": list(class_names),
-        "domain_names": list(domain_names),
-        "skipped": skipped,
-        **extra,
+        **sizes,
+        "classes": len(about.class_names),
+        "logit_scale": float(about.logit_scale),
+        "class_names": list(about.class_names),
+        "domain_names": list(about.domain_names),
+        **about.extra,
         "files": files,
     }
     write_file(partial / MANIFEST, json.dumps(manifest, indent=1).encode())
@@ -126,13 +108,43 @@ def finish_bank(
     return open_bank(final)
 
 
-def write_bank(
-    path: Path, rows: Rows, *, shard: int = 8192, dtype: str = "float16", **description: Any
-) -> StoredBank:
-    """Write a bank that is in memory.
+def _write_text(path: Path, about: Description) -> None:
+    tensors = {"text_features": np.ascontiguousarray(about.text_features, np.float32)}
+    if about.prompt_features is not None:
+        tensors["prompt_features"] = np.ascontiguousarray(about.prompt_features, np.float32)
+        if about.prompt_mask is not None:
+            tensors["prompt_mask"] = np.ascontiguousarray(about.prompt_mask, np.bool_)
+    write_file(path, save(tensors))
 
-    Args:
-        rows: all images. They are stored as they are, in the order given.
+
+def _list_shards(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return what the manifest says of all images together, and of the file of each shard."""
+    files: dict[str, dict[str, Any]] = {}
+    skipped: list[str] = []
+    counts = np.zeros(len(SPLITS), np.int64)
+    shape: dict[str, int] = {}
+    for index in range(len(list(folder.glob("shard-*.safetensors")))):
+        path = folder / shard_name(index)
+        with safe_open(path, "np") as tensors:
+            views, n, dim = tensors.get_slice("features").get_shape()
+            shape = {"views": views, "dim": dim}
+            if "patches" in set(tensors.keys()):
+                shape["patches"] = tensors.get_slice("patches").get_shape()[1]
+            counts += np.bincount(tensors.get_tensor("split"), minlength=len(SPLITS))
+            skipped += json.loads(tensors.metadata()["skipped"])
+        files[path.name] = _file_entry(path) | {"n": n}
+    splits = dict(zip(SPLITS, counts.tolist(), strict=True))
+    return {"n": int(counts.sum()), **shape, "splits": splits, "skipped": skipped}, files
+
+
+def _file_entry(path: Path) -> dict[str, Any]:
+    return {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+
+
+def write_bank(
+    path: Path, rows: Rows, about: Description, *, shard: int = 8192, dtype: str = "float16"
+) -> StoredBank:
+    """Write a bank that is in memory, its images as they are and in the order given.
 
     Raises:
         UserError: the folder is there already, or the disk refuses.
@@ -145,7 +157,7 @@ def write_bank(
             old.unlink()
     for index, low in enumerate(range(0, max(len(rows.labels), 1), shard)):
         write_shard(partial, index, rows.part(low, low + shard), dtype, [])
-    return finish_bank(partial, path, dtype=dtype, **description)
+    return finish_bank(partial, path, about, dtype)
 
 
 def refuse_existing(path: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.features.extract import bank_for
+from fsclip_jax.features.extract import ExtractSettings, bank_for
+from fsclip_jax.features.identity import DEFAULT_BACKBONE
 from fsclip_jax.features.progress import Progress
 from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
 from fsclip_jax.prediction.classifier import (
@@ -24,8 +25,6 @@ from fsclip_jax.prediction.config import FolderFit
 from fsclip_jax.prediction.images import encode_pictures, picture_source
 from fsclip_jax.prediction.support import support_of
 from fsclip_jax.prediction.table import UNKNOWN, PredictionTable, prediction_row
-
-DEFAULT_BACKBONE = "mini"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,8 @@ def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
     spec = how.backbone or DEFAULT_BACKBONE
     if how.backbone is None and how.checkpoint is not None and how.checkpoint.exists():
         spec = read_checkpoint(how.checkpoint).meta.get("backbone") or DEFAULT_BACKBONE
-    bank = bank_for(f"folder:{folder}", spec, templates=how.templates, prompt_file=how.prompt_file)
+    settings = ExtractSettings(templates=how.templates, prompt_file=how.prompt_file)
+    bank = bank_for(f"folder:{folder}", spec, settings)
     features = FeatureSpec(bank.dim, bank.manifest["backbone"])
     chosen = method_for_pictures(how.method, features, how.checkpoint)
     draws = support_of(bank, how.shots)

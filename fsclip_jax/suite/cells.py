@@ -129,7 +129,7 @@ def _config(
     )
 
 
-def identity(cell: Cell) -> str:
+def cell_identity(cell: Cell) -> str:
     """Return a sum of all that decides the numbers of a cell, as far as it is written down.
 
     Args:
@@ -168,4 +168,4 @@ def finished(cell: Cell, folder: Path) -> Report | None:
         report = read_report(file)
     except UserError:
         return None
-    return report if report.settings.get(CELL) == identity(cell) else None
+    return report if report.settings.get(CELL) == cell_identity(cell) else None

@@ -18,11 +18,11 @@ from fsclip_jax.evaluation.evaluate import (
     keep_predictions,
 )
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.features.extract import bank_for
+from fsclip_jax.features.extract import ExtractSettings, bank_for
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import adapter_named
 from fsclip_jax.report.rows import Report, report_to_json
-from fsclip_jax.suite.cells import CELL, Cell, finished, identity
+from fsclip_jax.suite.cells import CELL, Cell, cell_identity, finished
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,11 @@ def _run_group(
 
 def _open(cell: Cell) -> tuple[StoredBank | None, str]:
     config = cell.config
+    settings = ExtractSettings(
+        views=config.views, prompts=config.prompts, templates=config.templates
+    )
     try:
-        return bank_for(
-            config.data,
-            config.backbone,
-            views=config.views,
-            prompts=config.prompts,
-            templates=config.templates,
-        ), ""
+        return bank_for(config.data, config.backbone, settings), ""
     except Exception as error:  # whatever it is, the other data sets go on
         return None, _told(error)
 
@@ -153,7 +150,7 @@ def write_cell(cell: Cell, found: Evaluation, folder: Path) -> Report:
     """
     place = folder / cell.place
     report = keep_predictions(found, place)
-    report = dataclasses.replace(report, settings={**report.settings, CELL: identity(cell)})
+    report = dataclasses.replace(report, settings={**report.settings, CELL: cell_identity(cell)})
     write_text(place / "report.json", report_to_json(report))
     written = finished(cell, folder)
     assert written is not None, "what was just written is not read back"

@@ -10,7 +10,7 @@ import pytest
 from episode_banks import make_bank
 from scipy.stats import chisquare
 
-from fsclip_jax.episodes.draw import choose, family_runs, partial_shuffle
+from fsclip_jax.episodes.draw import draw_classes, family_runs, partial_shuffle
 from fsclip_jax.episodes.gather import gather_query
 from fsclip_jax.episodes.sampler import EpisodeSpec, sample_batch, sample_support
 
@@ -49,7 +49,7 @@ def test_a_partial_shuffle_of_few_does_not_repeat_among_many(key):
 def test_every_ordered_choice_of_classes_is_equally_likely(key):
     usable = jnp.array([True, False, True, True, False, True, True])
     keys = jax.random.split(key, DRAWS)
-    draw = jax.jit(jax.vmap(lambda k: choose(jax.random.bits(k, (3,)), usable)))
+    draw = jax.jit(jax.vmap(lambda k: draw_classes(jax.random.bits(k, (3,)), usable)))
     chosen = np.asarray(draw(keys))
     assert p_value_of_orders(np.searchsorted([0, 2, 3, 5, 6], chosen), 5) > DOUBT
 

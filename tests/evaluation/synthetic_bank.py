@@ -4,7 +4,7 @@ import numpy as np
 
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.layout import Rows
-from fsclip_jax.features.writing import write_bank
+from fsclip_jax.features.writing import Description, write_bank
 
 CLASSES, DIM, VIEWS = 7, 12, 2
 COUNTS = {"train": 6, "val": 4, "test": 5}
@@ -58,15 +58,18 @@ def synthetic_bank(
     return write_bank(
         path,
         rows,
+        Description(
+            text_features=unit(centres + 1.5 * rng.normal(size=(CLASSES, DIM))),
+            class_names=[f"thing {label}" for label in range(CLASSES)],
+            domain_names=[]
+            if families is None
+            else [f"artist {i}" for i in range(numbered.max() + 1)],
+            logit_scale=20.0,
+            data={"spec": spec, "version": "1"},
+            backbone=backbone or {"id": "toy", "sha256": "a" * 64},
+            preprocessing={},
+            templates=["{}"],
+            extra={},
+        ),
         dtype="float32",
-        text_features=unit(centres + 1.5 * rng.normal(size=(CLASSES, DIM))),
-        prompt_features=None,
-        class_names=[f"thing {label}" for label in range(CLASSES)],
-        domain_names=[] if families is None else [f"artist {i}" for i in range(numbered.max() + 1)],
-        logit_scale=20.0,
-        data={"spec": spec, "version": "1"},
-        backbone=backbone or {"id": "toy", "sha256": "a" * 64},
-        preprocessing={},
-        templates=["{}"],
-        extra={},
     )

@@ -90,12 +90,11 @@ def test_queries_have_patches_only_if_asked_for(stored):
 def test_the_command_asks_for_the_bank_that_the_flags_name(monkeypatch, tmp_path, prompts):
     asked = []
 
-    def bank_for(data, backbone, **settings):
+    def bank_for(data, backbone, settings):
         asked.append((data, backbone, settings))
         raise UserError("enough")
 
     monkeypatch.setattr(extract, "bank_for", bank_for)
     with pytest.raises(UserError, match="enough"):
         run(EvalConfig(views=2, prompts=prompts, workdir=tmp_path), "x")
-    texts = {"prompts": prompts, "templates": "single", "prompt_file": None}
-    assert asked == [("emoji", "mini", {"views": 2, **texts})]
+    assert asked == [("emoji", "mini", extract.ExtractSettings(views=2, prompts=prompts))]

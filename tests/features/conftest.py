@@ -13,6 +13,6 @@ def make_bank(tmp_path):
     def make(name="bank", shard=5, dtype="float32", rows=None, **sizes):
         rows = random_rows(**sizes) if rows is None else rows
         known = {key: sizes[key] for key in ("dim", "classes", "families") if key in sizes}
-        return write_bank(tmp_path / name, rows, shard=shard, dtype=dtype, **description(**known))
+        return write_bank(tmp_path / name, rows, description(**known), shard=shard, dtype=dtype)
 
     return make

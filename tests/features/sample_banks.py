@@ -3,6 +3,7 @@
 import numpy as np
 
 from fsclip_jax.features.layout import Rows
+from fsclip_jax.features.writing import Description
 
 
 def random_rows(seed=0, views=2, n=13, dim=6, classes=4, families=0):
@@ -21,9 +22,8 @@ def random_rows(seed=0, views=2, n=13, dim=6, classes=4, families=0):
 
 def description(dim=6, classes=4, families=0, **changes):
     text = np.random.default_rng(9).normal(size=(classes, dim)).astype(np.float32)
-    return {
+    known = {
         "text_features": text / np.linalg.norm(text, axis=-1, keepdims=True),
-        "prompt_features": None,
         "class_names": [f"name {index}" for index in range(classes)],
         "domain_names": [f"family {index}" for index in range(families)],
         "logit_scale": 100.0,
@@ -32,4 +32,5 @@ def description(dim=6, classes=4, families=0, **changes):
         "preprocessing": {},
         "templates": ["a {}"],
         "extra": {"augmentation": {}},
-    } | changes
+    }
+    return Description(**known | changes)

@@ -22,7 +22,7 @@ def test_selection_is_sorted_relabelled_and_complete(tmp_path_factory, data):
     rows = random_rows(seed=data.draw(st.integers(0, 99)), n=n, classes=classes, views=2)
     place = tmp_path_factory.mktemp("select") / "bank"
     about = description(classes=classes)
-    stored = write_bank(place, rows, shard=4, dtype="float32", **about)
+    stored = write_bank(place, rows, about, shard=4, dtype="float32")
     splits = data.draw(st.sets(st.sampled_from(SPLITS), min_size=1))
     asked = np.array(data.draw(st.permutations(range(classes))))
     asked = asked[: data.draw(st.integers(1, classes))]
@@ -45,7 +45,7 @@ def test_selection_is_sorted_relabelled_and_complete(tmp_path_factory, data):
         assert np.flatnonzero(np.asarray(bank.labels) == label).tolist() == list(
             range(int(start), int(start + size))
         )
-    np.testing.assert_allclose(bank.text, about["text_features"][asked], atol=1e-6)
+    np.testing.assert_allclose(bank.text, about.text_features[asked], atol=1e-6)
     assert largest_class(bank) == max(np.bincount(np.asarray(bank.labels)))
 
 
@@ -105,7 +105,7 @@ def test_prompts_follow_their_class_and_are_none_where_not_stored(tmp_path, make
     prompts = np.random.default_rng(0).normal(size=(3, 4, 6)).astype(np.float32)
     prompts[2, 1] = 0
     about = description(prompt_features=prompts)
-    stored = write_bank(tmp_path / "prompts", random_rows(), **about)
+    stored = write_bank(tmp_path / "prompts", random_rows(), about)
     bank = stored.select(SPLITS, np.array([3, 1]))
     assert bank.prompts.shape == (2, 3, 6)
     present = np.linalg.norm(bank.prompts, axis=-1)
@@ -117,4 +117,4 @@ def test_prompts_follow_their_class_and_are_none_where_not_stored(tmp_path, make
 def test_a_prompt_that_is_not_finite_is_told_when_it_is_read(tmp_path):
     about = description(prompt_features=np.full((1, 4, 6), np.inf, np.float32))
     with pytest.raises(UserError, match="prompt that is not finite"):
-        write_bank(tmp_path / "bank", random_rows(), **about).select(SPLITS)
+        write_bank(tmp_path / "bank", random_rows(), about).select(SPLITS)

@@ -296,10 +296,10 @@ def test_bank_for_extracts_once(backbone, tmp_path, monkeypatch):
     again = bank_for("noise", "tiny", cache=tmp_path / "cache")
     assert again.path == first.path
     assert sorted(opened) == list(range(6))
-    more = bank_for("noise", "tiny", views=2, cache=tmp_path / "cache")
+    more = bank_for("noise", "tiny", ExtractSettings(views=2), tmp_path / "cache")
     assert more.path != first.path
     assert (first.views, more.views) == (1, 2)
-    prompted = bank_for("noise", "tiny", prompts=True, cache=tmp_path / "cache")
+    prompted = bank_for("noise", "tiny", ExtractSettings(prompts=True), tmp_path / "cache")
     assert prompted.path not in (first.path, more.path)
     assert first.prompt_features is None
     assert prompted.prompt_features.shape[:2] == (2, 3)
@@ -322,7 +322,7 @@ def test_the_mini_clip_is_asked_bare_names():
     source, other = noise_source(), tiny_backbone()
     mini = dataclasses.replace(other, id="mini")
     assert prompts_of(source, other).templates == source.templates
-    assert prompts_of(source, mini, "ensemble").templates == ("{}",)
+    assert prompts_of(source, mini, ExtractSettings(templates="ensemble")).templates == ("{}",)
     assert prompts_of(source, mini).each[0] == ("thing 0",)
     settings = ExtractSettings()
     assert identity(source, mini, settings)["templates"] == ["{}"]

@@ -32,7 +32,7 @@ def with_patches(count=4, **sizes):
 
 def test_extracted_patches_are_those_of_view_0(backbone, tmp_path):
     # A batch of 4 rows holds views of two or three images, a shard ends within a batch.
-    settings = ExtractSettings(views=3, dtype="float32", shard=5, batch=4, locals=True)
+    settings = ExtractSettings(views=3, dtype="float32", shard=5, batch=4, patches=True)
     bank = extract(noise_source(7, unreadable={2}), backbone, tmp_path / "bank", settings)
     kept = [0, 1, 3, 4, 5, 6]
     crops = np.stack([backbone.preprocess.crop(noise(index)) for index in kept])
@@ -54,15 +54,15 @@ def test_a_bank_without_patches_is_as_it_always_was(backbone, tmp_path):
     assert bank.patches == 0
     assert "patches" not in bank.manifest
     assert "locals" not in bank.manifest["settings"]
-    asked = identity(source, backbone, ExtractSettings(locals=True))
+    asked = identity(source, backbone, ExtractSettings(patches=True))
     assert asked != identity(source, backbone, ExtractSettings())
-    with pytest.raises(UserError, match=r"holds no patches.*fsclip extract --locals"):
+    with pytest.raises(UserError, match=r"holds no patches.*fsclip extract --patches"):
         bank.select(["train"], patches=True)
 
 
 def test_selected_patches_follow_their_image_and_stay_out_unless_asked_for(tmp_path):
     rows = with_patches(n=11)
-    stored = write_bank(tmp_path / "bank", rows, shard=4, dtype="float32", **description())
+    stored = write_bank(tmp_path / "bank", rows, description(), shard=4, dtype="float32")
     splits = ["train", "test"]
     assert stored.select(splits).patches is None
     bank = stored.select(splits, np.array([3, 0, 1]), patches=True)
@@ -75,7 +75,7 @@ def test_selected_patches_follow_their_image_and_stay_out_unless_asked_for(tmp_p
 
 @pytest.mark.parametrize("patches", [3, "4", 0, True])
 def test_a_number_of_patches_that_is_not_in_the_shards_is_damage(tmp_path, patches):
-    write_bank(tmp_path / "bank", with_patches(), **description())
+    write_bank(tmp_path / "bank", with_patches(), description())
     file = tmp_path / "bank" / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"patches": patches}))
     with pytest.raises(UserError, match=r"patches is"):
@@ -85,6 +85,6 @@ def test_a_number_of_patches_that_is_not_in_the_shards_is_damage(tmp_path, patch
 def test_a_patch_that_is_not_finite_is_told_when_it_is_read(tmp_path):
     rows = with_patches()
     rows.patches[3, 1] = np.nan
-    stored = write_bank(tmp_path / "bank", rows, **description())
+    stored = write_bank(tmp_path / "bank", rows, description())
     with pytest.raises(UserError, match="patch that is not finite"):
         stored.read_patches(np.arange(5))

@@ -30,7 +30,7 @@ def sentences(tmp_path):
 def bank(tmp_path, sentences, monkeypatch):
     linear_towers(monkeypatch.setattr)
     source, backbone = noise_source(9), tiny_backbone()
-    prompts = prompts_of(source, backbone, file=sentences)
+    prompts = prompts_of(source, backbone, ExtractSettings(prompt_file=sentences))
     settings = ExtractSettings(prompts=True, batch=8)
     return extract(source, backbone, tmp_path / "bank", settings, None, prompts)
 
@@ -62,7 +62,7 @@ def test_the_mask_counts_and_not_what_lies_below_it(tmp_path):
     vectors = np.ones((2, 4, 6), np.float32)
     mask = np.array([[True] * 4, [True, False, True, False]])
     about = description(prompt_features=vectors, prompt_mask=mask)
-    stored = write_bank(tmp_path / "bank", random_rows(), **about)
+    stored = write_bank(tmp_path / "bank", random_rows(), about)
     np.testing.assert_array_equal(stored.prompt_mask, mask)
     device = stored.select(["train", "val", "test"])
     index, present = jnp.zeros((4, 1), int), jnp.ones((4, 1), bool)
@@ -74,7 +74,7 @@ def test_the_mask_counts_and_not_what_lies_below_it(tmp_path):
 def test_without_a_mask_rows_of_zeros_are_no_prompts(tmp_path):
     vectors = np.ones((2, 4, 6), np.float32)
     vectors[1, 3] = 0
-    stored = write_bank(tmp_path / "bank", random_rows(), **description(prompt_features=vectors))
+    stored = write_bank(tmp_path / "bank", random_rows(), description(prompt_features=vectors))
     assert stored.prompt_mask.sum(0).tolist() == [2, 2, 2, 1]
 
 
@@ -82,16 +82,16 @@ def test_without_a_mask_rows_of_zeros_are_no_prompts(tmp_path):
 def test_a_mask_that_does_not_fit_is_refused(tmp_path, mask):
     about = description(prompt_features=np.ones((2, 4, 6), np.float32), prompt_mask=mask)
     with pytest.raises(UserError, match="prompt_mask is bool"):
-        write_bank(tmp_path / "bank", random_rows(), **about)
+        write_bank(tmp_path / "bank", random_rows(), about)
 
 
 def test_other_sentences_make_another_bank(sentences):
     source, backbone, settings = noise_source(9), tiny_backbone(), ExtractSettings()
     plain = identity(source, backbone, settings)
-    ensemble = identity(source, backbone, settings, prompts_of(source, backbone, "ensemble"))
-    one = identity(source, backbone, settings, prompts_of(source, backbone, file=sentences))
+    ensemble = identity(source, backbone, ExtractSettings(templates="ensemble"))
+    one = identity(source, backbone, ExtractSettings(prompt_file=sentences))
     sentences.write_text(json.dumps(SENTENCES | {"thing 1": ["z"]}))
-    two = identity(source, backbone, settings, prompts_of(source, backbone, file=sentences))
+    two = identity(source, backbone, ExtractSettings(prompt_file=sentences))
     found = [json.dumps(each) for each in (plain, ensemble, one, two)]
     assert len(set(found)) == 4
     assert "prompt_file" not in plain  # banks made before there were files stay the same
@@ -99,9 +99,9 @@ def test_other_sentences_make_another_bank(sentences):
 
 def test_a_bank_has_its_prompts_already(bank, sentences):
     with pytest.raises(UserError, match="--prompt-file does not go with bank:"):
-        bank_for(f"bank:{bank.path}", prompt_file=sentences)
+        bank_for(f"bank:{bank.path}", settings=ExtractSettings(prompt_file=sentences))
     with pytest.raises(UserError, match="--templates does not go with bank:"):
-        bank_for(f"bank:{bank.path}", templates="ensemble")
+        bank_for(f"bank:{bank.path}", settings=ExtractSettings(templates="ensemble"))
 
 
 def test_show_names_the_file(bank):

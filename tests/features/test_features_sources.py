@@ -84,7 +84,8 @@ def linear(monkeypatch):
 
 @pytest.mark.usefixtures("linear")
 def test_folders_and_tfds_give_one_bank(coop, tfds, tmp_path):
-    one, two = (bank_for(spec, "tiny", views=2, cache=tmp_path / "cache") for spec in (coop, tfds))
+    settings, cache = ExtractSettings(views=2), tmp_path / "cache"
+    one, two = (bank_for(spec, "tiny", settings, cache) for spec in (coop, tfds))
     assert one.path != two.path
     assert one.keys == two.keys
     np.testing.assert_array_equal(one.features, two.features)
@@ -99,15 +100,14 @@ def test_prompts_are_chosen_where_the_bank_is_made(coop, tmp_path):
     path.write_text(json.dumps({"banded": ["stripes"], "dotted": ["dots", "spots"]}))
     cache = tmp_path / "cache"
     single = bank_for(coop, "tiny", cache=cache)
-    ensemble = bank_for(coop, "tiny", cache=cache, templates="ensemble", prompts=True)
-    sentences = bank_for(coop, "tiny", cache=cache, prompt_file=path, prompts=True)
+    ensemble = bank_for(coop, "tiny", ExtractSettings(templates="ensemble", prompts=True), cache)
+    from_file = ExtractSettings(prompt_file=path, prompts=True)
+    sentences = bank_for(coop, "tiny", from_file, cache)
     assert len({single.path, ensemble.path, sentences.path}) == 3
     assert ensemble.prompt_mask.sum(0).tolist() == [8, 8]
     assert sentences.prompt_mask.sum(0).tolist() == [1, 2]
     assert np.abs(single.text_features - ensemble.text_features).max() > 1e-3
-    assert (
-        bank_for(coop, "tiny", cache=cache, prompt_file=path, prompts=True).path == sentences.path
-    )
+    assert bank_for(coop, "tiny", from_file, cache).path == sentences.path
 
 
 @pytest.mark.slow

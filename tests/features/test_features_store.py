@@ -35,7 +35,7 @@ def test_round_trip(tmp_path_factory, seed, views, n, dim, classes, families, sh
     rows = random_rows(seed, views, n, dim, classes, families)
     about = description(dim=dim, classes=classes, families=families)
     place = tmp_path_factory.mktemp("round") / "bank"
-    write_bank(place, rows, shard=shard, dtype=dtype, **about)
+    write_bank(place, rows, about, shard=shard, dtype=dtype)
     bank = open_bank(place, verify=True)
     tolerance = 1e-6 if dtype == "float32" else 2e-3
     np.testing.assert_allclose(bank.features, rows.features, atol=tolerance)
@@ -47,9 +47,9 @@ def test_round_trip(tmp_path_factory, seed, views, n, dim, classes, families, sh
         np.testing.assert_array_equal(bank.domains, rows.domains)
     else:
         assert bank.domains is None
-    assert bank.class_names == tuple(about["class_names"])
-    assert bank.domain_names == tuple(about["domain_names"])
-    np.testing.assert_allclose(bank.text_features, about["text_features"], atol=1e-6)
+    assert bank.class_names == tuple(about.class_names)
+    assert bank.domain_names == tuple(about.domain_names)
+    np.testing.assert_allclose(bank.text_features, about.text_features, atol=1e-6)
     assert sorted(os.listdir(place.parent)) == ["bank"]
     assert sum(bank.manifest["splits"].values()) == bank.manifest["n"] == n
 
@@ -211,11 +211,11 @@ def test_a_full_disk_leaves_nothing_that_looks_whole(tmp_path, monkeypatch, call
     rows = random_rows(n=8)
     place = tmp_path / "bank"
     with pytest.raises(UserError, match="no space left to write"):
-        write_bank(place, rows, shard=4, **description())
+        write_bank(place, rows, description(), shard=4)
     assert not place.exists()
     assert not list(partial_name(place).glob("*.tmp"))
     monkeypatch.undo()
-    write_bank(place, rows, shard=4, **description())
+    write_bank(place, rows, description(), shard=4)
     assert len(open_bank(place, verify=True).labels) == 8
 
 
@@ -243,7 +243,7 @@ except UserError as error:
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        write_bank(tmp_path / "file" / "bank", random_rows(), **description())
+        write_bank(tmp_path / "file" / "bank", random_rows(), description())
 
 
 def test_an_empty_shard_is_no_trouble(make_bank):
@@ -258,4 +258,4 @@ def test_an_empty_shard_is_no_trouble(make_bank):
 def test_prompts_of_another_shape_are_damage(tmp_path):
     about = description(prompt_features=np.ones((2, 3, 6), np.float32))
     with pytest.raises(UserError, match=r"prompt_features is F32 \[2, 3, 6\]"):
-        write_bank(tmp_path / "bank", random_rows(), **about)
+        write_bank(tmp_path / "bank", random_rows(), about)

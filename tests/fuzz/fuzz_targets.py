@@ -73,7 +73,7 @@ def attempt(target: Target, folder: Path, data: bytes) -> bool:
 def _bank_seeds(folder: Path) -> list[bytes]:
     """Each file of a small bank behind a byte that says which one it is."""
     from fsclip_jax.features.layout import Rows
-    from fsclip_jax.features.writing import write_bank
+    from fsclip_jax.features.writing import Description, write_bank
 
     rng = np.random.default_rng(0)
     rows = Rows(
@@ -87,18 +87,20 @@ def _bank_seeds(folder: Path) -> list[bytes]:
     write_bank(
         folder / "bank",
         rows,
+        Description(
+            text_features=rng.normal(size=(2, 4)).astype(np.float32),
+            prompt_features=rng.normal(size=(2, 2, 4)).astype(np.float32),
+            prompt_mask=np.ones((2, 2), bool),
+            class_names=list(EMOJI_FREE),
+            domain_names=["one", "two"],
+            logit_scale=100.0,
+            data={"spec": "test", "version": "1"},
+            backbone={"id": "tiny", "sha256": "0" * 64},
+            preprocessing={},
+            templates=["a {}"],
+            extra={"augmentation": {}},
+        ),
         dtype="float32",
-        text_features=rng.normal(size=(2, 4)).astype(np.float32),
-        prompt_features=rng.normal(size=(2, 2, 4)).astype(np.float32),
-        prompt_mask=np.ones((2, 2), bool),
-        class_names=list(EMOJI_FREE),
-        domain_names=["one", "two"],
-        logit_scale=100.0,
-        data={"spec": "test", "version": "1"},
-        backbone={"id": "tiny", "sha256": "0" * 64},
-        preprocessing={},
-        templates=["a {}"],
-        extra={"augmentation": {}},
     )
     for name in _BANK_FILES:
         (folder / f"honest-{name}").write_bytes((folder / "bank" / name).read_bytes())

@@ -16,7 +16,7 @@ from fsclip_jax.cli.main import main
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.predictions_file import read_predictions
 from fsclip_jax.suite import run as run_module
-from fsclip_jax.suite.cells import cells_of, finished, identity
+from fsclip_jax.suite.cells import cell_identity, cells_of, finished
 from fsclip_jax.suite.config import SuiteConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
@@ -129,20 +129,20 @@ def test_another_configuration_is_another_cell(banks, made):
     changes = {"seeds": 2, "select": "none", "views": 2, "class_split": "easy_hard"}
     for name, value in changes.items():
         (other, *_) = cells_of(config(banks, made, **{name: value}))
-        assert identity(other) != identity(cell)
+        assert cell_identity(other) != cell_identity(cell)
         assert finished(other, made) is None
     (other, *_) = cells_of(config(banks, made, methods=("zero_shot", "gda"), shots=(1, 16)))
-    assert identity(other) == identity(cell)
+    assert cell_identity(other) == cell_identity(cell)
 
 
 def test_a_checkpoint_that_was_trained_anew_is_another_cell(banks, tmp_path):
     fields = {"methods": ("meta_adapter",), "checkpoint": (str(tmp_path / "{data}/meta"),)}
     cells = cells_of(config(banks, tmp_path, **fields))
     assert cells[0].config.checkpoint == (tmp_path / "cats/meta",)
-    before = identity(cells[0])
+    before = cell_identity(cells[0])
     (tmp_path / "cats/meta").mkdir(parents=True)
     (tmp_path / "cats/meta/adapter.safetensors").write_bytes(b"1")
-    assert identity(cells[0]) != before
+    assert cell_identity(cells[0]) != before
     plain = cells_of(config(banks, tmp_path, checkpoint=fields["checkpoint"]))
     assert plain[0].config.checkpoint == ()
 
