@@ -69,10 +69,8 @@ uint8 [batch size size 3], any batch, and gives probabilities [batch way] in the
 def export_weights(checkpoint: Path, out: Path, command: str, *, torch: bool = False) -> list[str]:
     """Write the parameters of a trained adapter under the published names; return the file names.
 
-    Args:
-        checkpoint: workdir of ``fsclip train``, or a file of weights.
-        command: the command line, for the card.
-        torch: as ``torch.save`` writes a state dict, in place of safetensors.
+    The checkpoint is a workdir of ``fsclip train`` or a file of weights; the command line is for
+    the card. With ``torch`` it is a state dict as ``torch.save`` writes it, else safetensors.
 
     Raises:
         UserError: there is no checkpoint, it has no parameters, or the folder cannot be made.
@@ -110,13 +108,8 @@ def export_program(
     """Write the adapter alone as a StableHLO program for any number of classes and shots.
 
     Args:
-        command: the command line, for the card.
-        checkpoint: a trained adapter.
         method: the method, if there is no checkpoint; it learns nothing across tasks.
         backbone: the CLIP whose features the method is for, if there is no checkpoint.
-
-    Returns:
-        Names of the files.
 
     Raises:
         UserError: see ``stablehlo.refuse_fixed_shapes``; there is no such checkpoint or method.
@@ -154,14 +147,6 @@ def export_ready(
     ready: PictureClassifier, out: Path, command: str, checkpoint: Path | None = None
 ) -> list[str]:
     """Write image tower and fitted classifier as one StableHLO program, with a predictor.
-
-    Args:
-        ready: the classifier, as ``prediction.run.fit_folder`` makes it.
-        command: the command line, for the card.
-        checkpoint: where its parameters came from.
-
-    Returns:
-        Names of the files.
 
     Raises:
         UserError: the folder cannot be made.

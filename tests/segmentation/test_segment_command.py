@@ -10,6 +10,7 @@ from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.cli.main import main
 from fsclip_jax.clip.load import load_clip
+from fsclip_jax.errors import UserError
 from fsclip_jax.scenes.build import build_scenes
 from fsclip_jax.segmentation.annotated import read_split
 from fsclip_jax.segmentation.config import SegmentConfig
@@ -148,6 +149,27 @@ def test_a_damaged_file_is_named(tmp_path, capsys, text):
     (tmp_path / "test.json").write_text(text)
     assert main(["segment", "--scenes", str(tmp_path), "--out", str(tmp_path / "o")]) == 2
     assert "test.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("categories", {"id": 300}, "ids from 1 to 255"),
+        ("categories", {"novel": None}, "have 'novel'"),
+        ("annotations", {"segmentation": [[1, 2, 3, 4]]}, r"at `\$.annotations\[0\].segmentation`"),
+        ("annotations", {"image_id": 99}, "image 99, which"),
+        ("images", {"file_name": "../../x.png"}, "below the folder"),
+    ],
+)
+def test_records_that_are_no_scenes_are_refused(scenes, tmp_path, part, change, said):
+    tree = json.loads((scenes / "val.json").read_text())
+    if "id" in change:
+        tree["annotations"] = []
+    tree[part][0].update(change)
+    (tmp_path / "val.json").write_text(json.dumps(tree))
+    with pytest.raises(UserError, match=said) as error:
+        read_split(tmp_path, "val")
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_folder_is_named(tmp_path, capsys):
