@@ -29,6 +29,8 @@ READERS = [
     "fsclip_jax.features.bank",
     "fsclip_jax.report.rows",
     "fsclip_jax.report.details",
+    "fsclip_jax.report.stored",
+    "fsclip_jax.report.schema1",
     "fsclip_jax.cli.parsing",
     "fsclip_jax.clip.pickles",
     "fsclip_jax.clip.opcodes",

@@ -1,26 +1,25 @@
-"""A closer look at what the methods answered: per class, by confusion, confidence and mistake."""
+"""A closer look at what the methods predicted: per class, by confusion, confidence and mistake."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
 from fsclip_jax.adapters.meta_adapter import MetaAdapter
-from fsclip_jax.evaluation.details_attention import attend, gates_and_attention
+from fsclip_jax.evaluation.details_attention import attention_of, gates_and_attention
 from fsclip_jax.evaluation.details_measures import (
     REFERENCE,
-    Answered,
     Look,
     class_accuracy,
     class_changes,
     confusions,
     mistakes,
     reliability,
-    right_answers,
+    right_predictions,
 )
-from fsclip_jax.evaluation.predictions import Predictions
-from fsclip_jax.evaluation.thumbnails import painter_of
+from fsclip_jax.evaluation.predictions import Predicted, StoredPredictions
+from fsclip_jax.evaluation.thumbnails import pictures_of
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.report.details import Details
@@ -30,113 +29,133 @@ FOCUS = "meta_adapter"
 """The method that is looked at where it takes part."""
 
 
-def compute(
-    predictions: Predictions | None, banks: Sequence[StoredBank], methods: Sequence[Method]
+def details_of(
+    predictions: StoredPredictions | None, banks: Sequence[StoredBank], methods: Sequence[Method]
 ) -> Details | None:
     """Look closer at an evaluation: its novel classes, or its first split, with most shots.
 
     Args:
-        predictions: what every method answered; None where it is not kept.
+        predictions: what every method predicted; None where it is not kept.
         banks: the features, in the order of ``predictions.data``.
         methods: those that took part; a Meta-Adapter among them is looked into.
 
     Returns:
-        The details; None where no answers were kept, or without the reference: then there is
+        The details; None where no predictions were kept, or without the reference: then there is
         nothing to compare with, as in the cells of a suite, which have one method each.
     """
-    if predictions is None or REFERENCE not in {row.method for row in predictions.rows}:
+    if predictions is None:
         return None
-    if len({row.method for row in predictions.rows}) < 2:
+    names = {row.method for row in predictions.rows}
+    if REFERENCE not in names or len(names) < 2:
         return None
     splits = {row.split for row in predictions.rows}
     split = "novel" if "novel" in splits else predictions.rows[0].split
-    shots = max(row.shots for row in predictions.rows if row.split == split)
-    space, asked = predictions.space(split), predictions.group(split)
-    of = int(predictions.records.data[asked.queries[0]])
-    if max(of, space.data) >= len(banks):
+    of = int(predictions.records.data[predictions.group(split).queries[0]])
+    support_of = predictions.space(split).data
+    if max(of, support_of) >= len(banks):
         return None
-    stored, query_bank = banks[space.data], banks[of]
+    stored, query_bank = banks[support_of], banks[of]
     # Images of two data sets may have the same name.
     before = "" if query_bank is stored else f"{predictions.data[of]}: "
-    rows = predictions.records.rows
-    look = Look(
+    found = look_closer(_look(predictions, split, before), stored, query_bank, methods)
+    return replace(found, pictures=_pictures(found, stored, query_bank, before))
+
+
+def _look(predictions: StoredPredictions, split: str, before: str) -> Look:
+    """What is looked at of one split: its queries, their shots and all predictions."""
+    shots = max(row.shots for row in predictions.rows if row.split == split)
+    space, group = predictions.space(split), predictions.group(split)
+    rows, keys = predictions.records.rows, predictions.records.keys
+    return Look(
         split=split,
         shots=shots,
         names=space.class_names,
         classes=space.classes,
-        labels=asked.labels,
-        queries=rows[asked.queries],
-        query_keys=[before + predictions.records.keys[place] for place in asked.queries],
+        labels=group.labels,
+        queries=rows[group.queries],
+        query_keys=[before + keys[place] for place in group.queries],
         support=np.where(space.support >= 0, rows[space.support], -1)[:, :, :shots],
-        answers=[
-            Answered(row.method, row.predicted.astype(np.int64), row.confidence)
-            for row in predictions.rows
-            if (row.split, row.shots) == (split, shots)
-        ],
+        predicted={
+            row.method: row for row in predictions.rows if (row.split, row.shots) == (split, shots)
+        },
     )
-    found = look_closer(look, stored, query_bank, methods)
-    keys = _keys(found)
-    mine = {key for key in keys if before and key.startswith(before)}
-    pictures = painter_of(stored)(sorted(keys - mine))
-    if mine:
-        drawn = painter_of(query_bank)(sorted(key.removeprefix(before) for key in mine))
+
+
+def _pictures(
+    details: Details, stored: StoredBank, query_bank: StoredBank, before: str
+) -> dict[str, str]:
+    """Small pictures of all images that the details mention."""
+    keys = _keys(details)
+    queries = {key for key in keys if before and key.startswith(before)}
+    pictures = pictures_of(stored, keys - queries)
+    if queries:
+        drawn = pictures_of(query_bank, [key.removeprefix(before) for key in queries])
         pictures |= {before + key: picture for key, picture in drawn.items()}
-    return replace(found, pictures=pictures)
+    return pictures
 
 
 def look_closer(
     look: Look, stored: StoredBank, query_bank: StoredBank, methods: Sequence[Method] = ()
 ) -> Details:
-    """Compute all details but the pictures.
+    """Compute all details but the pictures, bounded in size but for a number a class and method.
 
     Args:
-        look: the answers.
         stored: the bank of the support.
-        query_bank: the bank of the images that were asked.
+        query_bank: the bank of the queries.
         methods: those that took part.
-
-    Returns:
-        The details, bounded in size but for one number per class and method.
     """
-    answers = {answered.method: answered for answered in look.answers}
-    focus = _focus(look, answers)
+    focus = _focus(look)
     features = _mean_views(stored, look.support[0])
     details = Details(
         split=look.split,
         shots=look.shots,
-        draws=len(answers[focus].predictions),
+        draws=len(focus.predicted),
         reference=REFERENCE,
-        method=focus,
+        method=focus.method,
         changes=class_changes(look),
-        confusions=confusions(look, answers[focus], stored.keys),
-        reliability={each.method: reliability(look, each) for each in look.answers},
-        mistakes=mistakes(look, answers[focus], stored, query_bank, features),
+        confusions=confusions(look, focus, stored.keys),
+        reliability={name: reliability(look, each) for name, each in look.predicted.items()},
+        mistakes=mistakes(look, focus, stored, query_bank, features),
     )
     adapters = [each for each in methods if isinstance(each.adapter, MetaAdapter)]
-    shown = next((each for each in adapters if each.name in answers), None)
-    if shown is None or REFERENCE not in answers:
+    shown = next((each for each in adapters if each.name in look.predicted), None)
+    if shown is None or REFERENCE not in look.predicted:
         return details
-    adapter = cast(MetaAdapter, shown.adapter)
-    attention = attend(
-        shown.params,
+    return _with_attention(details, look, stored, shown, features)
+
+
+def _with_attention(
+    details: Details,
+    look: Look,
+    stored: StoredBank,
+    method: Method,
+    features: Float[np.ndarray, "way shot dim"],
+) -> Details:
+    """Say what the Meta-Adapter attends to, in the first draw."""
+    adapter, rows = cast(MetaAdapter, method.adapter), look.support[0]
+    attention = attention_of(
+        method.params,
         stored.text_features[look.classes],
         features,
-        look.support[0] >= 0,
+        rows >= 0,
         heads=adapter.heads,
         text_in_keys=adapter.text_in_keys,
     )
-    before, after = (class_accuracy(look, answers[name]) for name in (REFERENCE, shown.name))
-    rows = look.support[0]
+    before, after = (
+        class_accuracy(look, look.predicted[name]) for name in (REFERENCE, method.name)
+    )
     keys = np.array(["", *stored.keys], object)[np.where(rows >= 0, rows + 1, 0)]
     gates, classes = gates_and_attention(attention, look.names, keys, before, after)
-    return replace(details, gates=gates, attention=classes, attention_method=shown.name)
+    return replace(details, gates=gates, attention=classes, attention_method=method.name)
 
 
-def _focus(look: Look, answers: Mapping[str, Answered]) -> str:
-    """The Meta-Adapter if it was trained, else the method with most right answers."""
-    if FOCUS in answers:
-        return FOCUS
-    return max(answers, key=lambda method: float(right_answers(look, answers[method]).mean()))
+def _focus(look: Look) -> Predicted:
+    """The Meta-Adapter if it was trained, else the method with most right predictions."""
+    if FOCUS in look.predicted:
+        return look.predicted[FOCUS]
+    return max(
+        look.predicted.values(), key=lambda each: float(right_predictions(look, each).mean())
+    )
 
 
 def _mean_views(

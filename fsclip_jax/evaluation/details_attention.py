@@ -29,7 +29,7 @@ class Attended(NamedTuple):
     gate: Float[np.ndarray, " way"]
 
 
-def attend(
+def attention_of(
     params: Params,
     text: Float[np.ndarray, "way dim"],
     support: Float[np.ndarray, "way shot dim"],
@@ -46,16 +46,11 @@ def attend(
         a = softmax((W_q w) . (W_k X) / sqrt(dim / heads))
         g = sigmoid(u . w + b)
 
+    The shares sum to one within a class that has anything to attend to.
+
     Args:
         params: see ``adapters.meta_adapter.init_params``.
-        text: unit text features.
-        support: unit features of the shots.
-        mask: true where a shot is present.
-        heads: number of attention heads.
         text_in_keys: whether the text feature is itself attended to.
-
-    Returns:
-        Shares that sum to one within a class that has anything to attend to.
 
     Source: Cheng et al., "Meta-Adapter: An Online Few-shot Learner for Vision-Language Model",
     equations 4 and 5.
@@ -83,7 +78,7 @@ def attend(
 
 
 def gates_and_attention(
-    attended: Attended,
+    attention: Attended,
     names: Sequence[str],
     keys: np.ndarray,
     before: Float[np.ndarray, " way"],
@@ -92,10 +87,8 @@ def gates_and_attention(
     """Choose classes that are worth a look and say what is attended to in each.
 
     Args:
-        attended: attention and gate of every class.
-        names: of the classes.
         keys: of the support images [way shot].
-        before: percent right within each class by the reference; ``nan`` if it was not asked.
+        before: percent right within each class by the reference; ``nan`` where it has no query.
         after: the same by the Meta-Adapter.
 
     Returns:
@@ -103,16 +96,16 @@ def gates_and_attention(
         most, those with the most uneven attention, and those with the widest and the narrowest
         gate.
     """
-    asked = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
-    gain = (after - before)[asked]
-    peak = attended.weights[asked].max(1, initial=0.0)
-    gate = attended.gate[asked]
+    there = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
+    gain = (after - before)[there]
+    peak = attention.weights[there].max(1, initial=0.0)
+    gate = attention.gate[there]
     reasons = (
-        ("gains most", asked[np.argsort(-gain, kind="stable")][: int(np.sum(gain > 0))]),
-        ("loses most", asked[np.argsort(gain, kind="stable")][: int(np.sum(gain < 0))]),
-        ("most uneven attention", asked[np.argsort(-peak, kind="stable")]),
-        ("widest gate", asked[np.argsort(-gate, kind="stable")][:1]),
-        ("narrowest gate", asked[np.argsort(gate, kind="stable")][:1]),
+        ("gains most", there[np.argsort(-gain, kind="stable")][: int(np.sum(gain > 0))]),
+        ("loses most", there[np.argsort(gain, kind="stable")][: int(np.sum(gain < 0))]),
+        ("most uneven attention", there[np.argsort(-peak, kind="stable")]),
+        ("widest gate", there[np.argsort(-gate, kind="stable")][:1]),
+        ("narrowest gate", there[np.argsort(gate, kind="stable")][:1]),
     )
     chosen: dict[int, str] = {}
     for why, order in reasons:
@@ -120,9 +113,9 @@ def gates_and_attention(
         chosen |= dict.fromkeys(fresh, why)
     shown = []
     for place, why in chosen.items():
-        order = np.argsort(-attended.weights[place], kind="stable")
+        order = np.argsort(-attention.weights[place], kind="stable")
         shots = [
-            Shot(str(keys[place, shot]), round(float(attended.weights[place, shot]), 4))
+            Shot(str(keys[place, shot]), round(float(attention.weights[place, shot]), 4))
             for shot in order
             if keys[place, shot]
         ]
@@ -130,11 +123,11 @@ def gates_and_attention(
             ClassAttention(
                 name=names[place],
                 why=why,
-                gate=round(float(attended.gate[place]), 4),
-                text_weight=round(float(attended.text[place]), 4),
+                gate=round(float(attention.gate[place]), 4),
+                text_weight=round(float(attention.text[place]), 4),
                 shots=tuple(shots[:MOST_SHOTS]),
                 before=round(float(before[place]), 2),
                 after=round(float(after[place]), 2),
             )
         )
-    return tuple(round(float(g), 4) for g in np.sort(attended.gate)), tuple(shown)
+    return tuple(round(float(g), 4) for g in np.sort(attention.gate)), tuple(shown)

@@ -1,10 +1,12 @@
-"""What the answers of an evaluation say of classes, confusions, confidence and mistakes."""
+"""What predictions say of classes, confusions, confidence and mistakes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from fsclip_jax.evaluation.metrics import BINS, bin_of
+from fsclip_jax.evaluation.predictions import Predicted
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.report.details import (
     ClassChanges,
@@ -18,40 +20,21 @@ from fsclip_jax.typing import Bool, Float, Int
 REFERENCE = "zero_shot"
 """What changes are measured from."""
 
-BINS = 15
-"""Bins of a reliability diagram: those of ``metrics.calibration_error``."""
-
 MOST_PAIRS, MOST_MISTAKES, MOST_NEIGHBOURS = 12, 12, 4
 """Upper bounds that keep a report small."""
-
-
-class Answered(NamedTuple):
-    """What one method answered.
-
-    Attributes:
-        method: its name in the report.
-        predictions: predicted class, a place in ``Look.names``.
-        confidence: probability of the predicted class.
-    """
-
-    method: str
-    predictions: Int[np.ndarray, "draw query"]
-    confidence: Float[np.ndarray, "draw query"]
 
 
 class Look(NamedTuple):
     """What is looked at: one split at one number of shots.
 
     Attributes:
-        split: name of the split.
-        shots: labelled images per class.
         names: of the classes that are told apart.
         classes: their ids in the data of the support.
-        labels: true class of each image that was asked, a place in ``names``.
-        queries: row of each image that was asked, in the bank it is of.
-        query_keys: what ``Details.pictures`` calls those images.
+        labels: true class of each query, a place in ``names``.
+        queries: row of each query, in the bank it is of.
+        query_keys: what ``Details.pictures`` calls the queries.
         support: rows of the shots; -1 where a class has fewer.
-        answers: of all methods.
+        predicted: the predictions of every method, by its name.
     """
 
     split: str
@@ -62,68 +45,61 @@ class Look(NamedTuple):
     queries: Int[np.ndarray, " query"]
     query_keys: Sequence[str]
     support: Int[np.ndarray, "draw way shot"]
-    answers: Sequence[Answered]
+    predicted: Mapping[str, Predicted]
 
 
-def right_answers(look: Look, answered: Answered) -> Bool[np.ndarray, "draw query"]:
-    """True where the answer is the true class."""
-    right: np.ndarray = answered.predictions == look.labels[None]
+def right_predictions(look: Look, each: Predicted) -> Bool[np.ndarray, "draw query"]:
+    """True where the prediction is the true class."""
+    right: np.ndarray = each.predicted == look.labels[None]
     return right
 
 
-def class_accuracy(look: Look, answered: Answered) -> Float[np.ndarray, " way"]:
-    """Percent right within each class of the label space; ``nan`` where it was not asked."""
-    asked = np.bincount(look.labels, minlength=len(look.names))
-    right = np.bincount(
-        look.labels, right_answers(look, answered).mean(0), minlength=len(look.names)
-    )
-    return np.where(asked > 0, 100.0 * right / np.maximum(asked, 1), np.nan)
+def class_accuracy(look: Look, each: Predicted) -> Float[np.ndarray, " way"]:
+    """Percent right within each class of the label space; ``nan`` where it has no query."""
+    count = np.bincount(look.labels, minlength=len(look.names))
+    shares = right_predictions(look, each).mean(0)
+    right = np.bincount(look.labels, shares, minlength=len(look.names))
+    return np.where(count > 0, 100.0 * right / np.maximum(count, 1), np.nan)
 
 
 def class_changes(look: Look) -> ClassChanges | None:
     """Measure how every method changes every class, over the mean of the draws.
 
-    Args:
-        look: the answers.
-
-    Returns:
-        The changes; ``None`` where the reference was not evaluated.
+    None where the reference was not evaluated.
     """
-    accuracies = {each.method: class_accuracy(look, each) for each in look.answers}
+    accuracies = {name: class_accuracy(look, each) for name, each in look.predicted.items()}
     if REFERENCE not in accuracies:
         return None
     reference = accuracies.pop(REFERENCE)
-    asked = np.isfinite(reference)
+    there = np.isfinite(reference)
     return ClassChanges(
-        classes=tuple(look.names[int(place)] for place in np.flatnonzero(asked)),
-        reference=_rounded(reference[asked], 2),
+        classes=tuple(look.names[int(place)] for place in np.flatnonzero(there)),
+        reference=_rounded(reference[there], 2),
         change={
-            method: _rounded((each - reference)[asked], 2) for method, each in accuracies.items()
+            method: _rounded((each - reference)[there], 2) for method, each in accuracies.items()
         },
     )
 
 
-def confusions(look: Look, answered: Answered, keys: Sequence[str]) -> tuple[Confusion, ...]:
+def confusions(look: Look, each: Predicted, keys: Sequence[str]) -> tuple[Confusion, ...]:
     """Count which class is taken for which, over all draws; the most frequent pairs first.
 
     Args:
-        look: the answers.
-        answered: whose confusions.
         keys: of the images of the bank of the support.
 
     Returns:
         At most ``MOST_PAIRS`` pairs that occur.
     """
-    wrong = ~right_answers(look, answered)
+    wrong = ~right_predictions(look, each)
     truth = np.broadcast_to(look.labels, wrong.shape)
-    pairs = np.stack([truth[wrong], answered.predictions[wrong]], 1)
+    pairs = np.stack([truth[wrong], each.predicted[wrong].astype(truth.dtype)], 1)
     if not len(pairs):
         return ()
     found, counts = np.unique(pairs, axis=0, return_counts=True)
     listed = []
     for place in np.argsort(-counts, kind="stable")[:MOST_PAIRS]:
         true, predicted = found[place].tolist()
-        taken = (truth == true) & (answered.predictions == predicted)
+        taken = (truth == true) & (each.predicted == predicted)
         shots = look.support[0, predicted]
         listed.append(
             Confusion(
@@ -138,50 +114,37 @@ def confusions(look: Look, answered: Answered, keys: Sequence[str]) -> tuple[Con
     return tuple(listed)
 
 
-def reliability(look: Look, answered: Answered, bins: int = BINS) -> Reliability:
-    """Put the answers of all draws into even bins of confidence.
-
-    Args:
-        look: the answers.
-        answered: whose answers.
-        bins: number of bins; ``(b - 1) / bins < confidence <= b / bins``.
-
-    Returns:
-        Mean confidence and accuracy of the bins that hold an answer.
-
-    Source: Guo et al., "On Calibration of Modern Neural Networks", section 2.
-    """
-    confidence = answered.confidence.astype(np.float64).ravel()
-    right = right_answers(look, answered).ravel()
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(place, minlength=bins)
+def reliability(look: Look, each: Predicted) -> Reliability:
+    """Put the predictions of all draws into the bins of ``metrics.calibration_error``."""
+    confidence = each.confidence.astype(np.float64).ravel()
+    right = right_predictions(look, each).ravel()
+    place = bin_of(confidence)
+    count = np.bincount(place, minlength=BINS)
     there = count > 0
-    mean = np.bincount(place, confidence, bins)[there] / count[there]
-    accuracy = np.bincount(place, right, bins)[there] / count[there]
+    mean = np.bincount(place, confidence, BINS)[there] / count[there]
+    accuracy = np.bincount(place, right, BINS)[there] / count[there]
     return Reliability(_rounded(mean, 4), _rounded(accuracy, 4), tuple(count[there].tolist()))
 
 
 def mistakes(
     look: Look,
-    answered: Answered,
+    each: Predicted,
     stored: StoredBank,
     query_bank: StoredBank,
     features: Float[np.ndarray, "way shot dim"],
 ) -> tuple[Mistake, ...]:
-    """Take wrong answers of the first draw, the surest first, and at most one a class.
+    """Take wrong predictions of the first draw, the surest first, and at most one a class.
 
     Args:
-        look: the answers.
-        answered: whose mistakes.
         stored: the bank of the support.
-        query_bank: the bank of the images that were asked.
+        query_bank: the bank of the queries.
         features: of the support of the first draw.
 
     Returns:
         At most ``MOST_MISTAKES``, each with the nearest shots of any class by the cosine.
     """
-    wrong = np.flatnonzero(~right_answers(look, answered)[0])
-    surest = wrong[np.argsort(-answered.confidence[0, wrong], kind="stable")]
+    wrong = np.flatnonzero(~right_predictions(look, each)[0])
+    surest = wrong[np.argsort(-each.confidence[0, wrong], kind="stable")]
     _, first = np.unique(look.labels[surest], return_index=True)
     chosen = surest[np.sort(first)[:MOST_MISTAKES]]
     if not len(chosen):
@@ -201,8 +164,8 @@ def mistakes(
             Mistake(
                 picture=look.query_keys[query],
                 true=look.names[look.labels[query]],
-                predicted=look.names[answered.predictions[0, query]],
-                confidence=round(min(1.0, float(answered.confidence[0, query])), 4),
+                predicted=look.names[each.predicted[0, query]],
+                confidence=round(min(1.0, float(each.confidence[0, query])), 4),
                 nearest=tuple(nearest),
             )
         )

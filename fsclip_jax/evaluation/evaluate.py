@@ -10,13 +10,13 @@ from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.devices import device_name
 from fsclip_jax.durable import storage_errors
 from fsclip_jax.episodes.task import Words
-from fsclip_jax.evaluation import details
 from fsclip_jax.evaluation.as_published import NOTES, SUFFIX, published_methods
 from fsclip_jax.evaluation.config import EvalConfig, check_eval_config
+from fsclip_jax.evaluation.details import details_of
 from fsclip_jax.evaluation.label_spaces import label_spaces
 from fsclip_jax.evaluation.naming import data_title
-from fsclip_jax.evaluation.predictions import Predictions
-from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, write_predictions
+from fsclip_jax.evaluation.predictions import StoredPredictions
+from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, store_predictions
 from fsclip_jax.evaluation.prepare import largest_train_class
 from fsclip_jax.evaluation.protocols import run_protocol
 from fsclip_jax.evaluation.provenance import training_warnings
@@ -36,10 +36,10 @@ TRANSFERS = ("cross_dataset", "domain_shift")
 
 
 class Evaluation(NamedTuple):
-    """A report, and the answers behind its numbers if they are kept."""
+    """A report, and the predictions behind its numbers if they are kept."""
 
     report: Report
-    predictions: Predictions | None
+    predictions: StoredPredictions | None
 
 
 def evaluate_bank(
@@ -108,7 +108,7 @@ def evaluate_bank(
             ),
             *_warnings(config, stored, None if checkpoints else workdir),
         ),
-        details=details.compute(predictions, [stored, *targets], methods),
+        details=details_of(predictions, [stored, *targets], methods),
     )
     return Evaluation(report, predictions)
 
@@ -137,7 +137,7 @@ def keep_predictions(evaluation: Evaluation, folder: Path) -> Report:
         with storage_errors(folder):
             (folder / PREDICTIONS_FILE).unlink(missing_ok=True)
         return report
-    sha256 = write_predictions(predictions, folder)
+    sha256 = store_predictions(predictions, folder)
     settings = {**report.settings, "predictions_sha256": sha256}
     return dataclasses.replace(report, settings=settings)
 

@@ -1,7 +1,7 @@
-"""What every method answered to every query image, kept beside the report.
+"""What every method predicted for every query, kept beside the report.
 
-``predictions.safetensors`` holds, once, which images were shots and which were asked, and for
-every row of the report the answers of every draw, so that each number of the report can be
+``predictions.safetensors`` holds, once, which images were shots and which were queries, and for
+every row of the report the predictions of every draw, so that each number of the report can be
 computed again, and others beside: accuracies of classes, confusions, calibration. Four kinds of
 things refer to each other by their place in a list:
 
@@ -12,15 +12,15 @@ things refer to each other by their place in a list:
     Label spaces: the classes that a classifier tells apart, and the shots of every draw. The
     first ``K`` shots of a class are its support at ``K`` shots.
 ``groups``
-    Query images that are asked together; the ``split`` of a row of the report is the name of its
-    group. Query ``i`` is the record ``queries[i]`` and of the class ``labels[i]`` of the space.
+    Queries that make one row of every method; the ``split`` of a row of the report is the name of
+    its group. Query ``i`` is the record ``queries[i]`` and of the class ``labels[i]`` of the space.
 ``rows``
-    The answers of one method at one number of shots to one group, arrays [draw query]. Rows that
-    are computed from others (``harmonic``, ``average``) are not here, nor are those whose
+    The predictions of one method at one number of shots for one group, arrays [draw query]. Rows
+    that are computed from others (``harmonic``, ``average``) are not here, nor are those whose
     published procedure has query images of its own (``meta_adapter_as_published``).
 
 A row that has one draw where its space has several was fitted to all train images: the draws
-would be the same. Ten bytes are kept for every answer: 6 MB for all methods on the emoji at
+would be the same. Ten bytes are kept for every prediction: 6 MB for all methods on the emoji at
 three numbers of shots and three seeds. ``episodic`` keeps none: its hundreds of episodes each
 have classes and images of their own, and the accuracy of every one is in the report.
 
@@ -40,10 +40,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Records:
-    """Images that were shots or were asked.
+    """Images that were shots or queries.
 
     Attributes:
-        data: place of the data set in ``Predictions.data``, int32 [n].
+        data: place of the data set in ``StoredPredictions.data``, int32 [n].
         rows: row of the image in the feature bank of that data set, int32 [n].
         keys: file name or record id.
     """
@@ -58,7 +58,7 @@ class Space:
     """Classes that one classifier told apart, and its shots.
 
     Attributes:
-        data: place in ``Predictions.data`` of the data set that the classes and shots are of.
+        data: place in ``StoredPredictions.data`` of the data set that classes and shots are of.
         class_names: names of the classes, in the order of the predictions.
         classes: ids of the classes in that data set, int32 [way].
         support: place in ``records`` of each shot, int32 [draw way shot]; -1 where a class has
@@ -72,12 +72,12 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Query images that make one row of every method.
+class QueryGroup:
+    """Queries that make one row of every method.
 
     Attributes:
         name: what the report calls ``split``: ``test``, ``base``, ``novel`` and the like.
-        space: place in ``Predictions.spaces`` of the classes that they are told apart among.
+        space: place in ``StoredPredictions.spaces`` of the classes that they are told apart among.
         queries: place in ``records`` of each image, int32 [query].
         labels: true class, a place in ``class_names`` of the space, int32 [query].
     """
@@ -90,16 +90,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Predicted:
-    """The answers behind one row of the report.
+    """The predictions behind one row of the report, whose method, shots and split it names.
 
     Attributes:
-        method: as in the report.
-        shots: as in the report.
-        split: as in the report; the name of a group.
         predicted: predicted class, a place in ``class_names`` of the space, uint16 or uint32
             [draw query].
         confidence: probability of the predicted class, float32 [draw query].
-        surprise: negative logarithm of the probability of the true class, in nats, float32
+        nll: negative logarithm of the probability of the true class, in nats, float32
             [draw query]; the probability itself would be zero where it is below 1e-45.
     """
 
@@ -108,33 +105,31 @@ class Predicted:
     split: str
     predicted: np.ndarray
     confidence: np.ndarray
-    surprise: np.ndarray
+    nll: np.ndarray
 
     @property
     def truth(self) -> np.ndarray:
         """Probability of the true class, [draw query]."""
-        return np.exp(-self.surprise)
+        return np.exp(-self.nll)
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """All answers of an evaluation; see the module.
+class StoredPredictions:
+    """All predictions of an evaluation; see the module.
 
     Attributes:
         data: specs of the data sets.
-        records: the images.
-        spaces: the label spaces.
-        groups: the query images, each group with a name of its own.
-        rows: the answers, in the order of the report.
+        groups: the queries, each group with a name of its own.
+        rows: the predictions, in the order of the report.
     """
 
     data: tuple[str, ...]
     records: Records
     spaces: tuple[Space, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[QueryGroup, ...]
     rows: tuple[Predicted, ...]
 
-    def group(self, split: str) -> Group:
+    def group(self, split: str) -> QueryGroup:
         """Return the group of that name; ``KeyError`` if there is none."""
         for group in self.groups:
             if group.name == split:
@@ -146,7 +141,7 @@ class Predictions:
         return self.spaces[self.group(split).space]
 
     def find(self, method: str, shots: int, split: str) -> Predicted | None:
-        """Return the answers behind a row of the report, None if they are not kept."""
+        """Return the predictions behind a row of the report, None if they are not kept."""
         for row in self.rows:
             if (row.method, row.shots, row.split) == (method, shots, split):
                 return row
@@ -173,22 +168,19 @@ class Part(NamedTuple):
 
 def assemble(
     data: Sequence[tuple[str, Sequence[str]]], parts: Sequence[Part], rows: Sequence[Predicted]
-) -> Predictions:
-    """Number the images of an evaluation.
+) -> StoredPredictions:
+    """Number the images of an evaluation, in the order of data sets and rows.
 
     Args:
         data: spec of every data set, and the keys of all rows of its bank.
         parts: the label spaces.
-        rows: the answers.
-
-    Returns:
-        The predictions, with records in the order of data sets and rows.
+        rows: the predictions.
     """
     used = [np.zeros(len(keys), bool) for _, keys in data]
     for part in parts:
         used[part.data][part.support[part.support >= 0]] = True
-        for place, asked, _ in part.groups.values():
-            used[place][asked] = True
+        for place, queries, _ in part.groups.values():
+            used[place][queries] = True
     counts = [int(mask.sum()) for mask in used]
     first = np.cumsum([0, *counts])
     number = [np.cumsum(mask) - 1 + first[i] for i, mask in enumerate(used)]
@@ -209,8 +201,8 @@ def assemble(
                 support.astype(np.int32),
             )
         )
-        for name, (asked_of, asked, labels) in part.groups.items():
-            queries = number[asked_of][asked].astype(np.int32)
-            groups.append(Group(name, place, queries, labels.astype(np.int32)))
+        for name, (queries_of, queries, labels) in part.groups.items():
+            records_of = number[queries_of][queries].astype(np.int32)
+            groups.append(QueryGroup(name, place, records_of, labels.astype(np.int32)))
     specs = tuple(spec for spec, _ in data)
-    return Predictions(specs, records, tuple(spaces), tuple(groups), tuple(rows))
+    return StoredPredictions(specs, records, tuple(spaces), tuple(groups), tuple(rows))

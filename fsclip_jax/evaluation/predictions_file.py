@@ -1,30 +1,65 @@
 """Predictions on disk; every reference in the file is checked when it is read."""
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fsclip_jax.durable import storage_errors, write_file
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.predictions import Group, Predicted, Predictions, Records, Space
+from fsclip_jax.evaluation.predictions import (
+    Predicted,
+    QueryGroup,
+    Records,
+    Space,
+    StoredPredictions,
+)
 from fsclip_jax.features.layout import pack_strings, unpack_strings
 
 PREDICTIONS_FILE = "predictions.safetensors"
-FORMAT, VERSION = "fsclip_predictions", 1
 _HEADER = "index"
+_NLL = {1: "surprise", 2: "nll"}
+"""Name of the negative log-likelihoods, by version."""
 
 
-def write_predictions(predictions: Predictions, folder: Path) -> str:
+@dataclass(frozen=True)
+class _SpaceEntry:
+    data: int
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _GroupEntry:
+    name: str
+    space: int
+
+
+@dataclass(frozen=True)
+class _RowEntry:
+    method: str
+    shots: int
+    split: str
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What the file holds beside arrays."""
+
+    format: Literal["fsclip_predictions"]
+    version: Literal[1, 2]
+    data: tuple[str, ...]
+    spaces: tuple[_SpaceEntry, ...]
+    groups: tuple[_GroupEntry, ...]
+    rows: tuple[_RowEntry, ...]
+
+
+def store_predictions(predictions: StoredPredictions, folder: Path) -> str:
     """Write ``predictions.safetensors`` whole or not at all; the same content, the same bytes.
-
-    Args:
-        predictions: what to write.
-        folder: where to; made if it is missing.
 
     Returns:
         The sha256 of the file.
@@ -45,35 +80,25 @@ def write_predictions(predictions: Predictions, folder: Path) -> str:
     for i, group in enumerate(predictions.groups):
         tensors |= {f"group/{i}/queries": group.queries, f"group/{i}/labels": group.labels}
     for i, row in enumerate(predictions.rows):
-        tensors |= {
-            f"row/{i}/predicted": row.predicted,
-            f"row/{i}/confidence": row.confidence,
-            f"row/{i}/surprise": row.surprise,
-        }
-    index = {
-        "format": FORMAT,
-        "version": VERSION,
-        "data": predictions.data,
-        "spaces": [{"data": s.data, "class_names": s.class_names} for s in predictions.spaces],
-        "groups": [{"name": g.name, "space": g.space} for g in predictions.groups],
-        "rows": [
-            {"method": r.method, "shots": r.shots, "split": r.split} for r in predictions.rows
-        ],
-    }
+        for name in ("predicted", "confidence", "nll"):
+            tensors[f"row/{i}/{name}"] = getattr(row, name)
+    index = _Index(
+        format="fsclip_predictions",
+        version=2,
+        data=predictions.data,
+        spaces=tuple(_SpaceEntry(s.data, s.class_names) for s in predictions.spaces),
+        groups=tuple(_GroupEntry(g.name, g.space) for g in predictions.groups),
+        rows=tuple(_RowEntry(r.method, r.shots, r.split) for r in predictions.rows),
+    )
+    header = {_HEADER: msgspec.json.encode(asdict(index)).decode()}
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return write_file(folder / PREDICTIONS_FILE, save(whole, {_HEADER: json.dumps(index)}))
+    return write_file(folder / PREDICTIONS_FILE, save(whole, header))
 
 
-def read_predictions(path: Path) -> Predictions:
-    """Read what :func:`write_predictions` wrote; every reference in it is checked.
-
-    Args:
-        path: the file, or the folder that holds it.
-
-    Returns:
-        The predictions.
+def read_predictions(path: Path) -> StoredPredictions:
+    """Read the file, given it or its folder; every reference in it is checked.
 
     Raises:
         UserError: there is no such file, or it is damaged or of another version.
@@ -85,71 +110,58 @@ def read_predictions(path: Path) -> Predictions:
         )
     try:
         with safe_open(file, "np") as stored:
-            header = (stored.metadata() or {}).get(_HEADER)
+            header = (stored.metadata() or {}).get(_HEADER, "{}")
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        index = json.loads(header) if header else {}
-        if not isinstance(index, dict) or index.get("format") != FORMAT:
-            raise ValueError("it is not a file of predictions")
-        if index.get("version") != VERSION:
-            raise ValueError(f"its version is {index.get('version')!r}, this is {VERSION}")
-        return _predictions(index, tensors)
+        return _predictions(msgspec.json.decode(header, type=_Index), tensors)
     except (
-        SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError,
-        OverflowError,
+        SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError,
     ) as error:  # fmt: skip
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(f"{file} cannot be read ({reason}): run `fsclip eval` again") from None
 
 
-def _predictions(index: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Predictions:
-    data = tuple(_checked(spec, str) for spec in _checked(index["data"], list))
+def _predictions(index: _Index, tensors: Mapping[str, np.ndarray]) -> StoredPredictions:
     images = len(tensors["records/row"])
     records = Records(
-        _numbers(tensors["records/data"], len(data), (images,)),
+        _numbers(tensors["records/data"], len(index.data), (images,)),
         _numbers(tensors["records/row"], 2**31, (images,)),
         _keys(tensors["records/key"], tensors["records/key_offsets"], images),
     )
     spaces, groups, rows = [], [], []
-    for i, told in enumerate(_checked(index["spaces"], list)):
-        names = tuple(_checked(name, str) for name in _checked(told["class_names"], list))
-        support = _numbers(tensors[f"space/{i}/support"], images, (None, len(names), None), low=-1)
-        classes = _numbers(tensors[f"space/{i}/classes"], 2**31, (len(names),))
-        spaces.append(Space(_place(told["data"], data), names, classes, support))
-    for i, told in enumerate(_checked(index["groups"], list)):
-        place = _place(told["space"], spaces)
+    for i, space in enumerate(index.spaces):
+        way = len(space.class_names)
+        support = _numbers(tensors[f"space/{i}/support"], images, (None, way, None), low=-1)
+        classes = _numbers(tensors[f"space/{i}/classes"], 2**31, (way,))
+        spaces.append(Space(_place(space.data, index.data), space.class_names, classes, support))
+    for i, group in enumerate(index.groups):
+        way = len(spaces[_place(group.space, spaces)].class_names)
         queries = _numbers(tensors[f"group/{i}/queries"], images, (None,))
-        way = len(spaces[place].class_names)
         labels = _numbers(tensors[f"group/{i}/labels"], way, queries.shape)
-        groups.append(Group(_checked(told["name"], str), place, queries, labels))
-    asked = {group.name: group for group in groups}
-    if len(asked) != len(groups):
+        groups.append(QueryGroup(group.name, group.space, queries, labels))
+    named = {group.name: group for group in groups}
+    if len(named) != len(groups):
         raise ValueError("two groups have one name")
-    for i, told in enumerate(_checked(index["rows"], list)):
-        group = asked[_checked(told["split"], str)]
-        space = spaces[group.space]
+    for i, row in enumerate(index.rows):
+        of = named[row.split]
         predicted = tensors[f"row/{i}/predicted"]
-        _numbers(predicted, len(space.class_names), (None, len(group.queries)))
-        if not 1 <= len(predicted) <= len(space.support):
+        way, draws = len(spaces[of.space].class_names), len(spaces[of.space].support)
+        _numbers(predicted, way, (None, len(of.queries)))
+        if not 1 <= len(predicted) <= draws:
             raise ValueError(f"row {i} has {len(predicted)} draws")
-        confidence, surprise = tensors[f"row/{i}/confidence"], tensors[f"row/{i}/surprise"]
-        for part in (confidence, surprise):
+        confidence, nll = (
+            tensors[f"row/{i}/{name}"] for name in ("confidence", _NLL[index.version])
+        )
+        for part in (confidence, nll):
             if part.dtype != np.float32 or part.shape != predicted.shape:
                 raise ValueError(f"row {i} has probabilities of {part.dtype} {part.shape}")
-        method, shots = _checked(told["method"], str), _checked(told["shots"], int)
-        rows.append(Predicted(method, shots, group.name, predicted, confidence, surprise))
-    return Predictions(data, records, tuple(spaces), tuple(groups), tuple(rows))
+        rows.append(Predicted(row.method, row.shots, row.split, predicted, confidence, nll))
+    return StoredPredictions(index.data, records, tuple(spaces), tuple(groups), tuple(rows))
 
 
-def _checked(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"{type(value).__name__} where {kind.__name__} belongs")
-    return value
-
-
-def _place(value: Any, things: Sequence[Any]) -> int:
-    if not 0 <= _checked(value, int) < len(things):
+def _place(value: int, things: Sequence[Any]) -> int:
+    if not 0 <= value < len(things):
         raise ValueError(f"it refers to number {value} of {len(things)}")
-    return int(value)
+    return value
 
 
 def _numbers(

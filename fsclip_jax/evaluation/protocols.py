@@ -11,7 +11,7 @@ from fsclip_jax.evaluation.as_published import SUFFIX, evaluate_meta_adapter
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.label_spaces import check_splits, class_halves, label_spaces
 from fsclip_jax.evaluation.measure import called, evaluate
-from fsclip_jax.evaluation.predictions import Part, Predictions, assemble
+from fsclip_jax.evaluation.predictions import Part, StoredPredictions, assemble
 from fsclip_jax.evaluation.prepare import Setting, prepare
 from fsclip_jax.evaluation.results import Result, harmonic_results, kept_predictions, rows_from
 from fsclip_jax.features.bank import StoredBank
@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
 
     rows: tuple[Row, ...]
     facts: dict[str, Any]
-    predictions: Predictions | None
+    predictions: StoredPredictions | None
 
 
 def run_protocol(
@@ -91,7 +91,7 @@ def keep(
     data: Sequence[tuple[str, Sequence[str]]],
     parts: Sequence[Part],
     results: Mapping[tuple[str, str, int], Result],
-) -> Predictions | None:
+) -> StoredPredictions | None:
     """Gather the answers, if they are to be kept.
 
     Args:

@@ -1,9 +1,9 @@
 """Small pictures for a report, as data URIs."""
 
 import base64
+import contextlib
 import io
-from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from collections.abc import Iterable
 
 from PIL import Image
 
@@ -18,66 +18,33 @@ EDGE = 48
 LOCAL = ("emoji", "folder", "coop")
 """Kinds of data whose pictures are files at hand. Others may have to be downloaded first."""
 
-Painter: TypeAlias = Callable[[Iterable[str]], dict[str, str]]
-"""From keys of a bank to data URIs, by key; without those that cannot be read."""
 
+def pictures_of(stored: StoredBank, keys: Iterable[str]) -> dict[str, str]:
+    """Return small pictures of a bank's images as data URIs, by key.
 
-def no_pictures(keys: Iterable[str]) -> dict[str, str]:
-    """Return no picture at all, for data that is not at hand.
-
-    Example:
-        >>> no_pictures(["a.png"])
-        {}
-    """
-    del keys
-    return {}
-
-
-def painter_of(stored: StoredBank) -> Painter:
-    """Find out how pictures of a bank's images can be had.
-
-    Args:
-        stored: the opened bank; its manifest names the data it was made of.
-
-    Returns:
-        A function that reads the small pictures; :func:`no_pictures` where the images are not on
-        this machine, or are another version of the data.
+    Those that cannot be read are left out: all of them, where the images are not on this machine
+    or are another version of the data.
     """
     data = stored.manifest.get("data", {})
     spec = str(data.get("spec") or "")
     if spec.partition(":")[0] not in LOCAL:
-        return no_pictures
+        return {}
     try:
         source = open_source(spec)
     except UserError:
-        return no_pictures
+        return {}
     if source.version != data.get("version"):
-        return no_pictures
+        return {}
     place = {key: index for index, key in enumerate(source.keys)}
-
-    def paint(keys: Iterable[str]) -> dict[str, str]:
-        found = {}
-        for key in dict.fromkeys(keys):
-            if key not in place:
-                continue
-            try:
-                found[key] = data_uri(source.load(place[key]))
-            except UnreadableImage:
-                continue
-        return found
-
-    return paint
+    found = {}
+    for key in sorted(place.keys() & set(keys)):
+        with contextlib.suppress(UnreadableImage):
+            found[key] = data_uri(source.load(place[key]))
+    return found
 
 
 def data_uri(image: Image.Image, edge: int = EDGE) -> str:
-    """Shrink a picture and write it as a data URI, PNG or JPEG, whichever is shorter.
-
-    Args:
-        image: the picture.
-        edge: pixels of its longer edge, at most.
-
-    Returns:
-        ``data:image/png;base64,...`` or the same with ``jpeg``.
+    """Shrink a picture to a longer edge and write it as PNG or JPEG, whichever is shorter.
 
     Example:
         >>> data_uri(Image.new("RGB", (300, 200), "white"))[:22]

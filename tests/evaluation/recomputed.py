@@ -48,7 +48,7 @@ def check_report(tree, kept):
             confidence = answers.confidence.astype(float)
             errors = [expected_error(c, r) for c, r in zip(confidence, right, strict=True)]
             agree(metrics["calibration_error"], errors)
-            agree(metrics["nll"], answers.surprise.astype(float).mean(1))
+            agree(metrics["nll"], answers.nll.astype(float).mean(1))
             np.testing.assert_allclose(answers.truth[right], answers.confidence[right], rtol=1e-5)
         assert metrics["accuracy"]["per_seed"] == pytest.approx(accuracies[place], abs=1e-6)
         agree(metrics["accuracy"], accuracies[place])

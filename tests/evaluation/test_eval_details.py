@@ -19,12 +19,12 @@ from synthetic_bank import synthetic_bank
 from fsclip_jax.adapters.meta_adapter import init_params, refine
 from fsclip_jax.data.emoji import open_emoji
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation import details
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.details_attention import attend
+from fsclip_jax.evaluation.details import details_of
+from fsclip_jax.evaluation.details_attention import attention_of
 from fsclip_jax.evaluation.evaluate import evaluate_bank
 from fsclip_jax.evaluation.metrics import Judged, calibration_error
-from fsclip_jax.evaluation.thumbnails import EDGE, data_uri, no_pictures, painter_of
+from fsclip_jax.evaluation.thumbnails import EDGE, data_uri, pictures_of
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.report.closer_look import closer_look
 from fsclip_jax.report.details import PICTURE, ClassChanges
@@ -50,7 +50,7 @@ def test_attention_and_gate_give_what_the_adapter_gives(text_in_keys, key):
     text = l2_normalize(jax.random.normal(key, (5, 16)))
     support = l2_normalize(jax.random.normal(jax.random.key(1), (5, 4, 16)))
     mask = jnp.asarray(np.arange(4)[None] < np.array([4, 3, 2, 1, 0])[:, None])
-    found = attend(params, *map(np.asarray, (text, support, mask)), text_in_keys=text_in_keys)
+    found = attention_of(params, *map(np.asarray, (text, support, mask)), text_in_keys=text_in_keys)
     mixed = np.einsum("ws,wsd->wd", found.weights, support) + found.text[:, None] * text
     mine = np.asarray(text) + found.gate[:, None] * mixed
     mine /= np.linalg.norm(mine, axis=-1, keepdims=True)
@@ -66,7 +66,7 @@ def test_attention_of_several_heads_is_their_mean(key):
     text, support = (
         np.asarray(l2_normalize(jax.random.normal(key, s))) for s in ((2, 8), (2, 3, 8))
     )
-    found = attend(params, text, support, np.ones((2, 3), bool), heads=2)
+    found = attention_of(params, text, support, np.ones((2, 3), bool), heads=2)
     q, k = (np.asarray(params[name]["weight"]) for name in ("q_proj", "k_proj"))
     for c in range(2):
         keys = np.stack([*support[c], text[c]])
@@ -151,9 +151,9 @@ def test_attention_is_told_of_shots_of_the_class_alone(evaluated):
 
 def test_nothing_is_told_without_answers_or_reference(evaluated):
     report, kept, bank = evaluated
-    assert details.compute(None, [bank], ()) is None
+    assert details_of(None, [bank], ()) is None
     only = dataclasses.replace(kept, rows=tuple(r for r in kept.rows if r.method != "zero_shot"))
-    assert details.compute(only, [bank], ()) is None
+    assert details_of(only, [bank], ()) is None
     assert report.details.pictures == {}
 
 
@@ -240,14 +240,15 @@ def test_pictures_are_small_and_of_either_form():
 def test_pictures_come_from_the_very_data_of_the_bank(tmp_path):
     emoji = open_emoji()
     bank = synthetic_bank(tmp_path / "bank", spec="emoji")
-    assert painter_of(bank) is no_pictures  # another version of the data
+    keys = [emoji.keys[5], "no such picture"]
+    assert pictures_of(bank, keys) == {}  # another version of the data
     bank.manifest["data"]["version"] = emoji.version
-    found = painter_of(bank)([emoji.keys[5], "no such picture"])
+    found = pictures_of(bank, keys)
     assert list(found) == [emoji.keys[5]]
     bank.manifest["data"]["spec"] = "folder:/no/such/folder"
-    assert painter_of(bank)([emoji.keys[5]]) == {}
+    assert pictures_of(bank, keys) == {}
     bank.manifest["data"]["spec"] = "hf:somewhere/else"
-    assert painter_of(bank) is no_pictures
+    assert pictures_of(bank, keys) == {}
 
 
 def test_pictures_of_queries_and_shots_of_two_data_sets_are_not_mixed(tmp_path, evaluated):
@@ -258,7 +259,7 @@ def test_pictures_of_queries_and_shots_of_two_data_sets_are_not_mixed(tmp_path, 
         data=np.where(np.isin(np.arange(len(kept.records.rows)), _asked(kept)), 1, 0),
     )
     moved = dataclasses.replace(kept, data=("bank:a", "bank:b"), records=records)
-    look = details.compute(moved, [bank, other], ())
+    look = details_of(moved, [bank, other], ())
     assert all(mistake.picture.startswith("bank:b: ") for mistake in look.mistakes)
     assert not any(
         re.match("bank:", near.picture) for each in look.mistakes for near in each.nearest

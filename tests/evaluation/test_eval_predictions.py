@@ -19,7 +19,7 @@ from fsclip_jax.evaluation.evaluate import evaluate_bank, keep_predictions
 from fsclip_jax.evaluation.predictions_file import (
     PREDICTIONS_FILE,
     read_predictions,
-    write_predictions,
+    store_predictions,
 )
 from fsclip_jax.report.rows import report_to_json
 
@@ -126,7 +126,7 @@ def test_classes_short_of_shots_have_no_record_there(tmp_path):
 
 def test_the_same_evaluation_gives_the_same_bytes_and_the_report_names_them(tmp_path, found):
     tree, kept, folder = found
-    assert write_predictions(kept, tmp_path) == tree["settings"]["predictions_sha256"]
+    assert store_predictions(kept, tmp_path) == tree["settings"]["predictions_sha256"]
     assert (tmp_path / PREDICTIONS_FILE).read_bytes() == (folder / PREDICTIONS_FILE).read_bytes()
 
 
@@ -137,6 +137,18 @@ def test_no_predictions_leaves_none_behind(bank, tmp_path):
     tree, kept = evaluated(bank, tmp_path, **few, predictions=False)
     assert kept is None
     assert "predictions_sha256" not in tree["settings"]
+
+
+def test_files_of_version_1_are_read(found, tmp_path):
+    _, kept, folder = found
+    whole = (folder / PREDICTIONS_FILE).read_bytes()
+    header = json.loads(whole[8 : 8 + int.from_bytes(whole[:8], "little")])["__metadata__"]
+    tensors = {name.replace("/nll", "/surprise"): each for name, each in load(whole).items()}
+    index = json.loads(header["index"]) | {"version": 1}
+    (tmp_path / PREDICTIONS_FILE).write_bytes(save(tensors, {"index": json.dumps(index)}))
+    again = read_predictions(tmp_path)
+    for row, before in zip(again.rows, kept.rows, strict=True):
+        np.testing.assert_array_equal(row.nll, before.nll)
 
 
 def test_what_is_damaged_is_told_in_one_line(found, tmp_path):
@@ -154,13 +166,13 @@ def test_what_is_damaged_is_told_in_one_line(found, tmp_path):
             read_predictions(tmp_path)
         assert "\n" not in str(error.value)
 
-    refused(lambda t: t.pop("row/0/surprise"))
+    refused(lambda t: t.pop("row/0/nll"))
     refused(lambda t: t["row/1/predicted"].__setitem__((0, 0), CLASSES))
     refused(lambda t: t["group/0/labels"].__setitem__(0, -1))
     refused(lambda t: t["space/0/support"].__setitem__((0, 0, 0), 10**6))
     refused(lambda t: t["records/key_offsets"].__setitem__(1, 10**9))
     refused(lambda t: t.update({"row/0/confidence": np.zeros((1, 1), np.float32)}))
-    refused(dict.copy, version=2)
+    refused(dict.copy, version=3)
     refused(dict.copy, spaces=[])
     refused(dict.copy, rows=[{"method": "a", "shots": 1, "split": "none"}])
     with pytest.raises(UserError, match="no predictions"):

@@ -273,13 +273,11 @@ def test_calibration_follows_from_the_logits(bank, tmp_path):
     logits = np.float64(test.logit_scale) * np.asarray(test.features[0]) @ np.asarray(test.text).T
     log = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     labels = np.asarray(test.labels)
-    surprise = -log[np.arange(len(labels)), labels].mean()
+    nll = -log[np.arange(len(labels)), labels].mean()
     (row,) = report.rows
-    assert row.metrics["nll"].mean == pytest.approx(surprise, rel=1e-4)
+    assert row.metrics["nll"].mean == pytest.approx(nll, rel=1e-4)
     confidence, right = np.exp(log.max(1)), log.argmax(1) == labels
-    judged = Judged(
-        np.where(right, 1, 0), confidence, surprise, np.ones(right.shape, int), right | True
-    )
+    judged = Judged(np.where(right, 1, 0), confidence, nll, np.ones(right.shape, int), right | True)
     error = calibration_error(judged)
     assert row.metrics["calibration_error"].mean == pytest.approx(float(error), abs=0.5)
     assert row.metrics["state_bytes"].mean == 4 * (CLASSES * DIM + 1)

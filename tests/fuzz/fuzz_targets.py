@@ -133,6 +133,8 @@ def _read_bank(folder: Path, data: bytes) -> None:
 
 
 def _report_seeds(_folder: Path) -> list[bytes]:
+    from fsclip_jax.report.rows import report_from_json, report_to_json
+
     row = {
         "method": "tip_adapter",
         "shots": 1,
@@ -190,7 +192,9 @@ def _report_seeds(_folder: Path) -> list[bytes]:
         "warning": ["w"],
         "created": "2026-01-01",
     }
-    return [json.dumps(tree).encode(), json.dumps({**tree, "details": details}).encode()]
+    old = [json.dumps(tree), json.dumps({**tree, "details": details})]
+    new = [report_to_json(report_from_json(text)) for text in old]
+    return [text.encode() for text in (*old, *new)]
 
 
 def _read_report(folder: Path, data: bytes) -> None:

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -121,6 +122,18 @@ def test_what_is_done_is_not_done_again(banks, made, monkeypatch, capsys):
     assert {f for f in before if before[f] != after[f]} <= {lost / "report.json"}
     old, new = json.loads(whole), json.loads((lost / "report.json").read_text())
     assert old["settings"] == new["settings"]  # with the sum of the predictions
+
+
+def test_a_suite_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
+    fields = {"data": ("emoji:food",), "methods": METHODS, "shots": (1,), "seeds": 2}
+    cells = cells_of(SuiteConfig(**fields, select="none"))
+    place = tmp_path / cells[0].place
+    place.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("schema1_cell.json"), place / "report.json")
+    monkeypatch.setattr(run_module, "bank_for", lambda *_, **__: 1 / 0)
+    done = list(run_module.run_cells(cells, tmp_path))
+    assert [each.before for each in done] == [True, False]
+    assert done[0].report.rows[0].metrics["accuracy"].mean == pytest.approx(31.392405)
 
 
 def test_another_configuration_is_another_cell(banks, made):
