@@ -93,7 +93,7 @@ def _about(known: "KnownSet", places: "Sequence[Place]") -> Iterator[str]:
     from fsclip_jax.data.names import class_names
 
     names = class_names(known)
-    shown = f"{known.classes}: {', '.join(names[:5])}, ..."
+    shown = f"{known.classes}: {', '.join(names[:5])}, ..." if names else f"{known.classes}"
     if len(names) > known.classes:
         shown = f"{known.classes} of ImageNet's {len(names)}"
     yield f"{known.name}: {known.title}"
@@ -143,12 +143,10 @@ def _tfds(known: "KnownSet") -> Iterator[str]:
 
 def _published(known: "KnownSet") -> Iterator[str]:
     """How to compare with the published row, and what it says."""
-    from fsclip_jax.data.published_accuracies import RN50
-
-    row = RN50.get(known.name)
+    row = known.rn50
     if row is None:
         return
-    seven = " --templates ensemble" if known.name == "imagenet" else ""
+    seven = "" if known.in_ensemble else " --templates ensemble"
     yield (
         "  a published row: extract with --backbone timm/resnet50_clip.openai --views 10"
         f"{seven}, then: fsclip eval --data bank:BANK --protocol full_way "

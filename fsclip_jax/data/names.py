@@ -28,9 +28,8 @@ from fsclip_jax.data.published import KnownSet
 def class_names(known: KnownSet) -> tuple[str, ...]:
     """Return the class names of a set in CoOp's order, so that base and novel halves are CoOp's.
 
-    Args:
-        known: a published set. Of ImageNet-A and -R, whose images say which 200 classes they
-            have, these are all 1,000.
+    Of ImageNet-A and -R, whose images say which 200 classes they have, these are all 1,000; of a
+    set that brings no list there are none, and the source's own order counts.
 
     Example:
         >>> from fsclip_jax.data.catalog import find_known
@@ -105,11 +104,13 @@ def in_published_order(raw: Sequence[str], known: KnownSet) -> list[int] | None:
         The published label of each class, -1 for a class that CoOp leaves out; None if a name is
         none of the published ones.
     """
+    if not (published := class_names(known)):
+        return None
     if known.rule == "wnid":
         positions = {wnid: label for label, wnid in enumerate(wordnet_names())}
         keys: list[str | None] = list(raw)
     else:
-        positions = {same_name(name): label for label, name in enumerate(class_names(known))}
+        positions = {same_name(name): label for label, name in enumerate(published)}
         spellings = dict(known.tfds.spellings) if known.tfds else {}
         cleaned = [clean_name(spellings.get(name, name), known) for name in raw]
         keys = [None if name is None else same_name(name) for name in cleaned]
@@ -135,5 +136,5 @@ def published_classes(
 
 @cache
 def _lines(name: str) -> tuple[str, ...]:
-    folder = importlib.resources.files("fsclip_jax") / "assets" / "classes"
-    return tuple(folder.joinpath(f"{name}.txt").read_text("utf-8").splitlines())
+    file = importlib.resources.files("fsclip_jax") / "assets" / "classes" / f"{name}.txt"
+    return tuple(file.read_text("utf-8").splitlines()) if file.is_file() else ()

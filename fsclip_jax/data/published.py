@@ -1,9 +1,9 @@
 """What is known of a published data set: the types of ``data.catalog``'s table."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from fsclip_jax.data.templates import ENSEMBLE, PHOTO, SINGLE
+from fsclip_jax.data.templates import ENSEMBLE, PHOTO
 
 CoopLayout: TypeAlias = Literal["json", "aircraft", "imagenet", "wnid", "numbered"]
 """How CoOp's folder of a set says which image is what: a ``split_zhou_*.json``; the lists of
@@ -50,6 +50,24 @@ class TfdsBuilder:
         return f"{self.name}/{self.config}" if self.config else self.name
 
 
+class Rn50Accuracies(NamedTuple):
+    """Published accuracies of OpenAI's RN50 on CoOp's test images, in percent, 16 shots.
+
+    Attributes:
+        zero_shot: with the prompts of the set (ImageNet: the seven templates).
+        tip_adapter_f: fine-tuned; its best epoch was chosen on the test images.
+        gda: training-free, mean of three draws.
+
+    Source: ``exp.log`` of Tip-Adapter (Zhang et al., ECCV 2022; one draw, float16); the table of
+    GDA (Wang et al., ICLR 2024).
+    """
+
+    zero_shot: float
+    tip_adapter: float
+    tip_adapter_f: float
+    gda: float
+
+
 @dataclass(frozen=True)
 class KnownSet:
     """A published data set.
@@ -67,6 +85,7 @@ class KnownSet:
         names_of: the set whose class names these are, if not its own.
         aliases: other spellings of the name.
         note: what is worth knowing.
+        in_ensemble: whether its own template stands beside the ensemble's seven.
     """
 
     name: str
@@ -85,13 +104,16 @@ class KnownSet:
     names_of: str = ""
     aliases: tuple[str, ...] = ()
     note: str = ""
+    template: str = PHOTO[0]
+    in_ensemble: bool = True
+    rn50: Rn50Accuracies | None = None
 
     @property
     def templates(self) -> tuple[str, ...]:
         """The one prompt template of the set."""
-        return SINGLE.get(self.name, PHOTO)
+        return (self.template,)
 
     @property
     def ensemble(self) -> tuple[str, ...]:
         """Seven templates on ImageNet, and the set's own one beside them everywhere else."""
-        return ENSEMBLE if self.name == "imagenet" else (*ENSEMBLE, *self.templates)
+        return (*ENSEMBLE, self.template) if self.in_ensemble else ENSEMBLE

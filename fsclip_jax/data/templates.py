@@ -1,31 +1,12 @@
 """Prompt templates: patterns with ``{}`` where the name of a class goes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 BARE = ("{}",)
 """The name alone: what the bundled mini CLIP was trained on."""
 
 PHOTO = ("a photo of a {}.",)
 """CLIP's generic prompt."""
-
-SINGLE: Mapping[str, tuple[str, ...]] = {
-    "imagenet": PHOTO,
-    "imagenet_v2": PHOTO,
-    "imagenet_sketch": PHOTO,
-    "imagenet_a": PHOTO,
-    "imagenet_r": PHOTO,
-    "caltech101": PHOTO,
-    "stanford_cars": PHOTO,
-    "sun397": PHOTO,
-    "oxford_pets": ("a photo of a {}, a type of pet.",),
-    "oxford_flowers": ("a photo of a {}, a type of flower.",),
-    "fgvc_aircraft": ("a photo of a {}, a type of aircraft.",),
-    "food101": ("a photo of {}, a type of food.",),
-    "dtd": ("{} texture.",),
-    "eurosat": ("a centered satellite photo of {}.",),
-    "ucf101": ("a photo of a person doing {}.",),
-}
-"""The one template of each of CoOp's data sets (Zhou et al., IJCV 2022); Tip-Adapter's too."""
 
 ENSEMBLE = (
     "itap of a {}.",

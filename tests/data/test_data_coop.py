@@ -6,8 +6,12 @@ import pickle
 import pytest
 from replicas import JSON_SETS, picture, split_json
 
+from fsclip_jax.cli.main import main
+from fsclip_jax.data import catalog
 from fsclip_jax.data.catalog import KNOWN_SETS, find_known
-from fsclip_jax.data.names import wordnet_names
+from fsclip_jax.data.names import published_classes, wordnet_names
+from fsclip_jax.data.prompts import choose_prompts
+from fsclip_jax.data.published import CoopFolder, KnownSet, Rn50Accuracies, TfdsBuilder
 from fsclip_jax.data.registry import open_source
 from fsclip_jax.data.source import SPLITS, UnreadableImage, images_per_class
 from fsclip_jax.errors import UserError
@@ -44,6 +48,35 @@ def test_sets_with_a_split_file(tmp_path, name, own_folder):
     first = rows_of(name)[0]
     assert data.keys[0] == first[0]
     assert data.load(0).size == (9, 7)
+
+
+def test_an_entry_is_all_that_a_new_set_needs(tmp_path, monkeypatch, capsys):
+    """No list of class names, no template elsewhere: the split file and the entry say it all."""
+    birds = KnownSet(
+        "birds",
+        "Birds",
+        2,
+        (2, 1, 1),
+        "Finch, Birds, 2026",
+        "https://birds",
+        CoopFolder("birds", "images", "split.json"),
+        TfdsBuilder("birds", "1.0.0", "{file_name}"),
+        rule="lower",
+        template="a {}, a bird.",
+        rn50=Rn50Accuracies(1, 2, 3, 4),
+    )
+    monkeypatch.setattr(catalog, "KNOWN_SETS", (*KNOWN_SETS, birds))
+    rows = [("a.jpg", 0, "Wren", "train"), ("b.jpg", 0, "Wren", "test")]
+    split_json(tmp_path / "birds", birds.coop, [*rows, ("c.jpg", 1, "Owl", "test")])
+    data = open_source(f"coop:birds@{tmp_path}")
+    assert data.class_names == ("wren", "owl")
+    assert choose_prompts(data).each == (("a wren, a bird.",), ("a owl, a bird.",))
+    assert len(choose_prompts(data, "ensemble").each[0]) == 8
+    assert published_classes(data.labels, ("Owl", "Wren"), birds)[1] == ("Owl", "Wren")
+    assert main(["datasets", "birds"]) == 0
+    said = capsys.readouterr().out
+    assert "classes: 2, named by the images" in said
+    assert "gda 4.00" in said
 
 
 def test_the_same_split_has_the_same_version_wherever_it_lies(tmp_path):
