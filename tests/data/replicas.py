@@ -5,6 +5,9 @@ import json
 
 from PIL import Image
 
+from fsclip_jax.data.catalog import KNOWN_SETS
+from fsclip_jax.data.names import class_names
+
 
 def picture(path, color=(200, 10, 30), size=(9, 7), mode="RGB", **options):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +31,18 @@ def split_json(base, coop, rows):
     (base / coop.split).write_text(json.dumps(content))
 
 
+def first_and_last(known):
+    """Two classes of a set whose folder and split spell its names as they are."""
+    names = class_names(known)
+    ends = {0: names[0], len(names) - 1: names[-1]}
+    rows = [(f"{name}/1.jpg".replace(" ", "_"), label, name) for label, name in ends.items()]
+    return rows, tuple(ends.values())
+
+
 JSON_SETS = {
+    known.name: first_and_last(known) for known in KNOWN_SETS if known.coop and known.coop.split
+}
+JSON_SETS |= {
     # name: (path, label, raw class name) of an image of two classes, and the clean names
     "caltech101": (
         [("Faces/image_0001.jpg", 0, "face"), ("airplanes/image_0001.jpg", 4, "airplane")],

@@ -312,14 +312,6 @@ def test_a_picture_that_is_spoilt_is_named_when_it_is_read(dtd):
     assert data.load(1).size == (9, 7)
 
 
-def test_every_set_of_coop_is_tried_here():
-    tried = {
-        *JSON_SETS,
-        "fgvc_aircraft",
-        "imagenet",
-        "imagenet_a",
-        "imagenet_r",
-        "imagenet_sketch",
-        "imagenet_v2",
-    }
-    assert tried == {known.name for known in KNOWN_SETS if known.coop}
+def test_every_layout_of_coop_is_tried_here():
+    tried = {"json", "aircraft", "imagenet", "wnid", "numbered"}
+    assert tried == {known.coop.layout for known in KNOWN_SETS if known.coop}
