@@ -56,6 +56,8 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             f"unknown data set {config.name!r}; accepted are {names}{name_hint(config.name)}"
         )
+    if config.classes and not class_names(known):
+        raise UserError(f"{known.name} comes without a list; its images name the classes")
     places = find_places(known, root, data_dir)
     lines = class_names(known) if config.classes else _about(known, places)
     for line in lines:
@@ -92,13 +94,14 @@ def _about(known: "KnownSet", places: "Sequence[Place]") -> Iterator[str]:
     """All that is known of a data set, a fact a line."""
     from fsclip_jax.data.names import class_names
 
-    names = class_names(known)
-    shown = f"{known.classes}: {', '.join(names[:5])}, ..." if names else f"{known.classes}"
+    names, shown = class_names(known), f"{known.classes}, named by the images"
+    if names:
+        shown = f"{known.classes}: {', '.join(names[:5])}, ... (--classes prints all)"
     if len(names) > known.classes:
-        shown = f"{known.classes} of ImageNet's {len(names)}"
+        shown = f"{known.classes} of ImageNet's {len(names)} (--classes prints all)"
     yield f"{known.name}: {known.title}"
     yield f"  from: {known.citation}"
-    yield f"  classes: {shown} (--classes prints all)"
+    yield f"  classes: {shown}"
     yield "  images: " + ", ".join(
         f"{size} {split}" for split, size in zip(("train", "val", "test"), known.sizes, strict=True)
     )

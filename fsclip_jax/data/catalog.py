@@ -1,9 +1,8 @@
 """The published data sets: sizes, prompts, layouts on disk, and where they come from.
 
-A table of constants; nothing is read and nothing registers itself. An entry is all that a new
-set of a known layout needs; class names in ``assets/classes`` bring the published order where a
-source has another (``data.names``). The rules by which images are split are in ``data.splits``.
-Sizes and templates are CoOp's (Zhou et al., IJCV 2022; Tip-Adapter's templates too).
+An entry is all that a new set of a known layout needs; class names in ``assets/classes`` bring the
+published order where a source has another (``data.names``). How images are split is in
+``data.splits``. Sizes and templates are CoOp's (Zhou et al., IJCV 2022).
 """
 
 from fsclip_jax.data.published import CoopFolder, KnownSet, Rn50Accuracies, TfdsBuilder
