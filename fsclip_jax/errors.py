@@ -1,7 +1,7 @@
 """The one exception that means: the user's input is wrong, not the program."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -28,3 +28,14 @@ def suggestion(given: str, accepted: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(given, list(accepted), n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Name the first few of many.
+
+    Example:
+        >>> some(["a", "b", "c", "d", "e", "f", "g"])
+        'a, b, c, d, e and 2 more'
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -11,7 +11,7 @@ from fsclip_jax.cli.parsing import parse
 from fsclip_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from fsclip_jax.data.local_copies import Place
+    from fsclip_jax.data.local_copies import LocalCopy
     from fsclip_jax.data.published import KnownSet
 
 _HEAD = ("name", "classes", "train", "val", "test", "on this machine", "images from")
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     """List the data sets, or say all about one."""
     config = parse(DatasetsConfig, argv, prog="fsclip datasets")
     from fsclip_jax.data.catalog import KNOWN_SETS, find_builder, find_known, name_hint
-    from fsclip_jax.data.local_copies import find_places
+    from fsclip_jax.data.local_copies import find_copies
     from fsclip_jax.data.names import class_names
     from fsclip_jax.data.prepared import tfds_dir
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(
                 "--classes needs the name of a data set: fsclip datasets NAME --classes"
             )
-        _print_all([(known, find_places(known, root, data_dir)) for known in KNOWN_SETS])
+        _print_all([(known, find_copies(known, root, data_dir)) for known in KNOWN_SETS])
         return 0
     known = find_known(config.name) or find_builder(config.name)
     if known is None:
@@ -58,14 +58,14 @@ def main(argv: Sequence[str]) -> int:
         )
     if config.classes and not class_names(known):
         raise UserError(f"{known.name} comes without a list; its images name the classes")
-    places = find_places(known, root, data_dir)
+    places = find_copies(known, root, data_dir)
     lines = class_names(known) if config.classes else _about(known, places)
     for line in lines:
         print(line)
     return 0
 
 
-def _print_all(found: "Sequence[tuple[KnownSet, Sequence[Place]]]") -> None:
+def _print_all(found: "Sequence[tuple[KnownSet, Sequence[LocalCopy]]]") -> None:
     from fsclip_jax.cli.listing import print_table
 
     rows = [
@@ -86,11 +86,11 @@ def _print_all(found: "Sequence[tuple[KnownSet, Sequence[Place]]]") -> None:
         print(line)
 
 
-def _where(places: "Sequence[Place]") -> str:
+def _where(places: "Sequence[LocalCopy]") -> str:
     return "; ".join(place.spec or f"not ready: {place.found}" for place in places)
 
 
-def _about(known: "KnownSet", places: "Sequence[Place]") -> Iterator[str]:
+def _about(known: "KnownSet", places: "Sequence[LocalCopy]") -> Iterator[str]:
     """All that is known of a data set, a fact a line."""
     from fsclip_jax.data.names import class_names
 

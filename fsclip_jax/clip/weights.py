@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, some
 from fsclip_jax.typing import Params
 
 Layout: TypeAlias = Literal["same", "transposed", "conv", "patch", "patch_hwio", "squeezed"]
@@ -152,12 +152,6 @@ def expected_shapes(
     return shapes
 
 
-def _some(keys: Sequence[str], most: int = 8) -> str:
-    """List keys, but not the hundreds by which one architecture differs from another."""
-    more = len(keys) - most
-    return ", ".join(keys[:most]) + (f" and {more} more" if more > 0 else "")
-
-
 def _raise_bad_keys(
     tensors: Mapping[str, np.ndarray],
     expected: Mapping[str, tuple[int, ...]],
@@ -184,7 +178,7 @@ def _raise_bad_keys(
         "misshapen": misshapen,
         "not floating point": inexact,
     }
-    problems = [f"{kind}: {_some(keys)}" for kind, keys in kinds.items() if keys]
+    problems = [f"{kind}: {some(keys, 8)}" for kind, keys in kinds.items() if keys]
     if problems:
         raise UserError(
             f"{source} does not hold the weights that its config describes; "

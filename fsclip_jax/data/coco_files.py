@@ -4,18 +4,17 @@ What a file says of itself is never trusted: every value has its type and its bo
 is wrong is one line that names the place within the file.
 """
 
-import codecs
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
-import msgspec
 import numpy as np
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
+from fsclip_jax.data.json_files import read_layout
 from fsclip_jax.durable import storage_errors, write_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.typing import Float
@@ -139,7 +138,7 @@ def read_boxes(path: Path, record: type[Box] = Box) -> Boxes:
             named.
     """
     wanted = "a JSON object with images, annotations and categories, as COCO and LVIS have them"
-    file = _decode(path, _File[record], "data set of boxes", wanted)  # type: ignore[valid-type]
+    file = read_layout(path, _File[record], "data set of boxes", wanted)  # type: ignore[valid-type]
     for kind, some in (("images", file.images), ("categories", file.categories)):
         if not some:
             raise UserError(f"{path} has no {kind}; nothing can be detected")
@@ -178,22 +177,6 @@ def _unique(path: Path, kind: str, numbers: Sequence[int]) -> set[int]:
     return seen
 
 
-def _decode(path: Path, layout: Any, what: str, wanted: str) -> Any:
-    try:
-        return msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=layout)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be read: {error.strerror}; give an existing file"
-        ) from error
-    except msgspec.ValidationError as error:
-        reason = " ".join(str(error).split())
-        reason = reason if len(reason) <= 200 else f"{reason[:100]} ... {reason[-95:]}"
-        raise UserError(f"{path} is no {what}: {reason}; wanted is {wanted}") from error
-    except (ValueError, RecursionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} is no JSON ({reason}); make or download it again") from error
-
-
 class Proposals(NamedTuple):
     """Where objects may be in an image, of whatever class."""
 
@@ -217,7 +200,7 @@ def read_proposals(path: Path, pictures: Iterable[Picture]) -> dict[int, Proposa
     """
     wanted = "a JSON list of objects with image_id, bbox and score"
     found: dict[int, list[_Proposal]] = {picture.id: [] for picture in pictures}
-    for i, one in enumerate(_decode(path, list[_Proposal], "list of proposals", wanted)):
+    for i, one in enumerate(read_layout(path, list[_Proposal], "list of proposals", wanted)):
         if one.image not in found:
             raise UserError(
                 f"{path}: proposal {i} is of image {one.image}, which the annotations do not have"

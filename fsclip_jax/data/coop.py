@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from fsclip_jax.data.catalog import KNOWN_SETS, find_known, name_hint
-from fsclip_jax.data.folder import EXTENSIONS, leads_to
-from fsclip_jax.data.labelled import ImageRecords, content_version, make_source, some
+from fsclip_jax.data.folder import picture_files, subfolders
+from fsclip_jax.data.labelled import ImageRecords, content_version, make_source
 from fsclip_jax.data.names import spoken, wordnet_names
 from fsclip_jax.data.pictures import FileLoader
 from fsclip_jax.data.published import CoopFolder, KnownSet
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.split_file import read_split_file
 from fsclip_jax.data.splits import SPLITS, TEST
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, some
 
 _CLASS_NAMES = "classnames.txt"
 
@@ -134,12 +134,12 @@ def _read_numbered(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> 
     del known
     names = list(_imagenet_names(base, spec).values())
     files: dict[str, tuple[int, int]] = {}
-    for folder in _folders(base / coop.images):
+    for folder in sorted(subfolders(base / coop.images)):
         if not folder.isdecimal() or int(folder) >= len(names):
             raise UserError(f"{spec}: the folder {folder!r} is no label; accepted: 0 to 999")
         files |= {
-            f"{folder}/{file}": (int(folder), TEST)
-            for file in _pictures(base / coop.images / folder)
+            f"{folder}/{file.name}": (int(folder), TEST)
+            for file in picture_files(base / coop.images / folder)
         }
     return _records(files, names)
 
@@ -158,7 +158,7 @@ def _by_wnid(
 ) -> dict[str, tuple[int, int]]:
     labels = {wnid: label for label, wnid in enumerate(names)}
     files: dict[str, tuple[int, int]] = {}
-    for folder in _folders(images / part):
+    for folder in sorted(subfolders(images / part)):
         if folder not in labels:
             raise UserError(
                 f"{spec}: the folder {folder!r} in {images / part} is none of ImageNet's classes, "
@@ -166,7 +166,8 @@ def _by_wnid(
             )
         prefix = f"{part}/{folder}" if part else folder
         files |= {
-            f"{prefix}/{file}": (labels[folder], split) for file in _pictures(images / prefix)
+            f"{prefix}/{file.name}": (labels[folder], split)
+            for file in picture_files(images / prefix)
         }
     return files
 
@@ -202,21 +203,6 @@ def _lines(path: Path, known: KnownSet, spec: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{spec}: cannot read {path}; {_how(known)}") from error
     return [line.strip() for line in lines if line.strip()]
-
-
-def _folders(path: Path) -> list[str]:
-    with os.scandir(path) as entries:
-        folders = (one for one in entries if leads_to(one, os.DirEntry.is_dir))
-        return sorted(one.name for one in folders if not one.name.startswith("."))
-
-
-def _pictures(path: Path) -> list[str]:
-    with os.scandir(path) as entries:
-        return sorted(
-            one.name
-            for one in entries
-            if one.name.lower().endswith(EXTENSIONS) and not one.name.startswith(".")
-        )
 
 
 def _require_files(images: Path, keys: Iterable[str], source: str, spec: str) -> None:

@@ -12,7 +12,7 @@ from fsclip_jax.data.pictures import FileLoader
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.splits import SPLITS, split_by_hash
 from fsclip_jax.data.templates import PHOTO
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, some
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 """Files that count as pictures, in either case; all others are ignored."""
@@ -47,7 +47,8 @@ def open_folder(path: str | Path) -> ImageSource:
         prefix = f"{split}/{name}" if split else name
         label = names.index(name.replace("_", " "))
         files += [
-            (f"{prefix}/{file}", size, label, split) for file, size in _pictures(root / prefix)
+            (f"{prefix}/{file.name}", file.stat().st_size, label, split)
+            for file in picture_files(root / prefix)
         ]
     files.sort(key=lambda file: (file[2], _natural(file[0])))
     keys = tuple(key for key, _, _, _ in files)
@@ -78,9 +79,9 @@ def _class_folders(root: Path, spec: str) -> list[tuple[str, str]]:
         raise UserError(f"{spec}: there is no such folder; {LAYOUT}")
     if not root.is_dir():
         raise UserError(f"{spec}: that is a file, not a folder; {LAYOUT}")
-    top = _subfolders(root)
+    top = subfolders(root)
     if not top:
-        pictures = len(_pictures(root))
+        pictures = len(picture_files(root))
         found = f"{pictures} pictures but no sub-folders" if pictures else "no pictures"
         raise UserError(f"{spec}: the folder holds {found}; {LAYOUT}")
     known = [name for name in top if name in SPLITS]
@@ -90,26 +91,27 @@ def _class_folders(root: Path, spec: str) -> list[tuple[str, str]]:
         return [("", name) for name in top]
     if others:
         raise UserError(
-            f"{spec}: {', '.join(others[:5])} lies beside {', '.join(known)}; with split folders "
+            f"{spec}: {some(others)} lies beside {', '.join(known)}; with split folders "
             "there may be only train, val and test; rename or move it"
         )
-    return [(split, name) for split in known for name in _subfolders(root / split)]
+    return [(split, name) for split in known for name in subfolders(root / split)]
 
 
-def _subfolders(folder: Path) -> list[str]:
-    return [entry.name for entry in _entries(folder) if leads_to(entry, os.DirEntry.is_dir)]
+def subfolders(folder: Path) -> list[str]:
+    """Name the folders in a folder that are not hidden, in no order."""
+    return [entry.name for entry in _entries(folder) if _leads_to(entry, os.DirEntry.is_dir)]
 
 
-def _pictures(folder: Path) -> list[tuple[str, int]]:
-    """Name and size of every picture that lies right in a folder."""
+def picture_files(folder: Path) -> list[os.DirEntry[str]]:
+    """List the pictures that lie right in a folder and are not hidden, in no order."""
     return [
-        (entry.name, entry.stat().st_size)
+        entry
         for entry in _entries(folder)
-        if entry.name.lower().endswith(EXTENSIONS) and leads_to(entry, os.DirEntry.is_file)
+        if entry.name.lower().endswith(EXTENSIONS) and _leads_to(entry, os.DirEntry.is_file)
     ]
 
 
-def leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
+def _leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
     """Say of an entry, or of what it links to, whether it is of a kind; a loop is of none."""
     try:
         return kind(entry)
@@ -145,9 +147,8 @@ def _require_full_classes(labels: np.ndarray, names: Sequence[str], spec: str) -
     counts = np.bincount(labels, minlength=len(names))
     empty = [name for name, count in zip(names, counts, strict=True) if not count]
     if empty:
-        more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
         raise UserError(
-            f"{spec}: no pictures ({_KINDS}) in the class {', '.join(empty[:5])}{more}; "
+            f"{spec}: no pictures ({_KINDS}) in the class {some(empty)}; "
             "add some or remove the folder"
         )
 

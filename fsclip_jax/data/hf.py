@@ -10,12 +10,16 @@ from jaxtyping import Int, Int8
 from PIL import Image
 
 from fsclip_jax.data.catalog import find_known
-from fsclip_jax.data.labelled import ImageRecords, content_version, make_source
+from fsclip_jax.data.labelled import (
+    ImageRecords,
+    content_version,
+    image_and_label,
+    make_source,
+    split_published,
+)
 from fsclip_jax.data.names import in_published_order, published_classes
 from fsclip_jax.data.pictures import decode_image
-from fsclip_jax.data.published import KnownSet
 from fsclip_jax.data.source import ImageSource, UnreadableImage
-from fsclip_jax.data.splits import split_by_hash, split_named
 from fsclip_jax.data.templates import PHOTO
 from fsclip_jax.errors import UserError
 
@@ -80,21 +84,23 @@ def open_hf(name: str, config: str = "") -> ImageSource:
     if known and in_published_order(raw_names, known) is None:
         known = None  # the name alone proves nothing: a folder may be called food
     labels, names = published_classes(labels, raw_names, known)
-    labels = np.where(split_of < 0, -1, labels).astype(np.int32)
     split_names = tuple(tables)
-    keys = [f"{split_names[s]}/{row:07d}" for s, row in zip(split_of, rows, strict=True)]
-    splits = _splits(split_names, split_of, keys, labels, known)
-    keep = np.flatnonzero((labels >= 0) & (splits >= 0))
-    records = ImageRecords(tuple(keys[row] for row in keep), labels[keep], splits[keep], names)
+    found = np.flatnonzero((labels >= 0) & (split_of >= 0))
+    named = [split_names[split] for split in split_of[found]]
+    keys = [f"{name}/{row:07d}" for name, row in zip(named, rows[found], strict=True)]
+    splits = split_published(known, named, keys, labels[found])
+    placed = np.flatnonzero(splits >= 0)
+    keep = found[placed]
+    listing = ImageRecords(tuple(keys[row] for row in placed), labels[keep], splits[placed], names)
     undecoded = tuple(_undecoded(table, image) for table in tables.values())
     return make_source(
         spec,
-        records,
+        listing,
         version=content_version(
-            map(_origin, tables.values()), records.keys, map(str, records.labels.tolist())
+            map(_origin, tables.values()), listing.keys, map(str, listing.labels.tolist())
         ),
         templates=known.templates if known else PHOTO,
-        load=HfLoader(undecoded, split_of[keep], rows[keep], image, records.keys),
+        load=HfLoader(undecoded, split_of[keep], rows[keep], image, listing.keys),
         draft=True,
     )
 
@@ -140,17 +146,7 @@ def _columns(features: Mapping[str, Any], spec: str) -> tuple[str, str]:
             and isinstance(kind, datasets.Value)
             and kind.dtype.startswith(("int", "uint", "string", "large_string"))
         ]
-    image = "image" if "image" in images else images[0] if len(images) == 1 else None
-    label = next((name for name in _LABELS if name in labels), None)
-    if label is None and len(labels) == 1:
-        label = labels[0]
-    if image is None or label is None:
-        found = ", ".join(f"{name}: {type(kind).__name__}" for name, kind in features.items())
-        raise UserError(
-            f"{spec}: a row needs one Image and one ClassLabel, called image and label if there "
-            f"are several; the columns are {found}"
-        )
-    return image, label
+    return image_and_label(images, labels, features.items(), spec, _LABELS)
 
 
 def _labels(
@@ -173,26 +169,6 @@ def _labels(
     rows = np.concatenate([np.arange(len(part)) for part in values])
     labels = np.array(numbers, np.int32)
     return labels, names, np.where(present, split_of, -1).astype(np.int8), rows
-
-
-def _splits(
-    split_names: tuple[str, ...],
-    split_of: np.ndarray,
-    keys: list[str],
-    labels: np.ndarray,
-    known: KnownSet | None,
-) -> np.ndarray:
-    """Split as ``data.splits`` says; -1 where a row has no label or no place."""
-    rows = np.flatnonzero(labels >= 0)
-    kept = [keys[row] for row in rows]
-    if known and known.pooled:
-        found = split_by_hash(kept, labels[rows])
-    else:
-        named = [split_names[split] for split in split_of[rows]]
-        found = split_named(named, kept, labels[rows], drawn_val=known.drawn_val if known else True)
-    splits = np.full(len(keys), -1, np.int8)
-    splits[rows] = found
-    return splits
 
 
 def _undecoded(table: Any, column: str) -> Any:

@@ -3,15 +3,16 @@
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Int8
 from PIL import Image
 
+from fsclip_jax.data.published import KnownSet
 from fsclip_jax.data.source import ImageSource
+from fsclip_jax.data.splits import split_by_hash, split_named
 from fsclip_jax.errors import UserError
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,47 @@ def content_version(*parts: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def some(names: Sequence[str]) -> str:
-    """Name the first few of many.
+def split_published(
+    known: KnownSet | None, named: Sequence[str], keys: Sequence[str], labels: Int[np.ndarray, "n"]
+) -> Int8[np.ndarray, "n"]:
+    """Split images without CoOp's JSON, by the rules in ``data.splits``.
 
-    Example:
-        >>> some(["a", "b", "c", "d", "e", "f", "g"])
-        'a, b, c, d, e and 2 more'
+    Args:
+        named: the split that each image comes with.
+
+    Returns:
+        Position in ``SPLITS`` of every image; -1 where it has no place.
     """
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    if known and known.pooled:
+        return split_by_hash(keys, labels)
+    return split_named(named, keys, labels, drawn_val=known.drawn_val if known else True)
+
+
+def image_and_label(
+    images: Sequence[str],
+    labels: Sequence[str],
+    features: Iterable[tuple[str, Any]],
+    spec: str,
+    label_names: Sequence[str] = ("label",),
+) -> tuple[str, str]:
+    """Choose the field of the image and that of the label among those of a fitting type.
+
+    Args:
+        features: all fields and their types, for the message.
+        label_names: what labels are called; the first that is there counts.
+
+    Raises:
+        UserError: there is none, or several of which none has such a name.
+    """
+
+    def choose(found: Sequence[str], names: Sequence[str]) -> str | None:
+        return next((n for n in names if n in found), found[0] if len(found) == 1 else None)
+
+    image, label = choose(images, ("image",)), choose(labels, label_names)
+    if image is None or label is None:
+        kinds = ", ".join(f"{name}: {type(kind).__name__}" for name, kind in features)
+        raise UserError(
+            f"{spec}: a record needs one Image and one ClassLabel, called image and label if there "
+            f"are several; it has {kinds}"
+        )
+    return image, label

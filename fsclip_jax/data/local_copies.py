@@ -12,14 +12,14 @@ _LISTS = tuple(f"images_variant_{split}.txt" for split in ("train", "val", "test
 
 
 @dataclass(frozen=True)
-class Place:
+class LocalCopy:
     """Where a data set is, or what is missing there."""
 
     spec: str = ""
     found: str = ""
 
 
-def find_places(known: KnownSet, root: Path | None, data_dir: Path) -> tuple[Place, ...]:
+def find_copies(known: KnownSet, root: Path | None, data_dir: Path) -> tuple[LocalCopy, ...]:
     """Look for a data set in CoOp's layout and among those that TFDS has prepared.
 
     Only the presence of folders and lists is looked at: whether every image is there is checked
@@ -31,20 +31,20 @@ def find_places(known: KnownSet, root: Path | None, data_dir: Path) -> tuple[Pla
 
     Example:
         >>> from fsclip_jax.data.catalog import find_known
-        >>> find_places(find_known("dtd"), None, Path("nowhere"))
+        >>> find_copies(find_known("dtd"), None, Path("nowhere"))
         ()
     """
     places = (
-        _in_coop(known, known.coop, root) if known.coop and root else Place(),
-        _in_tfds(known.tfds, data_dir) if known.tfds else Place(),
+        _in_coop(known, known.coop, root) if known.coop and root else LocalCopy(),
+        _in_tfds(known.tfds, data_dir) if known.tfds else LocalCopy(),
     )
     return tuple(place for place in places if place.found)
 
 
-def _in_coop(known: KnownSet, coop: CoopFolder, root: Path) -> Place:
+def _in_coop(known: KnownSet, coop: CoopFolder, root: Path) -> LocalCopy:
     base = find_base(coop, root)
     if base is None:
-        return Place()
+        return LocalCopy()
     needed = {
         "json": (coop.split,),
         "aircraft": (*_LISTS, "variants.txt"),
@@ -52,19 +52,19 @@ def _in_coop(known: KnownSet, coop: CoopFolder, root: Path) -> Place:
     }.get(coop.layout, ())
     missing = [name for name in needed if not (base / name).exists()]
     if missing:
-        return Place(found=f"{base} lacks {missing[0]}")
-    return Place(f"coop:{known.name}@{root}", f"{base}")
+        return LocalCopy(found=f"{base} lacks {missing[0]}")
+    return LocalCopy(f"coop:{known.name}@{root}", f"{base}")
 
 
-def _in_tfds(builder: TfdsBuilder, data_dir: Path) -> Place:
+def _in_tfds(builder: TfdsBuilder, data_dir: Path) -> LocalCopy:
     folder = builder_folder(builder, data_dir)
     if not is_prepared(folder):
-        return Place()
+        return LocalCopy()
     try:
         info = json.loads((folder / "dataset_info.json").read_bytes())
         formats = [info.get("fileFormat"), *info.get("alternativeFileFormats", [])]
     except (OSError, ValueError, AttributeError, TypeError):
-        return Place(found=f"{folder} is damaged")
+        return LocalCopy(found=f"{folder} is damaged")
     if "array_record" not in formats:
-        return Place(found=f"{folder} is prepared as {formats[0]}, not as array_record")
-    return Place(f"tfds:{builder.spec}", f"{folder}")
+        return LocalCopy(found=f"{folder} is prepared as {formats[0]}, not as array_record")
+    return LocalCopy(f"tfds:{builder.spec}", f"{folder}")

@@ -1,24 +1,23 @@
 """What the text tower is asked about every class: templates, or sentences from a file."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from fsclip_jax.data.catalog import find_builder, find_known
-from fsclip_jax.data.labelled import some
+from fsclip_jax.data.json_files import read_layout
 from fsclip_jax.data.names import same_name
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.templates import BARE, ENSEMBLE, prompts
-from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.errors import UserError, some, suggestion
 
 TemplateChoice: TypeAlias = Literal["single", "ensemble"]
 """``single``: the one template of the data set. ``ensemble``: seven templates, and beside them
 the data set's own one unless it is ImageNet."""
 
-_FORM = 'expected {"CLASS": ["a sentence", "another one"], ...}'
+_FORM = '{"CLASS": ["a sentence", "another one"], ...}'
 
 
 @dataclass(frozen=True)
@@ -124,16 +123,13 @@ def read_prompt_file(
 
 
 def _read(path: Path) -> dict[str, list[str]]:
-    try:
-        content: Any = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"there is no prompt file {path}; {_FORM}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); {_FORM}") from error
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} holds no classes; {_FORM}")
+    content: dict[str, Any] = read_layout(path, dict[str, Any], "prompt file", _FORM)
+    if not content:
+        raise UserError(f"{path} holds no classes; expected is {_FORM}")
     for name, sentences in content.items():
         good = isinstance(sentences, list) and sentences
         if not good or not all(isinstance(text, str) and text.strip() for text in sentences):
-            raise UserError(f"{path}: the class {name!r} has no list of sentences; {_FORM}")
+            raise UserError(
+                f"{path}: the class {name!r} has no list of sentences; expected is {_FORM}"
+            )
     return content

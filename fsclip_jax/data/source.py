@@ -7,11 +7,6 @@ import numpy as np
 from jaxtyping import Int, Int8
 from PIL import Image
 
-from fsclip_jax.data.splits import SPLITS
-from fsclip_jax.errors import UserError
-
-__all__ = ["SPLITS", "ImageSource", "UnreadableImage", "images_per_class", "require_images"]
-
 
 class UnreadableImage(OSError):  # noqa: N818 (it is caught as the thing it names)
     """An image that cannot be decoded; whoever reads images counts it, names it and goes on."""
@@ -59,34 +54,3 @@ class ImageSource:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.keys)
-
-
-def images_per_class(source: ImageSource, split: str | None = None) -> Int[np.ndarray, "classes"]:
-    """Count the images of every class."""
-    labels = source.labels
-    if split is not None:
-        labels = labels[source.splits == SPLITS.index(split)]
-    return np.bincount(labels, minlength=len(source.class_names)).astype(np.int32)
-
-
-def require_images(source: ImageSource, shots: int, split: str | None = None) -> None:
-    """Refuse a data set in which a class has fewer images than the shots and one query.
-
-    Args:
-        shots: support images wanted of every class.
-
-    Raises:
-        UserError: naming the classes that have fewer than ``shots + 1`` images.
-    """
-    counts = images_per_class(source, split)
-    short = np.flatnonzero(counts < shots + 1)
-    if not short.size:
-        return
-    shown = ", ".join(f"{source.class_names[label]} ({counts[label]})" for label in short[:5])
-    more = f" and {short.size - 5} more" if short.size > 5 else ""
-    where = f" in the {split} split" if split else ""
-    raise UserError(
-        f"{source.spec}: {shots} shots need at least {shots + 1} images per class{where}, but "
-        f"{short.size} of {len(counts)} classes have fewer: {shown}{more}; "
-        "add images or ask for fewer shots"
-    )

@@ -3,21 +3,28 @@
 ``{"train": [["accordion/image_0001.jpg", 3, "accordion"], ...], "val": [...], "test": [...]}``
 """
 
-import json
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, TypeAlias
 
 import numpy as np
+from msgspec import Meta, Struct
 
+from fsclip_jax.data.json_files import read_layout
 from fsclip_jax.data.labelled import ImageRecords
 from fsclip_jax.data.names import clean_name, spoken
 from fsclip_jax.data.published import KnownSet
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError
 
-_FORM = (
-    'expected {"train": [["CLASS/IMAGE.jpg", LABEL, "CLASS NAME"], ...], "val": ..., "test": ...}'
-)
+_FORM = '{"train": [["CLASS/IMAGE.jpg", LABEL, "CLASS NAME"], ...], "val": ..., "test": ...}'
+_Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+_Entry: TypeAlias = tuple[_Text, Annotated[int, Meta(ge=0, lt=100_000)], _Text]
+
+
+class _SplitFile(Struct):
+    train: list[_Entry] = []
+    val: list[_Entry] = []
+    test: list[_Entry] = []
 
 
 def read_split_file(path: Path, known: KnownSet | None = None) -> ImageRecords:
@@ -33,12 +40,12 @@ def read_split_file(path: Path, known: KnownSet | None = None) -> ImageRecords:
             the folder of the images, an image is in two splits or has two labels, or a label two
             names.
     """
-    content = _read_json(path)
+    content: _SplitFile = read_layout(path, _SplitFile, "split file", _FORM)
     entries: dict[str, tuple[int, int]] = {}  # path: (label, split)
     names: dict[int, str] = {}
     for split, name in enumerate(SPLITS):
-        for entry in content.get(name, []):
-            key, label, class_name = _checked(path, name, entry)
+        for place, label, class_name in getattr(content, name):
+            key = _inside(path, place)
             if entries.setdefault(key, (label, split)) != (label, split):
                 raise UserError(
                     f"{path}: {key} is listed twice, in two splits or with two labels; "
@@ -50,7 +57,7 @@ def read_split_file(path: Path, known: KnownSet | None = None) -> ImageRecords:
                     "use the published file"
                 )
     if not entries:
-        raise UserError(f"{path}: no image is listed; {_FORM}")
+        raise UserError(f"{path}: no image is listed; expected is {_FORM}")
     cleaned = {label: _clean(name, known) for label, name in names.items()}
     found = list(entries.values())
     return ImageRecords(
@@ -61,37 +68,15 @@ def read_split_file(path: Path, known: KnownSet | None = None) -> ImageRecords:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"there is no split file {path}") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}): download it again") from error
-    if not isinstance(content, dict) or not all(
-        isinstance(content.get(name, []), list) for name in SPLITS
-    ):
-        raise UserError(f"{path} is no split file; {_FORM}")
-    if "train" not in content and "test" not in content:
-        raise UserError(f"{path} has neither train nor test; {_FORM}")
-    return content
-
-
-def _checked(path: Path, split: str, entry: Any) -> tuple[str, int, str]:
-    match entry:
-        case [str(key), int(label), str(name)] if (
-            not isinstance(label, bool) and 0 <= label < 100_000 and key and name
-        ):
-            pass
-        case _:
-            raise UserError(f"{path}: the entry {str(entry)[:80]} in {split}; {_FORM}")
+def _inside(path: Path, key: str) -> str:
+    """Check that a path stays within the folder of the images."""
     parts = PurePosixPath(key).parts
     if key.startswith("/") or ".." in parts or "\\" in key or "\0" in key or ":" in parts[0]:
         raise UserError(
             f"{path}: the path {key!r} leads out of the folder of the images; "
             "use the published file"
         )
-    return "/".join(parts), label, name
+    return "/".join(parts)
 
 
 def _clean(name: str, known: KnownSet | None) -> str:

@@ -13,16 +13,21 @@ from jaxtyping import Int, Int8
 from PIL import Image
 
 from fsclip_jax.data.catalog import find_builder
-from fsclip_jax.data.labelled import ImageRecords, content_version, make_source, some
+from fsclip_jax.data.labelled import (
+    ImageRecords,
+    content_version,
+    image_and_label,
+    make_source,
+    split_published,
+)
 from fsclip_jax.data.names import published_classes
 from fsclip_jax.data.pictures import decode_image
 from fsclip_jax.data.prepared import find_prepared, prepare_command
 from fsclip_jax.data.published import KnownSet
 from fsclip_jax.data.source import ImageSource, UnreadableImage
 from fsclip_jax.data.split_file import read_split_file
-from fsclip_jax.data.splits import split_by_hash, split_named
 from fsclip_jax.data.templates import PHOTO
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, some
 
 _FILE_NAMES = ("file_name", "filename", "image/file_name", "image/filename", "id", "image_id")
 """Fields that name the image of a record, the first that is there counts."""
@@ -135,14 +140,7 @@ def _fields(folder: Path, known: KnownSet | None, spec: str) -> _Fields:
         raise _unreadable(folder, known, error, spec) from error
     images = [name for name, kind in features.items() if isinstance(kind, tfds.features.Image)]
     labels = [name for name, kind in features.items() if isinstance(kind, tfds.features.ClassLabel)]
-    image = "image" if "image" in images else images[0] if len(images) == 1 else None
-    label = "label" if "label" in labels else labels[0] if len(labels) == 1 else None
-    if image is None or label is None:
-        found = ", ".join(f"{name}: {type(kind).__name__}" for name, kind in features.items())
-        raise UserError(
-            f"{spec}: a record needs one Image and one ClassLabel, called image and label if there "
-            f"are several; it has {found}"
-        )
+    image, label = image_and_label(images, labels, features.items(), spec)
     kind = features[label]
     names = tuple(kind.names) if kind.names else tuple(map(str, range(kind.num_classes)))
     name = next((name for name in _FILE_NAMES if name in features), "")
@@ -223,11 +221,8 @@ def _own_split(listing: _Listing, known: KnownSet | None) -> ImageRecords:
     rows = np.flatnonzero(listing.labels >= 0)
     keys = [listing.keys[row] for row in rows]
     labels = listing.labels[rows]
-    if known and known.pooled:
-        splits = split_by_hash(keys, labels)
-    else:
-        named = [listing.split_names[split] for split in listing.split_of[rows]]
-        splits = split_named(named, keys, labels, drawn_val=known.drawn_val if known else True)
+    named = [listing.split_names[split] for split in listing.split_of[rows]]
+    splits = split_published(known, named, keys, labels)
     keep = np.flatnonzero(splits >= 0)
     return ImageRecords(
         tuple(keys[row] for row in keep),

@@ -3,10 +3,12 @@
 import io
 import json
 
+import numpy as np
 from PIL import Image
 
 from fsclip_jax.data.catalog import KNOWN_SETS
 from fsclip_jax.data.names import class_names
+from fsclip_jax.data.splits import SPLITS
 
 
 def picture(path, color=(200, 10, 30), size=(9, 7), mode="RGB", **options):
@@ -37,6 +39,13 @@ def first_and_last(known):
     ends = {0: names[0], len(names) - 1: names[-1]}
     rows = [(f"{name}/1.jpg".replace(" ", "_"), label, name) for label, name in ends.items()]
     return rows, tuple(ends.values())
+
+
+def images_per_class(source, split=None):
+    labels = source.labels
+    if split is not None:
+        labels = labels[source.splits == SPLITS.index(split)]
+    return np.bincount(labels, minlength=len(source.class_names))
 
 
 JSON_SETS = {

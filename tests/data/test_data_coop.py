@@ -4,7 +4,7 @@ import json
 import pickle
 
 import pytest
-from replicas import JSON_SETS, picture, split_json
+from replicas import JSON_SETS, images_per_class, picture, split_json
 
 from fsclip_jax.cli.main import main
 from fsclip_jax.data import catalog
@@ -13,7 +13,8 @@ from fsclip_jax.data.names import published_classes, wordnet_names
 from fsclip_jax.data.prompts import choose_prompts
 from fsclip_jax.data.published import CoopFolder, KnownSet, Rn50Accuracies, TfdsBuilder
 from fsclip_jax.data.registry import open_source
-from fsclip_jax.data.source import SPLITS, UnreadableImage, images_per_class
+from fsclip_jax.data.source import UnreadableImage
+from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError
 
 
@@ -268,7 +269,9 @@ def test_a_file_that_is_no_split(dtd, text):
 )
 def test_an_entry_of_another_form(dtd, entry):
     rewrite(dtd, lambda content: content["val"].append(entry))
-    assert "in val; expected" in refused(f"coop:dtd@{dtd}")
+    message = refused(f"coop:dtd@{dtd}")
+    assert "`$.val[2]" in message
+    assert "expected is" in message
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from replicas import images_per_class
 
 import fsclip_jax
 from fsclip_jax.data.emoji import open_emoji
-from fsclip_jax.data.source import images_per_class
 from fsclip_jax.data.splits import EMOJI_FAMILY_SPLITS, SPLITS, base_novel
 
 ASSETS = Path(fsclip_jax.__file__).parent / "assets" / "emoji"

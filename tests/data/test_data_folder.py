@@ -6,9 +6,10 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from replicas import images_per_class
 
 from fsclip_jax.data.folder import EXTENSIONS, open_folder
-from fsclip_jax.data.source import UnreadableImage, images_per_class
+from fsclip_jax.data.source import UnreadableImage
 from fsclip_jax.data.splits import SPLITS, split_by_hash
 from fsclip_jax.errors import UserError
 

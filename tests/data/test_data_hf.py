@@ -5,10 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
-from replicas import encoded, picture
+from replicas import encoded, images_per_class, picture
 
 from fsclip_jax.data.registry import open_source
-from fsclip_jax.data.source import SPLITS, UnreadableImage, images_per_class
+from fsclip_jax.data.source import UnreadableImage
+from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError
 
 datasets = pytest.importorskip("datasets")

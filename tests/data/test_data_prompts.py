@@ -117,14 +117,14 @@ def test_two_spellings_of_a_class(tmp_path):
     [[], {}, {"tench": []}, {"tench": "a fish"}, {"tench": [3]}, {"tench": [" "]}, {"tench": None}],
 )
 def test_a_file_of_another_layout(tmp_path, content):
-    assert 'expected {"CLASS": ["a sentence"' in refused(write(tmp_path / "p.json", content))
+    assert 'expected is {"CLASS": ["a sentence"' in refused(write(tmp_path / "p.json", content))
 
 
 def test_no_file_and_no_json(tmp_path):
-    assert "there is no prompt file" in refused(tmp_path / "nowhere.json")
+    assert "cannot be read" in refused(tmp_path / "nowhere.json")
     (tmp_path / "p.json").write_bytes(b"{")
-    assert "cannot be read as JSON" in refused(tmp_path / "p.json")
-    assert "cannot be read as JSON" in refused(tmp_path)
+    assert "is no JSON" in refused(tmp_path / "p.json")
+    assert "cannot be read" in refused(tmp_path)
 
 
 def test_names_in_any_alphabet(tmp_path):

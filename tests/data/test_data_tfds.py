@@ -14,8 +14,8 @@ from fsclip_jax.data.catalog import KNOWN_SETS, find_known
 from fsclip_jax.data.names import class_names, in_published_order
 from fsclip_jax.data.prepared import prepare_command
 from fsclip_jax.data.registry import open_source
-from fsclip_jax.data.source import SPLITS, UnreadableImage
-from fsclip_jax.data.splits import split_by_hash, split_named
+from fsclip_jax.data.source import UnreadableImage
+from fsclip_jax.data.splits import SPLITS, split_by_hash, split_named
 from fsclip_jax.errors import UserError
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -132,7 +132,7 @@ def test_coops_split_is_found_by_file_names(tmp_path):
     content["test"].append(["airplanes/image_0099.jpg", 4, "airplane"])
     path.write_text(json.dumps(content))
     assert "1 of the 5 images in split_zhou_Caltech101.json" in refused(f"tfds:caltech101@{path}")
-    assert "there is no split file" in _told(f"tfds:caltech101@{tmp_path / 'nowhere.json'}")
+    assert "give an existing split file" in _told(f"tfds:caltech101@{tmp_path / 'nowhere.json'}")
 
 
 def _told(spec):

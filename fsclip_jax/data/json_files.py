@@ -1,0 +1,35 @@
+"""A user's JSON files, read as the types that they should have."""
+
+import codecs
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fsclip_jax.errors import UserError
+
+
+def read_layout(path: Path, layout: Any, what: str, expected: str) -> Any:
+    """Read a file as msgspec reads a type; nothing in it is trusted.
+
+    Args:
+        layout: the type, such as a ``msgspec.Struct``.
+        what: what the file should be, for the message.
+        expected: how such a file looks, for the message.
+
+    Raises:
+        UserError: the file is missing, no JSON, or has another layout; the place is named.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=layout)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}; give an existing {what}"
+        ) from error
+    except msgspec.ValidationError as error:
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) <= 200 else f"{reason[:100]} ... {reason[-95:]}"
+        raise UserError(f"{path} is no {what}: {reason}; expected is {expected}") from error
+    except (ValueError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{path} is no JSON ({reason}); make or download it again") from error
