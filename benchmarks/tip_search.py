@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from pairs import Pairs, report, run_pairs, seconds
 
-from fsclip_jax.adapters.tip_search import TipGrid, best_setting, search_tip
+from fsclip_jax.adapters.tip_search import TipGrid, search_tip
 from fsclip_jax.episodes.task import Query, Task
 
 LOGIT_SCALE = 100.0
@@ -107,7 +107,8 @@ def main():
     start = time.perf_counter()
     correct = np.asarray(search_tip(task, query, grid))
     print(f"ours, the first time, with the compile: {time.perf_counter() - start:.2f} s")
-    ours_best, ours_top = best_setting(correct, grid), 100 * correct.max() / args.queries
+    beta, alpha = np.unravel_index(correct.argmax(), correct.shape)
+    ours_best, ours_top = (grid.alphas[alpha], grid.betas[beta]), 100 * correct.max() / args.queries
     top, setting = best(grid)
     print(f"published best: alpha, beta = {setting}, {top:.3f} %")
     print(f"ours, best:     alpha, beta = {ours_best}, {ours_top:.3f} %")

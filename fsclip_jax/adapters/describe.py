@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from fsclip_jax.adapters.base import Adapter, is_meta_learned, needs_of, reads_patches
-from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
+from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.search import grid_settings
 
 _SECTION = re.compile(r"^(Attributes|Example|Source):[ \n]", re.M)
@@ -37,18 +37,17 @@ def source_of(adapter: Adapter) -> str:
         >>> source_of(get_adapter("coop"))
         'Zhou et al., "Learning to Prompt for Vision-Language Models"'
     """
-    told = " ".join(_sections(type(adapter)).get("Source", "").split())
-    title = re.match('(.*?"[^"]+?)[,.]?"', told)
-    return f'{title[1]}"' if title else re.split("[;.]", told)[0]
+    source = " ".join(_sections(type(adapter)).get("Source", "").split())
+    title = re.match('(.*?"[^"]+?)[,.]?"', source)
+    return f'{title[1]}"' if title else re.split("[;.]", source)[0]
 
 
 def method_markdown(name: str, level: int = 2) -> str:
     """Return the section on one method: what it does, its equation, fields, grid and source.
 
     Everything is read off the method's own file: the docstrings of the module and the class, the
-    fields with their defaults, the scalars of ``init``, and the declared grid.
-
-    ``level`` is that of the heading.
+    fields with their defaults, the scalars of ``init``, and the declared grid. ``level`` is that
+    of the heading.
 
     Example:
         >>> print(method_markdown("zero_shot").splitlines()[0])
@@ -68,21 +67,6 @@ def method_markdown(name: str, level: int = 2) -> str:
     fields = list(_fields(adapter, parts.get("Attributes", "")))
     table = ["| field | default | what it is |", "|---|---|---|", *fields, ""] if fields else []
     return "\n".join([*lines, "", *table, *facts, ""])
-
-
-def methods_table() -> str:
-    """Return a Markdown table of all methods: name, kind, and the first line of each class.
-
-    Example:
-        >>> len(methods_table().splitlines()) == len(ADAPTERS) + 2
-        True
-    """
-    rows = []
-    for name in ADAPTERS:
-        adapter = get_adapter(name)
-        first = _sections(type(adapter))["text"].split("\n\n")[0]
-        rows.append(f"| `{name}` | {kind_of(adapter)} | {_cell(first)} |")
-    return "\n".join(["| method | kind | what it computes |", "|---|---|---|", *rows])
 
 
 def _sections(kind: type) -> dict[str, str]:

@@ -5,7 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.typing import Array, Float
+from fsclip_jax.adapters.base import Adapter
+from fsclip_jax.numerics import cosine_logits
+from fsclip_jax.typing import Array, Float, State
 
 NO_SCATTER = 1e-3
 TYPICAL_SCATTER = 0.2
@@ -19,6 +21,15 @@ class Gaussian(NamedTuple):
 
     weights: Float[Array, "way dim"]
     bias: Float[Array, " way"]
+
+
+def logits_of_gaussian(
+    _adapter: Adapter, state: State, query: Float[Array, "query dim"]
+) -> Float[Array, "query way"]:
+    """Return the logits of the text plus ``alpha`` times the log-densities."""
+    query = query.astype(jnp.float32)
+    density = query @ state["weights"].T + state["bias"][None]
+    return cosine_logits(query, state["text"], state["logit_scale"]) + state["alpha"] * density
 
 
 def fit_gaussian(rows: Float[Array, "way row dim"], counts: Float[Array, "way row"]) -> Gaussian:

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsclip_jax.adapters.base import Grid, Scalars, Scaled, init_scalars
-from fsclip_jax.adapters.gaussian import fit_gaussian
+from fsclip_jax.adapters.gaussian import fit_gaussian, logits_of_gaussian
 from fsclip_jax.episodes.task import Task
-from fsclip_jax.numerics import cosine_logits
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
 
 ALPHAS = tuple(float(alpha) for alpha in 10.0 ** (np.arange(-16, 9) / 4))
@@ -43,6 +42,7 @@ class Gda:
     """
 
     name: ClassVar[str] = "gda"
+    logits = logits_of_gaussian
     scalars: ClassVar[Scalars] = {"alpha": 0.05}
     """The default weight of the densities."""
     init = init_scalars
@@ -62,13 +62,6 @@ class Gda:
             "logit_scale": task.logit_scale,
             "alpha": params["alpha"],
         }
-
-    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
-        """Return the zero-shot logits plus the weighted log-densities."""
-        query = query.astype(jnp.float32)
-        density = query @ state["weights"].T + state["bias"][None]
-        zero_shot = cosine_logits(query, state["text"], state["logit_scale"])
-        return zero_shot + state["alpha"] * density
 
 
 def samples(task: Task) -> tuple[Float[Array, "way row dim"], Float[Array, "way row"]]:

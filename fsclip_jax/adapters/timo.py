@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from fsclip_jax.adapters.base import Grid, Scalars, Scaled, init_scalars
-from fsclip_jax.adapters.gaussian import fit_gaussian
+from fsclip_jax.adapters.gaussian import fit_gaussian, logits_of_gaussian
 from fsclip_jax.adapters.gda import ALPHAS, samples
 from fsclip_jax.episodes.task import Prompts, Task
-from fsclip_jax.numerics import cosine_logits, l2_normalize, masked_mean
+from fsclip_jax.numerics import l2_normalize, masked_mean
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
 
 PROMPT_COUNT = 0.1
@@ -47,6 +47,7 @@ class Timo:
     """
 
     name: ClassVar[str] = "timo"
+    logits = logits_of_gaussian
     scalars: ClassVar[Scalars] = {"alpha": 0.05, "gamma": 50.0}
     """The published gamma and the weight of GDA."""
     init = init_scalars
@@ -75,13 +76,6 @@ class Timo:
             "logit_scale": task.logit_scale,
             "alpha": params["alpha"],
         }
-
-    def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
-        """Return the logits of the guided text plus the weighted log-densities."""
-        query = query.astype(jnp.float32)
-        density = query @ state["weights"].T + state["bias"][None]
-        guided = cosine_logits(query, state["text"], state["logit_scale"])
-        return guided + state["alpha"] * density
 
 
 def _scores(task: Task, prompts: Prompts) -> Float[Array, "way prompt"]:

@@ -90,21 +90,6 @@ def _axis(scale: float, steps: int) -> np.ndarray:
     return 0.1 + np.arange(steps) * (scale - 0.1) / steps
 
 
-def best_setting(correct: np.ndarray | Array, grid: TipGrid) -> tuple[float, float]:
-    """Return the best alpha and beta.
-
-    Several settings often tie. The published loop runs over beta outside and alpha inside, both
-    upwards, and keeps the first best: so the smallest beta wins, then the smallest alpha.
-
-    Example:
-        >>> grid = TipGrid(beta_steps=2, alpha_steps=3)
-        >>> best_setting(np.array([[1, 5, 5], [5, 0, 0]]), grid) == (grid.alphas[1], grid.betas[0])
-        True
-    """
-    beta, alpha = np.unravel_index(int(np.argmax(np.asarray(correct))), np.shape(correct))
-    return float(grid.alphas[alpha]), float(grid.betas[beta])
-
-
 @partial(jax.jit, static_argnames=("grid", "reach"))
 def search_tip(
     task: Task, query: Query, grid: TipGrid = TipGrid(), reach: float = UNIT_REACH
@@ -219,7 +204,7 @@ def _affinities(
     ``d_min`` is the distance of a query to its nearest key: without it the sum over the shots
     would lose its digits at large betas. The second result makes up for it.
     """
-    nodes, _ = _interpolation(grid, reach)
+    nodes, _ = interpolation(grid, reach)
     distance = jnp.where(kept[..., None], distance, _ABSENT)
     nearest = distance.min((0, 1))
     nearest = jnp.where(nearest < _ABSENT, nearest, 0.0)
@@ -237,10 +222,10 @@ def _cache_logits(
     reach: float,
 ) -> Float[Array, "n_beta way query"]:
     """Sum the weighted affinities over the shots, less the mean over the classes, at all betas."""
-    _, interpolation = _interpolation(grid, reach)
+    _, from_nodes = interpolation(grid, reach)
     at_nodes = (affinity * weights[None, ..., None]).sum(1)
     at_nodes = at_nodes - at_nodes.mean(1, keepdims=True)
-    return jnp.tensordot(jnp.asarray(interpolation, jnp.float32), at_nodes, axes=1)
+    return jnp.tensordot(jnp.asarray(from_nodes, jnp.float32), at_nodes, axes=1)
 
 
 def _right_alphas(
@@ -272,7 +257,7 @@ def _right_alphas(
 
 
 @lru_cache
-def _interpolation(grid: TipGrid, reach: float = UNIT_REACH) -> tuple[np.ndarray, np.ndarray]:
+def interpolation(grid: TipGrid, reach: float = UNIT_REACH) -> tuple[np.ndarray, np.ndarray]:
     """Return nodes [n] and a matrix [n_beta n] that takes ``exp(-beta d)`` from nodes to betas.
 
     As few Chebyshev nodes as give an error below ``_ACCURACY`` for every ``d`` from 0 to

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
-from fsclip_jax.adapters.describe import kind_of, method_markdown, methods_table
+from fsclip_jax.adapters.describe import kind_of, method_markdown
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
@@ -34,8 +34,3 @@ def test_kinds():
     assert kinds["clap"] == "trained on the shots"
     assert kinds["cocoop"] == "learned prompt"
     assert kinds["meta_prior"] == "meta-learned"
-
-
-def test_the_table_has_a_row_a_method():
-    rows = methods_table().splitlines()[2:]
-    assert [row.split("`")[1] for row in rows] == list(ADAPTERS)

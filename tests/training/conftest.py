@@ -58,7 +58,7 @@ def stored(make_bank):
     return make_bank()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe(stored):
     """Settings of a run that takes seconds."""
     return TrainConfig(

@@ -34,25 +34,9 @@ def untimed(workdir):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, stored):
+def finished(tmp_path_factory, stored, recipe):
     """A run from beginning to end, and its outcome."""
-    from fsclip_jax.training.config import TrainConfig
-
-    config = TrainConfig(
-        data=f"bank:{stored.path}",
-        classes="all",
-        steps=12,
-        way=5,
-        shot=3,
-        query=2,
-        batch=2,
-        learning_rate=3e-2,
-        warmup_steps=2,
-        steps_per_dispatch=2,
-        eval_every=4,
-        checkpoint_every=4,
-        val_episodes=8,
-    )
+    config = dataclasses.replace(recipe, learning_rate=3e-2)
     workdir = tmp_path_factory.mktemp("finished")
     return config, workdir, train(config, workdir, lambda: stored)
 
