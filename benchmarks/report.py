@@ -26,7 +26,7 @@ from fsclip_jax.report.rows import read_report
 from fsclip_jax.report.suite import suite_from_json
 from fsclip_jax.report.suite_html import suite_to_html
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "report"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from example_suite import example_suite
 

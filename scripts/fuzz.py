@@ -18,7 +18,7 @@ import time
 import warnings
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "fuzz"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from fuzz_inputs import spoil
 from fuzz_targets import TARGETS, attempt

@@ -1,6 +1,9 @@
 """Settings of every test: eight CPU devices, strict shapes, no silent rank promotion."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Most of the tests' time is compiling, and small programs gain nothing from optimisation.
@@ -15,6 +18,9 @@ os.environ["XLA_FLAGS"] = " ".join(
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Nothing is left in the user's cache, and every program is compiled with the flags above.
 os.environ["FSCLIP_COMPILE_CACHE"] = "off"
+# What one test compiled the others read, those of the other workers too: they inherit the place.
+FIRST = "FSCLIP_TEST_PROGRAMS" not in os.environ
+PROGRAMS = os.environ.setdefault("FSCLIP_TEST_PROGRAMS", tempfile.mkdtemp(prefix="fsclip_tests_"))
 
 from jaxtyping import install_import_hook
 
@@ -31,13 +37,36 @@ hypothesis.settings.register_profile("fsclip", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("fsclip")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", PROGRAMS)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+MOST_MAPS = 30_000
+"""Memory maps that a process holds before its compiled programs are dropped; it may have 65,530."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=5, help="kills of every test that kills")
+
+
+def pytest_unconfigure():
+    if FIRST:
+        shutil.rmtree(PROGRAMS, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def kills(request):
+    """How often a test kills what it tests."""
+    return request.config.getoption("--kills")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled_programs():
-    """Every compiled program holds memory maps, and a process has 65,530: a long run crashes."""
+    """Every compiled program holds memory maps: a long run would crash."""
     yield
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    if not maps.exists() or maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture

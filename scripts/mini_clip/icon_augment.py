@@ -141,15 +141,15 @@ def move_and_resize(
     stretch = jnp.exp(jax.random.uniform(stretch_key, (n, 1), minval=-0.1, maxval=0.1))
     shift = jax.random.uniform(shift_key, (n, 2), minval=-1 / 12, maxval=1 / 12)
     scales = jnp.concatenate([scale * stretch, scale / stretch], axis=1)
-    rows = _resize_weights(scales[:, 0], shift[:, 0], side, size)
-    columns = _resize_weights(scales[:, 1], shift[:, 1], side, size)
+    rows = resize_weights(scales[:, 0], shift[:, 0], side, size)
+    columns = resize_weights(scales[:, 1], shift[:, 1], side, size)
     around = ground[:, None, None]
     moved = jnp.einsum("nrh,nhwc->nrwc", rows, pictures - around)
     moved = jnp.einsum("nkw,nrwc->nrkc", columns, moved)
     return jnp.clip(moved + around, 0.0, 1.0)
 
 
-def _resize_weights(
+def resize_weights(
     scale: Float[Array, "n"], shift: Float[Array, "n"], side: int, size: int
 ) -> Float[Array, "n size side"]:
     """Weights of the source pixels in each target pixel; outside pixels count as zero."""

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import published_forms as forms
 import pytest
+from compiles import compiled
 
 from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.adapters.tip_search import TipGrid, interpolation, search_tip
@@ -134,9 +135,10 @@ def test_the_interpolation_is_as_good_as_float32(scale):
 
 def test_new_values_do_not_compile_again():
     search_tip(*hard_task(seed=0), SMALL)
-    before = search_tip._cache_size()
-    search_tip(*hard_task(seed=1), SMALL)
-    assert search_tip._cache_size() == before
+    task, queries = hard_task(seed=1)
+    before = compiled()
+    search_tip(task, queries, SMALL)
+    assert compiled() == before
 
 
 def test_memory_does_not_grow_with_the_queries():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from replicas import encoded
 
-from fsclip_jax.data import tfds as reader
 from fsclip_jax.data.catalog import KNOWN_SETS, find_known
 from fsclip_jax.data.names import class_names, in_published_order
 from fsclip_jax.data.prepared import prepare_command
@@ -25,8 +24,6 @@ pytest.importorskip("array_record")
 @pytest.fixture
 def data_dir(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    reader._builder.cache_clear()
-    reader._records.cache_clear()
     return tmp_path / "tfds"
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -263,7 +264,13 @@ extract(source, tiny_backbone(), Path(sys.argv[2]), settings)
 def test_killed_at_any_moment_it_loses_at_most_a_shard(backbone, tmp_path):
     place = tmp_path / "bank"
     partial = partial_name(place)
-    command = [sys.executable, "-c", SLOW_RUN, os.path.dirname(__file__), str(place)]
+    command = [
+        sys.executable,
+        "-c",
+        SLOW_RUN,
+        str(Path(__file__).parents[1] / "support"),
+        str(place),
+    ]
     kept = 0
     for target in (1, 3, 8):
         with subprocess.Popen(command, stderr=subprocess.PIPE) as process:

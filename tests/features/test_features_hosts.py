@@ -15,7 +15,7 @@ from fsclip_jax.features.hosts import ALONE, Hosts, join_hosts
 from fsclip_jax.features.shards import ExtractSettings, encode_missing
 
 SETTINGS = ExtractSettings(views=2, dtype="float32", shard=4, batch=8)
-PROGRAM = Path(__file__).with_name("host_process.py")
+PROGRAM = Path(__file__).parents[1] / "support" / "host_process.py"
 
 
 def content(folder):

@@ -2,13 +2,9 @@
 
 import hashlib
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-KILLS = 20
+from killing import kills_of
 
 
 def content(folder):
@@ -17,18 +13,14 @@ def content(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.kills
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL and fork are POSIX")
-def test_two_extractions_killed_twenty_times(tmp_path):
-    child = Path(__file__).with_name("extraction_child.py")
-    command = [sys.executable, str(child), str(tmp_path), str(KILLS), "0"]
-    quiet = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}  # it warns when it is forked
-    told = subprocess.run(command, capture_output=True, text=True, timeout=500, env=quiet)
-    assert told.returncode == 0, told.stdout + told.stderr
-    lines = [line.split() for line in told.stdout.splitlines() if line]
-    assert sum(line[3] == "killed" for line in lines) == KILLS
+def test_two_extractions_killed_again_and_again(tmp_path, kills):
+    lines = kills_of("extraction_child.py", kills, tmp_path)
+    assert sum(line[3] == "killed" for line in lines) == kills
     # Kills fell before the first shard, between shards, and on more than one state of each bank.
     found = {(line[0], line[4]) for line in lines if line[3] == "killed"}
-    assert len(found) >= 6, told.stdout
+    assert len(found) >= min(6, kills - 1), lines
     whole = content(tmp_path / "whole")
     banks = [path for path in sorted(tmp_path.iterdir()) if path.name[0] in "ab"]
     assert len(banks) >= 2

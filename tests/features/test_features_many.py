@@ -13,7 +13,7 @@ LIMIT = 2 << 30
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is counted in other units")
 def test_a_million_records_take_less_than_two_gigabytes(tmp_path):
-    program = Path(__file__).with_name("many_records.py")
+    program = Path(__file__).parents[1] / "support" / "many_records.py"
     command = [sys.executable, str(program), str(tmp_path / "bank"), str(MANY)]
     told = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert told.returncode == 0, told.stderr

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "adapters"))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 import published_forms as forms  # noqa: E402
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "clip"))
+sys.path.insert(0, str(HERE.parent / "support"))
 
 import clip_cases  # noqa: E402
 import torch_clips  # noqa: E402

@@ -80,7 +80,7 @@ def test_the_loss_does_not_depend_on_the_order_of_the_pairs(key):
 def test_resizing_without_moving_is_pils_bicubic():
     noise = np.random.RandomState(0).randint(0, 256, (SIDE, SIDE, 3), np.uint8)
     picture = np.asarray(Image.fromarray(noise).resize((12, 12)).resize((SIDE, SIDE)))
-    weights = icon_augment._resize_weights(jnp.ones(1), jnp.zeros(1), SIDE, 32)
+    weights = icon_augment.resize_weights(jnp.ones(1), jnp.zeros(1), SIDE, 32)
     np.testing.assert_allclose(weights[:, 4:-4].sum(-1), 1.0, atol=2e-2)
     ours = jnp.einsum("rh,hwc,kw->rkc", weights[0], picture / 255.0, weights[0])
     theirs = np.asarray(Image.fromarray(picture).resize((32, 32), Image.Resampling.BICUBIC)) / 255
@@ -90,10 +90,10 @@ def test_resizing_without_moving_is_pils_bicubic():
 
 def test_a_shift_and_a_scale_do_what_they_say():
     picture = jnp.zeros((SIDE, 1)).at[SIDE // 2].set(1.0)  # one row, in the middle
-    shifted = icon_augment._resize_weights(jnp.ones(1), jnp.full(1, 0.25), SIDE, SIDE)[0] @ picture
+    shifted = icon_augment.resize_weights(jnp.ones(1), jnp.full(1, 0.25), SIDE, SIDE)[0] @ picture
     assert int(shifted[:, 0].argmax()) == SIDE // 2 + SIDE // 4
     off = jnp.zeros((SIDE, 1)).at[SIDE // 2 + 8].set(1.0)
-    larger = icon_augment._resize_weights(jnp.full(1, 1.25), jnp.zeros(1), SIDE, SIDE)[0] @ off
+    larger = icon_augment.resize_weights(jnp.full(1, 1.25), jnp.zeros(1), SIDE, SIDE)[0] @ off
     assert int(larger[:, 0].argmax()) == SIDE // 2 + 10
 
 

@@ -6,11 +6,12 @@ import fcntl
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from recomputed import agree, check_report
+from synthetic_bank import synthetic_bank
 
 from fsclip_jax.cli import suite as cli_suite
 from fsclip_jax.cli.main import main
@@ -19,11 +20,6 @@ from fsclip_jax.evaluation.predictions_file import read_predictions
 from fsclip_jax.suite import run as run_module
 from fsclip_jax.suite.cells import cell_identity, cells_of, finished
 from fsclip_jax.suite.config import SuiteConfig
-
-sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
-
-from recomputed import agree, check_report
-from synthetic_bank import synthetic_bank
 
 METHODS = ("zero_shot", "prototype")
 

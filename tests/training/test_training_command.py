@@ -18,7 +18,8 @@ CHECKPOINTS = ["--checkpoint-every", "20"]
 
 
 def start(config_file, workdir, *flags, **options):
-    environment = {**os.environ, "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    programs = os.environ["FSCLIP_TEST_PROGRAMS"]  # compiled once for all children
+    environment = {**os.environ, "XLA_FLAGS": "", "FSCLIP_COMPILE_CACHE": programs}
     command = [sys.executable, "-m", "fsclip_jax.cli.main", "train", str(config_file)]
     return subprocess.Popen(
         [*command, "--workdir", str(workdir), *SLOWER, *CHECKPOINTS, *flags],

@@ -3,7 +3,7 @@
 JAX is imported once, here; a child is forked before any backend is there, so that a run that is
 killed half-way costs little more than what it does until then.
 
-    extraction_child.py FOLDER KILLS SEED
+    extraction_child.py KILLS SEED FOLDER
 
 Extracts the banks ``a`` and ``b`` below FOLDER from the mini CLIP, kills the children at random
 moments until KILLS of them were killed, taking a new name whenever a bank was done, then finishes
@@ -11,17 +11,13 @@ what is left, and makes the bank ``whole`` in peace. Prints every kill and the s
 """
 
 import dataclasses
-import os
-import random
-import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import jax
 import numpy as np
-from jax._src import xla_bridge
+from killing import moments, run_and_kill, telling
 from PIL import Image
 
 from fsclip_jax.clip import load as load_module
@@ -65,12 +61,9 @@ def some_emoji(pause: float = 0.0) -> ImageSource:
     )
 
 
-def run(place: Path, source: ImageSource) -> None:
-    """Extract in a child that is left alone."""
-    assert not run_and_kill(place, source, "image_encoder", None)
-
-
-def run_and_kill(place: Path, source: ImageSource, since: str, wait: float | None) -> bool:
+def run(
+    place: Path, source: ImageSource, since: str = "image_encoder", wait: float | None = None
+) -> bool:
     """Extract in a child and kill it; say if it was not done before.
 
     Args:
@@ -79,38 +72,13 @@ def run_and_kill(place: Path, source: ImageSource, since: str, wait: float | Non
         since: name of the function of ``shards`` whose first call starts the clock.
         wait: seconds until the kill; None leaves it alone.
     """
-    ready, tell = os.pipe()
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            os.close(ready)
-            sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (it ends with the process)
-            clip = load_module.load_clip("mini")
-            step = getattr(shards_module, since)
 
-            def from_here(*args, **options):
-                os.write(tell, b"x")
-                return step(*args, **options)
+    def work(tell) -> None:
+        clip = load_module.load_clip("mini")
+        telling(shards_module, since, tell)
+        extract(source, clip, place, SETTINGS)
 
-            setattr(shards_module, since, from_here)
-            extract(source, clip, place, SETTINGS)
-            code = 0
-        except Exception:
-            traceback.print_exc(file=sys.stdout)
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    os.close(tell)
-    os.read(ready, 1)
-    if wait is not None:
-        time.sleep(wait)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    os.close(ready)
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0, "the extraction failed"
-    return os.WIFSIGNALED(status)
+    return run_and_kill(work, None if wait is None else 1, wait or 0.0)
 
 
 def warm_up() -> None:
@@ -119,33 +87,32 @@ def warm_up() -> None:
     shapes = load_module.abstract_clip(source.config)
     load_module.read_source = lambda _: source
     load_module.abstract_clip = lambda _: shapes
-    assert not xla_bridge.backends_are_initialized()
 
 
-def main(folder: Path, kills: int, seed: int) -> None:
+def main(kills: int, seed: int, folder: Path) -> None:
     """Kill so many."""
     jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     warm_up()
-    source, moments = some_emoji(PAUSE), random.Random(seed)
+    source, chance = some_emoji(PAUSE), moments(seed)
     names = {"a": 0, "b": 0}
     done = 0
     while done < kills:
         kind = "ab"[done % 2]
         place = folder / f"{kind}{names[kind]}"
         # Mostly while shards are written; now and then before the first one is.
-        since = moments.choice(["image_encoder", "write_shard", "write_shard", "write_shard"])
-        wait = moments.uniform(0, LONGEST)
-        killed = run_and_kill(place, source, since, wait)
+        since = chance.choice(["image_encoder", "write_shard", "write_shard", "write_shard"])
+        wait = chance.uniform(0, LONGEST)
+        killed = run(place, source, since, wait)
         shards = len(list(partial_name(place).glob("shard-*.safetensors")))
         print(place.name, since, f"{wait:.3f}", "killed" if killed else "done", shards, flush=True)
         done += killed
         names[kind] += place.exists()
     for kind, number in names.items():  # finish what is half done, and make one in peace
-        run(folder / f"{kind}{number}", source)
-    run(folder / "whole", source)
+        assert not run(folder / f"{kind}{number}", source)
+    assert not run(folder / "whole", source)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

@@ -1,6 +1,6 @@
 """Runs evaluations and suites in forked children and kills them: a program for test_suite_killed.
 
-    suite_child.py FOLDER KILLS SEED
+    suite_child.py KILLS SEED FOLDER
 
 Everything but the numbers is real: those are made up, in a few milliseconds, so that a kill falls
 before, between and within the writing of files. JAX is imported once, here, and a child is forked
@@ -9,19 +9,14 @@ taking a new folder whenever one was done; then what is left is finished, and ``
 peace. After every kill what is in the folder is read. Prints a line a kill.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import os
-import random
-import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import numpy as np
-from jax._src import xla_bridge
+from killing import moments, run_and_kill, telling
 
 from fsclip_jax.cli import eval as cli_eval
 from fsclip_jax.cli import suite as cli_suite
@@ -83,46 +78,20 @@ def start(kind: str, place: Path) -> int:
     return cli_suite.run(dataclasses.replace(SUITE, out=place), "none")
 
 
-def tell_when_it_begins(kind: str, tell: int) -> None:
-    """The clock of a kill starts when files are looked at or numbers are there."""
-    module = evaluate_module if kind == "eval" else run_module
-    name = "write_evaluation" if kind == "eval" else "finished"
-    function = getattr(module, name)
+def run(kind: str, place: Path, wait: float | None) -> bool:
+    """Run in a child and kill it; say if it was not done before.
 
-    def from_here(*args):
-        os.write(tell, b"x")
-        return function(*args)
+    The clock of a kill starts when files are looked at or numbers are there.
+    """
 
-    setattr(module, name, from_here)
+    def work(tell) -> int:
+        if kind == "eval":
+            telling(evaluate_module, "write_evaluation", tell)
+        else:
+            telling(run_module, "finished", tell)
+        return start(kind, place)
 
-
-def run_and_kill(kind: str, place: Path, wait: float | None) -> bool:
-    """Run in a child and kill it; say if it was not done before."""
-    ready, tell = os.pipe()
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            os.close(ready)
-            quiet = open(os.devnull, "w")  # noqa: SIM115 (it ends with the process)
-            with contextlib.redirect_stdout(quiet):
-                tell_when_it_begins(kind, tell)
-                code = start(kind, place)
-        except Exception:
-            traceback.print_exc(file=sys.stdout)
-        finally:
-            sys.stdout.flush()
-            os._exit(code)
-    os.close(tell)
-    os.read(ready, 1)
-    if wait is not None:
-        time.sleep(wait)
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    os.close(ready)
-    if os.WIFEXITED(status):
-        assert os.WEXITSTATUS(status) == 0, f"the {kind} failed"
-    return os.WIFSIGNALED(status)
+    return run_and_kill(work, None if wait is None else 1, wait or 0.0)
 
 
 def whole_reports(place: Path) -> int:
@@ -136,24 +105,23 @@ def whole_reports(place: Path) -> int:
     return len(files)
 
 
-def main(folder: Path, kills: int, seed: int) -> None:
+def main(kills: int, seed: int, folder: Path) -> None:
     """Kill so many of either kind."""
     prepare()
-    assert not xla_bridge.backends_are_initialized()
-    rng = random.Random(seed)
+    rng = moments(seed)
     for kind, longest in LONGEST.items():
         done, number = 0, 0
         while done < kills:
             place = folder / f"{kind}-{number}"
-            if run_and_kill(kind, place, rng.uniform(0, longest)):
+            if run(kind, place, rng.uniform(0, longest)):
                 done += 1
                 print(kind, number, "killed with", whole_reports(place), flush=True)
             else:
                 number += 1
         for left in range(number + 1):
-            assert not run_and_kill(kind, folder / f"{kind}-{left}", None)
-        assert not run_and_kill(kind, folder / f"{kind}-whole", None)
+            assert not run(kind, folder / f"{kind}-{left}", None)
+        assert not run(kind, folder / f"{kind}-whole", None)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))
