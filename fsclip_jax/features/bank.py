@@ -1,6 +1,6 @@
 """The feature bank in memory: as it was stored (host) and class-sorted (device)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,7 +122,7 @@ class StoredBank:
         return np.any(self.prompt_features, -1) if mask is None else mask
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Read the features of some images.
+        """Read the features of some images, given by ascending row numbers.
 
         Returns:
             Unit vectors, float32 [V len(rows) D].
@@ -131,22 +131,18 @@ class StoredBank:
             UserError: a shard cannot be read, or holds a vector that is not finite or is zero.
         """
         out = np.empty((self.views, len(rows), self.dim), np.float32)
-        first = 0
-        for path, size in self.shards:
-            low, high = np.searchsorted(rows, (first, first + size))
-            if high > low:
-                out[:, low:high] = _read_shard(path, "features")[:, rows[low:high] - first]
-                norms = lengths(out[:, low:high])
-                if not (np.isfinite(norms).all() and norms.min() > 0):
-                    raise UserError(
-                        f"{path} holds a feature that is not finite or is zero: make the bank anew"
-                    )
-                out[:, low:high] /= norms
-            first += size
+        for path, wanted, within in self._parts(rows):
+            out[:, wanted] = _read_shard(path, "features")[:, within]
+            norms = lengths(out[:, wanted])
+            if not (np.isfinite(norms).all() and norms.min() > 0):
+                raise UserError(
+                    f"{path} holds a feature that is not finite or is zero: make the bank anew"
+                )
+            out[:, wanted] /= norms
         return out
 
     def read_patches(self, rows: np.ndarray) -> np.ndarray:
-        """Read the patches of some images.
+        """Read the patches of some images, given by ascending row numbers.
 
         Returns:
             Unit vectors as they are stored, float16 [len(rows) P D].
@@ -160,15 +156,20 @@ class StoredBank:
                 f"the bank {self.path} holds no patches: extract it with fsclip extract --patches"
             )
         out = np.empty((len(rows), self.patches, self.dim), np.float16)
+        for path, wanted, within in self._parts(rows):
+            out[wanted] = _read_shard(path, "patches")[within]
+            if not np.isfinite(out[wanted]).all():
+                raise UserError(f"{path} holds a patch that is not finite: make the bank anew")
+        return out
+
+    def _parts(self, rows: np.ndarray) -> Iterator[tuple[Path, slice, np.ndarray]]:
+        """Yield each shard that has some of the rows: which of them, and where it has them."""
         first = 0
         for path, size in self.shards:
             low, high = np.searchsorted(rows, (first, first + size))
             if high > low:
-                out[low:high] = _read_shard(path, "patches")[rows[low:high] - first]
-                if not np.isfinite(out[low:high]).all():
-                    raise UserError(f"{path} holds a patch that is not finite: make the bank anew")
+                yield path, slice(low, high), rows[low:high] - first
             first += size
-        return out
 
     def select(
         self, splits: Sequence[str], classes: np.ndarray | None = None, *, patches: bool = False
@@ -226,50 +227,50 @@ def select_bank(
         UserError: a split or class that is not there, no image at all, or patches that the bank
             does not hold.
     """
-    for name in splits:
-        if name not in SPLITS:
-            hint = suggestion(name, SPLITS)
-            raise UserError(f"unknown split {name!r}; accepted: {', '.join(SPLITS)}{hint}")
-    n_classes = len(stored.class_names)
-    chosen = np.arange(n_classes) if classes is None else np.asarray(classes, np.int64).reshape(-1)
-    outside = chosen[(chosen < 0) | (chosen >= n_classes)]
-    if len(outside):
-        raise UserError(f"class ids run from 0 to {n_classes - 1}; asked for {outside[0]}")
-    if len(np.unique(chosen)) != len(chosen):
-        raise UserError("a class id was asked for twice; give each once")
-
-    renumbered = np.full(n_classes, -1, np.int32)
+    chosen = _chosen_classes(len(stored.class_names), classes)
+    renumbered = np.full(len(stored.class_names), -1, np.int32)
     renumbered[chosen] = np.arange(len(chosen), dtype=np.int32)
     new_labels = renumbered[stored.labels]
-    wanted = np.isin(stored.splits, [SPLITS.index(name) for name in splits])
-    rows = np.flatnonzero(wanted & (new_labels >= 0))
+    rows = np.flatnonzero(np.isin(stored.splits, _split_ids(splits)) & (new_labels >= 0))
     if not len(rows):
         raise UserError(
             f"{stored.path} has no image of the split {' + '.join(splits) or '(none)'} in the "
             f"{len(chosen)} classes asked for; it holds {split_counts(stored.splits)} images"
         )
     order = np.argsort(new_labels[rows], kind="stable")
-    rows_sorted = rows[order]
     sizes = np.bincount(new_labels[rows], minlength=len(chosen)).astype(np.int32)
-    starts = (np.cumsum(sizes) - sizes).astype(np.int32)
-    no_family = np.full(len(rows), -1, np.int32)
-    domains = no_family if stored.domains is None else stored.domains[rows_sorted]
+    domains = np.full(len(stored.labels), -1) if stored.domains is None else stored.domains
     prompts, prompt_mask = stored.prompt_features, stored.prompt_mask
-    if prompts is not None and prompt_mask is not None:
-        prompts = prompts[:, chosen].transpose(1, 0, 2)
-        prompt_mask = prompt_mask[:, chosen].T
     return Bank(
         features=jnp.asarray(stored.read(rows)[:, order]),
-        labels=jnp.asarray(new_labels[rows_sorted]),
-        starts=jnp.asarray(starts),
+        labels=jnp.asarray(new_labels[rows[order]]),
+        starts=jnp.asarray((np.cumsum(sizes) - sizes).astype(np.int32)),
         sizes=jnp.asarray(sizes),
-        domains=jnp.asarray(domains, jnp.int32),
+        domains=jnp.asarray(domains[rows[order]], jnp.int32),
         text=jnp.asarray(stored.text_features[chosen]),
         logit_scale=jnp.asarray(stored.logit_scale, jnp.float32),
-        prompts=None if prompts is None else jnp.asarray(prompts),
-        prompt_mask=None if prompt_mask is None else jnp.asarray(prompt_mask),
+        prompts=None if prompts is None else jnp.asarray(prompts[:, chosen].transpose(1, 0, 2)),
+        prompt_mask=None if prompt_mask is None else jnp.asarray(prompt_mask[:, chosen].T),
         patches=jnp.asarray(stored.read_patches(rows)[order]) if patches else None,
     )
+
+
+def _split_ids(names: Sequence[str]) -> list[int]:
+    for name in names:
+        if name not in SPLITS:
+            hint = suggestion(name, SPLITS)
+            raise UserError(f"unknown split {name!r}; accepted: {', '.join(SPLITS)}{hint}")
+    return [SPLITS.index(name) for name in names]
+
+
+def _chosen_classes(count: int, classes: np.ndarray | None) -> np.ndarray:
+    chosen = np.arange(count) if classes is None else np.asarray(classes, np.int64).reshape(-1)
+    outside = chosen[(chosen < 0) | (chosen >= count)]
+    if len(outside):
+        raise UserError(f"class ids run from 0 to {count - 1}; asked for {outside[0]}")
+    if len(np.unique(chosen)) != len(chosen):
+        raise UserError("a class id was asked for twice; give each once")
+    return chosen
 
 
 def largest_class(bank: Bank) -> int:

@@ -7,9 +7,11 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
+import msgspec
 import numpy as np
+from msgspec import UNSET, Meta, Struct, UnsetType
 from safetensors import SafetensorError, safe_open
 
 from fsclip_jax.data.splits import SPLITS
@@ -30,24 +32,38 @@ from fsclip_jax.features.layout import (
 
 __all__ = ["StoredBank", "open_bank"]
 
-# What a manifest must hold, and of which type.
-_SCHEMA: Mapping[str, type | tuple[type, ...]] = {
-    "data": dict,
-    "backbone": dict,
-    "preprocessing": dict,
-    "templates": list,
-    "dtype": str,
-    "n": int,
-    "views": int,
-    "classes": int,
-    "dim": int,
-    "logit_scale": (int, float),
-    "splits": dict,
-    "class_names": list,
-    "domain_names": list,
-    "skipped": list,
-    "files": dict,
-}
+_Positive: TypeAlias = Annotated[int, Meta(ge=1)]
+
+
+class _FileEntry(Struct):
+    sha256: str
+    bytes: int
+
+
+class _ShardEntry(_FileEntry):
+    n: int
+
+
+class _Manifest(Struct):
+    """What a manifest must hold, and of which type; ``files`` is checked on its own."""
+
+    data: dict[str, Any]
+    backbone: dict[str, Any]
+    preprocessing: dict[str, Any]
+    templates: list[Any]
+    dtype: Literal["float16", "float32"]
+    n: _Positive
+    views: _Positive
+    classes: _Positive
+    dim: _Positive
+    logit_scale: Annotated[float, Meta(gt=0)]
+    splits: dict[str, Any]
+    class_names: list[str]
+    domain_names: list[str]
+    skipped: list[Any]
+    files: dict[str, Any]
+    patches: _Positive | UnsetType = UNSET
+    """Only there if patches are stored."""
 
 
 def open_bank(path: Path | str, verify: bool = False) -> StoredBank:
@@ -115,34 +131,28 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_schema(file: Path, manifest: dict[str, Any]) -> None:
-    for name, kind in _SCHEMA.items():
-        value = manifest.get(name)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise _damaged(file, f"the entry {name!r} is missing or of the wrong type")
-    if manifest["dtype"] not in DTYPES:
-        raise _damaged(file, f"the dtype is {manifest['dtype']!r}, not {' or '.join(DTYPES)}")
-    if min(manifest["n"], manifest["views"], manifest["classes"], manifest["dim"]) < 1:
-        raise _damaged(file, "n, views, classes and dim must be positive")
-    patches = manifest.get("patches", 1)  # only there if patches are stored
-    if not isinstance(patches, int) or patches < 1:
-        raise _damaged(file, f"the number of patches is {patches!r}")
+    try:
+        msgspec.convert(manifest, _Manifest)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise _damaged(file, str(error)) from error
+    if not math.isfinite(manifest["logit_scale"]):
+        raise _damaged(file, "the logit scale is not a positive number")
     if len(manifest["class_names"]) != manifest["classes"]:
         raise _damaged(file, "the number of class names is not the number of classes")
-    names = [*manifest["class_names"], *manifest["domain_names"]]
-    if not all(isinstance(name, str) for name in names):
-        raise _damaged(file, "a class or domain name is not a string")
-    if not 0 < float(manifest["logit_scale"]) < math.inf:
-        raise _damaged(file, "the logit scale is not a positive number")
-    for name, entry in manifest["files"].items():
-        typed = isinstance(entry, dict) and isinstance(entry.get("bytes"), int)
-        whole = typed and isinstance(entry.get("sha256"), str)
-        if not whole or (name != TEXT_FILE and not isinstance(entry.get("n"), int)):
-            raise _damaged(file, f"the entry of {name} lacks its size, sum or number of images")
-    shards = _shard_entries(manifest)
-    if [name for name, _ in shards] != [shard_name(i) for i in range(len(shards))] or not shards:
+    _check_entries(file, manifest["files"])
+    shards = [name for name, _ in _shard_entries(manifest)]
+    if shards != [shard_name(i) for i in range(len(shards))] or not shards:
         raise _damaged(file, "the list of shards has gaps")
     if TEXT_FILE not in manifest["files"]:
         raise _damaged(file, f"it does not list {TEXT_FILE}")
+
+
+def _check_entries(file: Path, entries: Mapping[str, Any]) -> None:
+    for name, entry in entries.items():
+        try:
+            msgspec.convert(entry, _FileEntry if name == TEXT_FILE else _ShardEntry)
+        except msgspec.ValidationError as error:
+            raise _damaged(file, f"the entry of {name}: {error}") from error
 
 
 def _shard_entries(manifest: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

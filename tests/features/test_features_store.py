@@ -107,21 +107,28 @@ SPOILS = {
     "not utf-8": (lambda p: (p / "manifest.json").write_bytes(b"\xff\xfe\x00"), "as JSON"),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), "fsclip_bank"),
     "newer format": (lambda p: edit(p, format_version=2), "format version 2; this program reads 1"),
-    "no names": (lambda p: forget(p, "class_names"), "'class_names' is missing"),
-    "wrong type": (lambda p: edit(p, n="13"), "'n' is missing or of the wrong type"),
-    "dtype": (lambda p: edit(p, dtype="int4"), "the dtype is 'int4'"),
+    "no names": (lambda p: forget(p, "class_names"), "required field `class_names`"),
+    "wrong type": (lambda p: edit(p, n="13"), r"Expected `int`, got `str` - at `\$.n`"),
+    "dtype": (lambda p: edit(p, dtype="int4"), r"'int4' - at `\$.dtype`"),
     "wrong n": (lambda p: edit(p, n=12), "not the sum over the shards"),
     "wrong dim": (lambda p: edit(p, dim=7), "not F32 .*7"),
     "wrong views": (lambda p: edit(p, views=3), "features is F32"),
     "too few names": (lambda p: edit(p, class_names=["a"]), "number of class names"),
-    "names not text": (lambda p: edit(p, class_names=[1, 2, 3, 4]), "not a string"),
-    "scale": (lambda p: edit(p, logit_scale=float("nan")), "logit scale"),
+    "names not text": (
+        lambda p: edit(p, class_names=[1, 2, 3, 4]),
+        "Expected `str`, got `int` - at `.*class_names",
+    ),
+    "scale": (lambda p: edit(p, logit_scale=float("nan")), "logit.scale"),
+    "large scale": (lambda p: edit(p, logit_scale=float("inf")), "logit.scale"),
     "strange file": (
         lambda p: edit(p, files={"../x": {"bytes": 1, "sha256": "", "n": 1}}),
         "list of shards",
     ),
     "no files": (lambda p: edit(p, files={}), "list of shards"),
-    "files not entries": (lambda p: edit(p, files={SHARD: 3}), "lacks its size"),
+    "files not entries": (
+        lambda p: edit(p, files={SHARD: 3}),
+        "shard-00001.*: Expected `obj",
+    ),
     "shard gone": (lambda p: (p / SHARD).unlink(), f"{SHARD} is missing"),
     "shard cut": (lambda p: os.truncate(p / SHARD, 150), f"{SHARD} is damaged: it has 150 bytes"),
     "shard header": (lambda p: overwrite(p / SHARD, 8, b"!!!!"), f"{SHARD} is damaged"),
@@ -251,7 +258,7 @@ def test_an_empty_shard_is_no_trouble(make_bank):
     bank = make_bank(rows=rows, shard=5)
     assert len(bank.shards) == 1
     none = Rows(rows.features[:, :0], rows.labels[:0], rows.splits[:0], [], rows.domains[:0])
-    with pytest.raises(UserError, match="must be positive"):
+    with pytest.raises(UserError, match=r"Expected `int` >= 1"):
         make_bank("none", rows=none)
 
 
