@@ -43,15 +43,7 @@ def gain_rows(changes: ClassChanges) -> list[GainRow]:
 
 
 def moved_classes(changes: ClassChanges, method: str) -> tuple[list[ClassRow], list[ClassRow]]:
-    """Return the classes that a method helps most and those that it hurts most.
-
-    Args:
-        changes: accuracy class by class.
-        method: whose change.
-
-    Returns:
-        At most ``MOST_CLASSES`` of either kind, the largest change first.
-    """
+    """Return the ``MOST_CLASSES`` that a method helps and hurts most, the largest change first."""
     change = changes.change.get(method, ())
     order = sorted(range(len(change)), key=lambda i: -change[i])
     rows = [
@@ -66,12 +58,7 @@ def moved_classes(changes: ClassChanges, method: str) -> tuple[list[ClassRow], l
 def skyline(change: Sequence[float], most: int = 160) -> Markup:
     """Draw the change of every class, sorted, as one filled outline above and below zero.
 
-    Args:
-        change: points of percent, one number a class.
-        most: columns at most; several classes are averaged into one beyond that.
-
-    Returns:
-        An ``svg`` element.
+    Where there are more classes than ``most`` columns, several are averaged into one.
     """
     ordered = sorted(change, reverse=True)
     columns = min(most, len(ordered))
@@ -93,15 +80,7 @@ def skyline(change: Sequence[float], most: int = 160) -> Markup:
 
 
 def reliability_plot(bins: Reliability, colour: str) -> Markup:
-    """Draw accuracy against confidence; the diagonal is what perfect calibration would be.
-
-    Args:
-        bins: of one method.
-        colour: of the line, in CSS; from ``looks``.
-
-    Returns:
-        An ``svg`` element.
-    """
+    """Draw accuracy against confidence; the diagonal is what perfect calibration would be."""
     points = [(100 * c, 100 - 100 * a) for c, a in zip(bins.confidence, bins.accuracy, strict=True)]
     most = max(bins.count, default=1)
     gap = "L".join([f"{x:.1f} {y:.1f}" for x, y in points])
@@ -154,15 +133,7 @@ def gate_dial(gate: float) -> Markup:
 
 
 def gate_strip(gates: Sequence[float], most: int = 400) -> Markup:
-    """Draw one tick a class along a line from 0 to 1.
-
-    Args:
-        gates: ascending.
-        most: ticks at most; evenly chosen beyond that.
-
-    Returns:
-        An ``svg`` element.
-    """
+    """Draw one tick a class along a line from 0 to 1; beyond ``most``, some evenly chosen."""
     count = min(most, len(gates))
     chosen = [gates[round(i * (len(gates) - 1) / max(1, count - 1))] for i in range(count)]
     ticks = "".join(f"M{8 + 304 * min(1.0, max(0.0, g)):.1f} 6v16" for g in chosen)
@@ -177,21 +148,12 @@ def gate_strip(gates: Sequence[float], most: int = 400) -> Markup:
 
 
 def closer_look(details: Details, css: Mapping[str, str]) -> dict[str, Any]:
-    """Prepare all views of the details for the template.
+    """Prepare the views of the template ``closer_look.html.j2``; empty where there is nothing.
 
-    Args:
-        details: of a report.
-        css: colour of each method of the report.
-
-    Returns:
-        Values of the template ``closer_look.html.j2``; a view is empty where there is nothing.
+    ``css`` is the colour of each method of the report.
     """
     changes = details.changes
     gained, lost = moved_classes(changes, details.method) if changes else ([], [])
-    diagrams = [
-        (method, css.get(method, "var(--quiet)"), bins)
-        for method, bins in details.reliability.items()
-    ]
     return {
         "where": split_phrase(details.split),
         "gains": gain_rows(changes) if changes else [],
@@ -201,8 +163,12 @@ def closer_look(details: Details, css: Mapping[str, str]) -> dict[str, Any]:
         else "",
         "moved": [(word, rows) for word, rows in (("Helped", gained), ("Hurt", lost)) if rows],
         "reliability": [
-            (method, colour, reliability_plot(bins, colour), reliability_note(bins))
-            for method, colour, bins in diagrams
+            (
+                method,
+                reliability_plot(bins, css.get(method, "var(--quiet)")),
+                reliability_note(bins),
+            )
+            for method, bins in details.reliability.items()
         ],
         "dials": [gate_dial(each.gate) for each in details.attention],
         "gate_strip": gate_strip(details.gates) if details.gates else "",

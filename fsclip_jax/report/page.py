@@ -7,16 +7,9 @@ from fsclip_jax.report.styles import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT, var
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """Fill a template of ``report/pages``.
+    """Fill a template of ``report/pages``; a name that it uses and that is not given is an error.
 
     Every value is escaped but what was marked as markup: the plots, which are drawn here.
-
-    Args:
-        template: its file name.
-        values: what it uses; a name that is not given is an error.
-
-    Returns:
-        The whole page.
     """
     import jinja2
 

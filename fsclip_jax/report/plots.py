@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import escape
 
-from fsclip_jax.report.metrics import with_interval
+from fsclip_jax.report.metrics import MetricInfo, with_interval
 from fsclip_jax.report.rows import Metric, Report, ordered
 from fsclip_jax.report.styles import FAINT, INK, PAPER, SOFT, Style, recolour, styles
 from fsclip_jax.report.tables import Table, leading, tables
@@ -200,26 +200,36 @@ def _frame(axes: "Axes", place: Mapping[int, float], span: float, titles: Table 
     """Draw what is around the lines: shots below, values at the left, thin rules."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.set_facecolor("none")
+    quiet_axes(axes)
     axes.set_xticks(list(place.values()), [str(shots) for shots in place])
     if titles:
         axes.set_xlabel(f"{titles.examples} per class", color=SOFT, labelpad=5)
-        axes.annotate(
-            titles.metric.label, (0, 1), (-LEFT * 72 + 3, 9), xycoords="axes fraction",
-            textcoords="offset points", color=SOFT, va="bottom",
-        )  # fmt: skip
+        name_values(axes, titles.metric, (-LEFT * 72 + 3, 9))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    values = list(place.values())
+    few = 0.5 if len(values) == 1 else 0.0
+    axes.set_xlim(values[0] - 0.06 * span - few, values[-1] + 0.03 * span + few)
+    axes.margins(y=0.04)
+
+
+def quiet_axes(axes: "Axes") -> None:
+    """Leave thin rules for the values and one line below, and no frame."""
+    axes.set_facecolor("none")
     axes.tick_params(colors=SOFT, length=0, pad=5)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(FAINT)
-    values = list(place.values())
-    few = 0.5 if len(values) == 1 else 0.0
-    axes.set_xlim(values[0] - 0.06 * span - few, values[-1] + 0.03 * span + few)
-    axes.margins(y=0.04)
+
+
+def name_values(axes: "Axes", metric: MetricInfo, offset: tuple[float, float]) -> None:
+    """Write above the values what they are, so many points from their upper end."""
+    axes.annotate(
+        metric.label, (0, 1), offset, xycoords="axes fraction", textcoords="offset points",
+        color=SOFT, va="bottom",
+    )  # fmt: skip
 
 
 def _name_lines(axes: "Axes", table: Table, look: Mapping[str, Style], height: float) -> None:

@@ -5,8 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsclip_jax.report.metrics import METRICS, MetricInfo
-from fsclip_jax.report.plots import for_page, plot_settings, saved, with_title
-from fsclip_jax.report.styles import FAINT, INK, PAPER, QUIET, SOFT, Style
+from fsclip_jax.report.plots import (
+    for_page,
+    name_values,
+    plot_settings,
+    quiet_axes,
+    saved,
+    with_title,
+)
+from fsclip_jax.report.styles import INK, PAPER, QUIET, SOFT, Style
 from fsclip_jax.report.tables import Table
 
 if TYPE_CHECKING:
@@ -92,7 +99,7 @@ def _scatter(
 
 
 def _frame(axes: "Axes", costs: Sequence[float], metric: MetricInfo, cost: MetricInfo) -> None:
-    axes.set_facecolor("none")
+    quiet_axes(axes)
     low, high = math.floor(math.log10(min(costs))), math.ceil(math.log10(max(costs)))
     span = max(0.5, math.log10(max(costs) / min(costs)))
     axes.set_xlim(min(costs) / 10 ** (0.08 * span), max(costs) * 10 ** (0.22 * span))
@@ -103,16 +110,7 @@ def _frame(axes: "Axes", costs: Sequence[float], metric: MetricInfo, cost: Metri
     axes.set_xticks(ticks, [f"{tick:,.6g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel(f"{cost.unit}, logarithmic", color=SOFT, labelpad=4)
-    axes.annotate(
-        metric.label, (0, 1), (-23, 6), xycoords="axes fraction", textcoords="offset points",
-        color=SOFT, va="bottom",
-    )  # fmt: skip
-    axes.tick_params(colors=SOFT, length=0, pad=5)
-    axes.grid(axis="y", color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(FAINT)
+    name_values(axes, metric, (-23, 6))
     axes.margins(y=0.08)
 
 

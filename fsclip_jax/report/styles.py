@@ -60,15 +60,9 @@ KNOWN = {
 
 
 def styles(methods: Sequence[str], leading: Container[str] = ()) -> dict[str, Style]:
-    """Return how each method is drawn.
+    """Return how each method is drawn: as ``KNOWN`` says, or in the colours left over.
 
-    Args:
-        methods: all that are shown.
-        leading: methods to keep in colour where there are too many for all to have one.
-
-    Returns:
-        The looks of ``KNOWN``; methods that are not known get the colours left over, or grey if
-        there are too many of them.
+    Where there are too many methods, only those in ``leading`` get one, and the others are grey.
 
     Example:
         >>> styles(["zero_shot", "mine"])["mine"].css
@@ -87,12 +81,7 @@ def styles(methods: Sequence[str], leading: Container[str] = ()) -> dict[str, St
 def recolour(svg: str, *, page: bool) -> str:
     """Replace the colours that stand for a role.
 
-    Args:
-        svg: as drawn.
-        page: true for CSS variables of the page, false for the fixed colours of the light theme.
-
-    Returns:
-        The same drawing.
+    By CSS variables of a page, or by the fixed colours of the light theme.
     """
     names = {INK: "ink", FAINT: "faint", PAPER: "paper", SOFT: "soft", QUIET: "quiet"}
     found = {role: f"var(--{name})" if page else LIGHT[name] for role, name in names.items()}

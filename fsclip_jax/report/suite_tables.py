@@ -136,14 +136,11 @@ def troubles(suite: StoredSuite) -> list[tuple[str, str, int, str]]:
     for cell in suite.cells:
         if not cell.rows:
             found.setdefault((cell.status, cell.reason), []).append(str(cell))
-    return [
-        (status, reason, len(cells), "; ".join(cells[:3]) + _more(len(cells)))
-        for (status, reason), cells in sorted(found.items(), key=lambda each: each[0][0])
-    ]
-
-
-def _more(count: int) -> str:
-    return f" and {count - 3} more" if count > 3 else ""
+    listed = []
+    for (status, reason), cells in sorted(found.items(), key=lambda each: each[0][0]):
+        more = f" and {len(cells) - 3} more" if len(cells) > 3 else ""
+        listed.append((status, reason, len(cells), "; ".join(cells[:3]) + more))
+    return listed
 
 
 def suite_facts(suite: StoredSuite) -> list[tuple[str, str]]:
