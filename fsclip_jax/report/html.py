@@ -8,25 +8,24 @@ from fsclip_jax.report.page import render
 from fsclip_jax.report.plots_cost import cost_panels
 from fsclip_jax.report.rows import Report, ordered
 from fsclip_jax.report.sentences import (
-    DIFFERENCES,
     facts,
     headline,
     interval_line,
     protocol_line,
     selection_lines,
     selection_note,
-    shots_phrase,
     split_phrase,
     title,
 )
 from fsclip_jax.report.styles import Style, styles
 from fsclip_jax.report.tables import (
     differences,
+    grid_of,
     leading,
     main_table,
     other_numbers,
+    shots_phrase,
     tables,
-    tied,
 )
 
 
@@ -39,7 +38,6 @@ def report_to_html(report: Report) -> str:
     from markupsafe import Markup
 
     shown = tables(report)
-    listed = differences(report)
     look = styles(ordered([row.method for row in report.rows]), leading(report))
     main = main_table(report)
     values: dict[str, Any] = {
@@ -48,15 +46,12 @@ def report_to_html(report: Report) -> str:
         "protocol": protocol_line(report),
         "intervals": interval_line(report),
         "warnings": report.warning,
-        "tables": shown,
         "metric": main.metric,
-        "tied": {table.split: tied(table) for table in shown},
-        "panels": {t.split: Markup(plots.panel(report, t.split)) for t in shown},
+        "grids": [grid_of(table) for table in shown],
+        "panels": [(t.title, Markup(plots.table_panel(t, look, t.split))) for t in shown],
         "n_methods": max(len(table.methods) for table in shown),
         "styles": look,
-        "differences": listed,
-        "differences_note": DIFFERENCES,
-        "references": ordered([name for _, versus in listed for name in versus]),
+        "differences": differences(report),
         "others": other_numbers(report.rows),
         "cost_plots": [(name, Markup(svg)) for name, svg in cost_panels(main, look)],
         "cost_where": f"{split_phrase(main.split)}, {shots_phrase(main.shots[-1])},",
@@ -86,7 +81,7 @@ def _links(report: Report, values: dict[str, Any]) -> list[tuple[str, str]]:
         ("confusions", "Confusions", details and details.confusions),
         ("mistakes", "Mistakes", details and details.mistakes),
         ("calibration", "Calibration", details and details.reliability),
-        ("cost", "Other numbers", values["others"].metrics),
+        ("cost", "Other numbers", values["others"].lines),
         ("settings", "Settings", values["selections"]),
         ("facts", "How it was measured", True),
     )

@@ -3,19 +3,24 @@
 from collections.abc import Iterable, Sequence
 
 from fsclip_jax.report.metrics import with_interval
-from fsclip_jax.report.rows import Report, ordered
+from fsclip_jax.report.rows import Report
 from fsclip_jax.report.sentences import (
-    DIFFERENCES,
     facts,
     headline,
     interval_line,
     protocol_line,
     selection_lines,
     selection_note,
-    shots_phrase,
     title,
 )
-from fsclip_jax.report.tables import Table, differences, other_numbers, tables
+from fsclip_jax.report.tables import (
+    Listing,
+    MethodGrid,
+    differences,
+    grid_of,
+    other_numbers,
+    tables,
+)
 
 
 def report_to_markdown(report: Report) -> str:
@@ -25,49 +30,37 @@ def report_to_markdown(report: Report) -> str:
         *(f"> **Warning:** {plain(line)}" for line in report.warning),
         plain(headline(report)),
         f"{plain(protocol_line(report))} {interval_line(report)} Bold: the best of its column.",
-        *(f"## {plain(table.title)}\n\n{metric_table(table)}" for table in tables(report)),
-        *_differences(report),
-        *_other_numbers(report),
+        *(f"## {plain(table.title)}\n\n{grid_table(grid_of(table))}" for table in tables(report)),
+        *listing("Differences", differences(report)),
+        *listing("Other numbers", other_numbers(report.rows)),
         *_selections(report),
         "## How it was measured",
-        markdown_table(["fact", "value"], [[name, f"`{text}`"] for name, text in facts(report)]),
+        _table(["fact", "value"], [[name, f"`{text}`"] for name, text in facts(report)]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def metric_table(table: Table) -> str:
-    """Draw the methods of one split against the shots; the best of every column is bold."""
+def grid_table(grid: MethodGrid) -> str:
+    """Draw methods by columns; the best of every column is bold."""
     rows = []
-    for method in table.methods:
+    for method in grid.methods:
         cells = [f"`{method}`"]
-        for shots in table.shots:
-            cell = table.at(method, shots)
-            text = with_interval(cell.mean, cell.ci95, table.metric.digits) if cell else ""
-            cells.append(f"**{text}**" if method in table.best[shots] else text)
+        for column in grid.columns:
+            cell = column.cells.get(method)
+            half = cell.ci95 if cell and grid.intervals else None
+            text = with_interval(cell.mean, half, grid.metric.digits) if cell else ""
+            cells.append(f"**{text}**" if method in column.best else text)
         rows.append(cells)
-    return markdown_table(["method", *map(shots_phrase, table.shots)], rows)
+    return _table(["method", *(column.title for column in grid.columns)], rows)
 
 
-def _differences(report: Report) -> list[str]:
-    listed = differences(report)
-    if not listed:
+def listing(title: str, listed: Listing) -> list[str]:
+    """Draw a line a row, under a title; nothing where there is no line."""
+    if not listed.lines:
         return []
-    names = ordered([name for _, versus in listed for name in versus])
-    rows = [
-        [row.split, f"`{row.method}`", str(row.shots), *(versus.get(name, "") for name in names)]
-        for row, versus in listed
-    ]
-    head = ["split", "method", "shots", *(f"minus `{name}`" for name in names)]
-    return ["## Differences", DIFFERENCES, markdown_table(head, rows)]
-
-
-def _other_numbers(report: Report) -> list[str]:
-    others = other_numbers(report.rows)
-    if not others.metrics:
-        return []
-    rows = [[row.split, f"`{row.method}`", str(row.shots), *texts] for row, texts in others.lines]
-    table = markdown_table(["split", "method", "shots", *others.head], rows)
-    return ["## Other numbers", *([others.note] if others.note else []), table]
+    rows = [[row.split, f"`{row.method}`", str(row.shots), *texts] for row, texts in listed.lines]
+    table = _table(["split", "method", "shots", *listed.head], rows)
+    return [f"## {title}", *([listed.note] if listed.note else []), table]
 
 
 def _selections(report: Report) -> list[str]:
@@ -77,7 +70,7 @@ def _selections(report: Report) -> list[str]:
     return ["## Settings", selection_note(report), "\n".join(f"- {plain(line)}" for line in lines)]
 
 
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay cells out as a table; a line break or a bar within a cell does not end it."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)

@@ -37,28 +37,17 @@ def report_figure(report: Report) -> str:
     return recolour(_draw(listed, look, titles=True, letters="path"), page=False)
 
 
-def panel(report: Report, split: str) -> str:
-    """Draw one split, as an ``svg`` element to be placed in the page, without size of its own.
+def table_panel(table: Table, look: Mapping[str, Style], prefix: str, *, names: bool = True) -> str:
+    """Draw one table as an ``svg`` element to be placed in a page, without size of its own.
 
     Its colours are CSS variables of the page. The parts of the i-th method have ids that end in
     ``-s<i>``, and a title.
-    """
-    (table,) = (table for table in tables(report) if table.split == split)
-    look = styles(ordered([row.method for row in report.rows]), leading(report))
-    label = f"{table.metric.title.capitalize()} against shots, {split}"
-    return table_panel(table, look, label, split)
-
-
-def table_panel(
-    table: Table, look: Mapping[str, Style], label: str, prefix: str, *, names: bool = True
-) -> str:
-    """Draw one table as lines; see :func:`panel`.
 
     Args:
-        label: what it shows, for those who cannot see it.
         prefix: of the ids, which must be unique on a page.
         names: whether to name the lines; without names the panel is small.
     """
+    label = f"{table.metric.title.capitalize()} against shots, {table.title}"
     svg = for_page(_draw([table], look, titles=False, letters="none", names=names), prefix, label)
     for i, method in enumerate(table.methods):
         values = ", ".join(
@@ -204,7 +193,7 @@ def _frame(axes: "Axes", place: Mapping[int, float], span: float, titles: Table 
     axes.set_xticks(list(place.values()), [str(shots) for shots in place])
     if titles:
         axes.set_xlabel(f"{titles.examples} per class", color=SOFT, labelpad=5)
-        name_values(axes, titles.metric, (-LEFT * 72 + 3, 9))
+        name_values(axes, titles.metric, (-LEFT * 72 + 3, 9.0))
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     values = list(place.values())

@@ -110,7 +110,7 @@ def _frame(axes: "Axes", costs: Sequence[float], metric: MetricInfo, cost: Metri
     axes.set_xticks(ticks, [f"{tick:,.6g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel(f"{cost.unit}, logarithmic", color=SOFT, labelpad=4)
-    name_values(axes, metric, (-23, 6))
+    name_values(axes, metric, (-23.0, 6.0))
     axes.margins(y=0.08)
 
 

@@ -7,11 +7,6 @@ from fsclip_jax.report.metrics import with_interval
 from fsclip_jax.report.rows import Report, ordered
 from fsclip_jax.report.tables import SPLIT_TITLES, Table, main_table, metric_of
 
-DIFFERENCES = (
-    "Points between methods that saw the same draws, with the 95 % interval of the paired "
-    "difference. An interval that does not reach 0 is a difference beyond luck of the draw."
-)
-
 HONEST = "Nothing is ever chosen on the images that the methods are judged on."
 
 
@@ -63,16 +58,6 @@ def split_phrase(split: str) -> str:
         ('the novel classes', 'imagenet_v2')
     """
     return f"the {SPLIT_TITLES[split].lower()}" if split in SPLIT_TITLES else split
-
-
-def shots_phrase(shots: int) -> str:
-    """Name a number of shots.
-
-    Example:
-        >>> shots_phrase(1), shots_phrase(4)
-        ('1 shot', '4 shots')
-    """
-    return f"{shots} shot{'' if shots == 1 else 's'}"
 
 
 def ahead(table: Table, start: str = "With") -> str:

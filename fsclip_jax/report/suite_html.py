@@ -16,6 +16,7 @@ from fsclip_jax.report.suite_tables import (
     suite_title,
     troubles,
 )
+from fsclip_jax.report.tables import grid_of
 
 
 def suite_to_html(suite: StoredSuite) -> str:
@@ -40,20 +41,17 @@ def _drawn(part: Part, number: int, methods: list[str]) -> dict[str, Any]:
     from markupsafe import Markup
 
     shown = part.mean or next(iter(part.tables.values()))
-    look = styles(methods, shown.best[shown.shots[-1]] or shown.methods[:1])
-    label = f"{part.metric.title.capitalize()} against shots, {shown.title}, {shown.split}"
-    small = [
-        (name, f"{part.metric.title.capitalize()} on {name}", f"p{number}-{i}")
-        for i, name in enumerate(part.tables)
-    ]
+    best = grid_of(shown).columns[-1].best
+    look = styles(methods, best or shown.methods[:1])
+    small = part.tables if len(part.tables) > 1 else {}
     return {
         "id": f"part{number}",
         "of": part,
-        "main": Markup(table_panel(shown, look, label, f"m{number}")),
+        "main": Markup(table_panel(shown, look, f"m{number}")),
         "main_title": part.grids[0].title if part.mean else shown.title,
         "panels": [
-            (name, Markup(table_panel(part.tables[name], look, text, prefix, names=False)))
-            for name, text, prefix in (small if len(small) > 1 else [])
+            (name, Markup(table_panel(table, look, f"p{number}-{i}", names=False)))
+            for i, (name, table) in enumerate(small.items())
         ],
         "styles": look,
     }

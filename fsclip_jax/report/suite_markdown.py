@@ -1,11 +1,9 @@
 """``suite.md``: the tables of a suite, a row a method and a column a data set."""
 
-from fsclip_jax.report.markdown import markdown_table, plain
-from fsclip_jax.report.metrics import with_interval
+from fsclip_jax.report.markdown import grid_table, listing, plain
 from fsclip_jax.report.suite import StoredSuite
 from fsclip_jax.report.suite_tables import (
     Part,
-    SuiteGrid,
     draws_line,
     parts_of,
     suite_title,
@@ -32,24 +30,6 @@ def suite_to_markdown(suite: StoredSuite) -> str:
 
 
 def _part(part: Part) -> list[str]:
-    parts = []
-    for grid in part.grids:
-        parts += [f"## {plain(part.title)}: {plain(grid.title)}", _grid(grid, part.metric.digits)]
-    if part.others and part.others.metrics:
-        rows = [[plain(row.method), str(row.shots), *t] for row, t in part.others.lines]
-        table = markdown_table(["method", "shots", *part.others.head], rows)
-        parts += [f"## {plain(part.title)}: other averages", part.others.note, table]
-    return parts
-
-
-def _grid(grid: SuiteGrid, digits: int) -> str:
-    rows = []
-    for method in grid.methods:
-        cells = [plain(method)]
-        for column in grid.columns:
-            cell = column.cells.get(method)
-            half = cell.ci95 if cell and grid.intervals else None
-            text = with_interval(cell.mean, half, digits) if cell else ""
-            cells.append(f"**{text}**" if method in column.best else text)
-        rows.append(cells)
-    return markdown_table(["method", *(column.title for column in grid.columns)], rows)
+    title = plain(part.title)
+    grids = [f"## {title}: {plain(grid.title)}\n\n{grid_table(grid)}" for grid in part.grids]
+    return [*grids, *listing(f"{title}: other averages", part.others)]

@@ -1,45 +1,27 @@
 """What the pages of a suite show: for every backbone and split, methods by data sets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fsclip_jax.report.metrics import MetricInfo
-from fsclip_jax.report.rows import Metric, Row, ordered
-from fsclip_jax.report.sentences import ahead, fact_name, short, shots_phrase
+from fsclip_jax.report.rows import Row, ordered
+from fsclip_jax.report.sentences import ahead, fact_name, short
 from fsclip_jax.report.suite import StoredSuite
 from fsclip_jax.report.tables import (
     SPLIT_TITLES,
-    OtherNumbers,
+    Listing,
+    MethodGrid,
     Table,
-    best_of,
+    column_of,
+    grid_of,
     metric_of,
-    near_best,
     other_numbers,
+    shots_phrase,
     table_of,
 )
 
 AVERAGE = "average"
 """Name of the column of means."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table of methods: numbers, the best, and those that tie with it."""
-
-    title: str
-    cells: Mapping[str, Metric]
-    best: frozenset[str]
-    tied: frozenset[str]
-
-
-@dataclass(frozen=True)
-class SuiteGrid:
-    """A table of methods by columns, under a title, with or without intervals in its cells."""
-
-    title: str
-    methods: tuple[str, ...]
-    columns: tuple[Column, ...]
-    intervals: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,8 +40,8 @@ class Part:
     metric: MetricInfo
     tables: Mapping[str, Table]
     mean: Table | None
-    grids: tuple[SuiteGrid, ...]
-    others: OtherNumbers | None
+    grids: tuple[MethodGrid, ...]
+    others: Listing
     lead: str
 
 
@@ -96,31 +78,25 @@ def _part(
         tables=tables,
         mean=mean,
         grids=_grids(len(suite.names), mean, tables, metric),
-        others=other_numbers(means) if mean else None,
+        others=other_numbers(means) if mean else Listing((), (), ""),
         lead=ahead(mean or next(iter(tables.values())), f"{over}{of}, with"),
     )
 
 
 def _grids(
     n_data: int, mean: Table | None, tables: Mapping[str, Table], metric: MetricInfo
-) -> tuple[SuiteGrid, ...]:
+) -> tuple[MethodGrid, ...]:
     every = [*tables.values(), *([mean] if mean else [])]
     methods = tuple(ordered([method for table in every for method in table.methods]))
     shots = sorted({s for table in tables.values() for s in table.shots})
 
-    def column(title: str, table: Table, s: int) -> Column:
-        cells = table.column(s)
-        best = best_of(cells, metric)
-        return Column(title, cells, best, near_best(cells, best))
-
     grids = []
     if mean:
-        columns = tuple(column(shots_phrase(s), mean, s) for s in shots)
         title = f"Average over {n_data} data sets, by shots"
-        grids.append(SuiteGrid(title, methods, columns, intervals=True))
+        grids.append(replace(grid_of(mean), title=title, methods=methods))
     for s in reversed(shots):
-        columns = tuple(column(table.title, table, s) for table in every)
-        grids.append(SuiteGrid(shots_phrase(s), methods, columns))
+        columns = (column_of(table.title, table.column(s), metric) for table in every)
+        grids.append(MethodGrid(shots_phrase(s), metric, methods, tuple(columns), intervals=False))
     return tuple(grids)
 
 

@@ -1,4 +1,4 @@
-"""What every table of a report shares: methods by shots, the best of a column, other numbers."""
+"""What every table shares, of a report or a suite: methods by columns, and numbers by rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +19,11 @@ SPLIT_TITLES = {
     "average": "Average over the targets",
 }
 
+DIFFERENCES = (
+    "Points between methods that saw the same draws, with the 95 % interval of the paired "
+    "difference. An interval that does not reach 0 is a difference beyond luck of the draw."
+)
+
 EXAMPLES: Mapping[Kind, str] = {
     "eval": "labelled images",
     "detect": "labelled boxes",
@@ -29,15 +34,7 @@ EXAMPLES: Mapping[Kind, str] = {
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of one split, laid out as methods by shots.
-
-    Attributes:
-        metric: what the cells show.
-        methods: in the order of the rows.
-        shots: ascending.
-        rows: by method and number of shots, where there is one.
-        best: methods with the best mean, for every number of shots; none of a single method.
-    """
+    """The rows of one split as methods, in their order, by shots, ascending."""
 
     split: str
     title: str
@@ -45,7 +42,6 @@ class Table:
     methods: tuple[str, ...]
     shots: tuple[int, ...]
     rows: Mapping[tuple[str, int], Row]
-    best: Mapping[int, frozenset[str]]
     examples: str = EXAMPLES["eval"]
 
     def at(self, method: str, shots: int) -> Metric | None:
@@ -60,6 +56,36 @@ class Table:
     def last_rows(self) -> list[Row]:
         """The rows of the largest number of shots, in the order of the methods."""
         return [row for m in self.methods if (row := self.rows.get((m, self.shots[-1])))]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a grid: numbers by method, the best, and those that tie with it."""
+
+    title: str
+    cells: Mapping[str, Metric]
+    best: frozenset[str]
+    tied: frozenset[str]
+
+
+@dataclass(frozen=True)
+class MethodGrid:
+    """What is drawn as a table of methods by columns, with or without intervals in its cells."""
+
+    title: str
+    metric: MetricInfo
+    methods: tuple[str, ...]
+    columns: tuple[Column, ...]
+    intervals: bool = True
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is drawn as a table with a line a row: texts under a head, and what they mean."""
+
+    head: tuple[str, ...]
+    lines: tuple[tuple[Row, tuple[str, ...]], ...]
+    note: str
 
 
 def metric_of(rows: Iterable[Row]) -> MetricInfo:
@@ -93,21 +119,32 @@ def table_of(
     examples: str = EXAMPLES["eval"],
 ) -> Table:
     """Lay rows of one split out as methods by shots."""
+    methods = tuple(ordered([row.method for row in rows]))
     shots = tuple(sorted({row.shots for row in rows}))
-    columns = {
-        shot: {row.method: row.metrics[metric.name] for row in rows if row.shots == shot}
-        for shot in shots
-    }
-    return Table(
-        split=split,
-        title=title,
-        metric=metric,
-        methods=tuple(ordered([row.method for row in rows])),
-        shots=shots,
-        rows={(row.method, row.shots): row for row in rows},
-        best={shot: best_of(column, metric) for shot, column in columns.items()},
-        examples=examples,
-    )
+    places = {(row.method, row.shots): row for row in rows}
+    return Table(split, title, metric, methods, shots, places, examples)
+
+
+def grid_of(table: Table) -> MethodGrid:
+    """Return the grid of a table, a column a number of shots."""
+    columns = (column_of(shots_phrase(s), table.column(s), table.metric) for s in table.shots)
+    return MethodGrid(table.title, table.metric, table.methods, tuple(columns))
+
+
+def column_of(title: str, cells: Mapping[str, Metric], metric: MetricInfo) -> Column:
+    """Mark the best of some methods, and those that luck alone could have put behind it."""
+    best = best_of(cells, metric)
+    return Column(title, cells, best, near_best(cells, best))
+
+
+def shots_phrase(shots: int) -> str:
+    """Name a number of shots.
+
+    Example:
+        >>> shots_phrase(1), shots_phrase(4)
+        ('1 shot', '4 shots')
+    """
+    return f"{shots} shot{'' if shots == 1 else 's'}"
 
 
 def best_of(column: Mapping[str, Metric], metric: MetricInfo) -> frozenset[str]:
@@ -133,19 +170,11 @@ def leading(report: Report) -> frozenset[str]:
     return frozenset(method for method, mean in means.items() if mean == top)
 
 
-def tied(table: Table) -> dict[int, frozenset[str]]:
+def near_best(column: Mapping[str, Metric], best: frozenset[str]) -> frozenset[str]:
     """Find the methods that luck of the draw alone could have put behind the best of a column.
 
-    Returns:
-        For every number of shots the methods, not the best themselves, whose difference to the
-        best, paired draw by draw, has a 95 % interval that reaches 0. None where there is a
-        single draw: one cannot know.
-    """
-    return {shots: near_best(table.column(shots), table.best[shots]) for shots in table.shots}
-
-
-def near_best(column: Mapping[str, Metric], best: frozenset[str]) -> frozenset[str]:
-    """Find the methods of one column that :func:`tied` speaks of.
+    Their difference to the best, paired draw by draw, has a 95 % interval that reaches 0. None
+    where there is a single draw: one cannot know.
 
     Example:
         >>> column = {"a": Metric(2.0, 2.5, (1.0, 2.0, 3.0))}
@@ -166,35 +195,17 @@ def near_best(column: Mapping[str, Metric], best: frozenset[str]) -> frozenset[s
     return frozenset(names)
 
 
-@dataclass(frozen=True)
-class OtherNumbers:
-    """All metrics but the main one, as text: one line a row, one column a metric."""
-
-    metrics: tuple[MetricInfo, ...]
-    lines: tuple[tuple[Row, tuple[str, ...]], ...]
-
-    @property
-    def head(self) -> tuple[str, ...]:
-        """Title and unit of every column."""
-        return tuple(metric.label for metric in self.metrics)
-
-    @property
-    def note(self) -> str:
-        """How the numbers were computed."""
-        return " ".join(metric.about for metric in self.metrics if metric.about)
-
-
-def other_numbers(rows: Sequence[Row]) -> OtherNumbers:
-    """List what was measured of rows beside what the tables show."""
-    main = metric_of(rows)
-    there = {name for row in rows for name in row.metrics} - {main.name}
-    metrics = tuple(metric for metric in METRICS if metric.name in there)
-    lines = [
+def other_numbers(rows: Sequence[Row]) -> Listing:
+    """List what was measured of rows beside what the tables show, a column a metric."""
+    there = {name for row in rows for name in row.metrics} - {metric_of(rows).name}
+    metrics = [metric for metric in METRICS if metric.name in there]
+    lines = (
         (row, tuple(number(row, metric) for metric in metrics))
         for row in rows
         if any(metric.name in row.metrics for metric in metrics)
-    ]
-    return OtherNumbers(metrics, tuple(lines))
+    )
+    note = " ".join(metric.about for metric in metrics if metric.about)
+    return Listing(tuple(metric.label for metric in metrics), tuple(lines), note)
 
 
 def number(row: Row, metric: MetricInfo, digits: int | None = None) -> str:
@@ -208,16 +219,25 @@ def number(row: Row, metric: MetricInfo, digits: int | None = None) -> str:
     )
 
 
-def differences(report: Report) -> list[tuple[Row, dict[str, str]]]:
-    """List the paired differences of the main metric as text, by the reference method."""
+def differences(report: Report) -> Listing:
+    """List the paired differences of the main metric, a column a reference method."""
     metric = metric_of(report.rows)
-    listed = []
-    for row in report.rows:
-        found = {
-            name: with_interval(each.mean, each.ci95, metric.digits, sign=True)
-            for name, metrics in row.versus.items()
-            if (each := metrics.get(metric.name))
-        }
-        if found:
-            listed.append((row, found))
-    return listed
+    found = [
+        (row, {name: each for name, of in row.versus.items() if (each := of.get(metric.name))})
+        for row in report.rows
+    ]
+    names = ordered([name for _, versus in found for name in versus])
+    lines = (
+        (
+            row,
+            tuple(
+                with_interval(each.mean, each.ci95, metric.digits, sign=True)
+                if (each := versus.get(name))
+                else ""
+                for name in names
+            ),
+        )
+        for row, versus in found
+        if versus
+    )
+    return Listing(tuple(f"minus {name}" for name in names), tuple(lines), DIFFERENCES)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table as Grid
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from fsclip_jax.report.metrics import with_interval
@@ -12,10 +12,17 @@ from fsclip_jax.report.sentences import (
     headline,
     interval_line,
     protocol_line,
-    shots_phrase,
     split_phrase,
 )
-from fsclip_jax.report.tables import Table, main_table, other_numbers, tables
+from fsclip_jax.report.tables import (
+    Column,
+    MethodGrid,
+    grid_of,
+    main_table,
+    other_numbers,
+    shots_phrase,
+    tables,
+)
 
 GAP = 2
 """Columns of the terminal between two numbers."""
@@ -31,37 +38,34 @@ def print_report(report: Report, console: Console) -> None:
     text.
     """
     for table in tables(report):
-        columns = [(f"{shots}-shot", _column(table, shots)) for shots in table.shots]
-        _print_grid(table.title, table.methods, columns, console)
+        grid = grid_of(table)
+        columns = [(column.title, _texts(grid, column)) for column in grid.columns]
+        _print(table.title, grid.methods, columns, console)
     main = main_table(report)
     others = other_numbers(main.last_rows())
-    if others.metrics:
-        listed = zip(*(texts for _, texts in others.lines), strict=True)
-        columns = [
-            (head, [Text(text) for text in texts])
-            for head, texts in zip(others.head, listed, strict=True)
-        ]
-        methods = [row.method for row, _ in others.lines]
+    if others.lines:
+        texts = zip(*([Text(text) for text in texts] for _, texts in others.lines), strict=True)
         title = f"Other numbers on {split_phrase(main.split)}, {shots_phrase(main.shots[-1])}"
-        _print_grid(title, methods, columns, console)
+        columns = [(head, list(each)) for head, each in zip(others.head, texts, strict=True)]
+        _print(title, [row.method for row, _ in others.lines], columns, console)
     console.print(Text(f"{protocol_line(report)} {interval_line(report)}", style="dim"))
     for line in report.warning:
         console.print(Text(f"Warning: {line}", style="yellow"))
     console.print(Text(headline(report)))
 
 
-def _column(table: Table, shots: int) -> list[Text]:
-    cells = ((method, table.at(method, shots)) for method in table.methods)
+def _texts(grid: MethodGrid, column: Column) -> list[Text]:
+    cells = ((method, column.cells.get(method)) for method in grid.methods)
     return [
         Text(
             with_interval(cell.mean, cell.ci95, digits=1) if cell else "",
-            style="bold" if method in table.best[shots] else "",
+            style="bold" if method in column.best else "",
         )
         for method, cell in cells
     ]
 
 
-def _print_grid(
+def _print(
     title: str,
     methods: Sequence[str],
     columns: Sequence[tuple[str, Sequence[Text]]],
@@ -72,14 +76,14 @@ def _print_grid(
     heads = max(min(len(head), HEAD) for head, _ in columns)
     many = max(1, (console.width - name) // (max(widest, heads) + GAP))
     for first in range(0, len(columns), many):
-        grid = Grid(
+        block = columns[first : first + many]
+        printed = RichTable(
             title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False,
             padding=(0, GAP, 0, 0), header_style="dim",
         )  # fmt: skip
-        grid.add_column("method", no_wrap=True, vertical="bottom")
-        block = columns[first : first + many]
+        printed.add_column("method", no_wrap=True, vertical="bottom")
         for head, _ in block:
-            grid.add_column(head, justify="right", max_width=max(widest, HEAD))
+            printed.add_column(head, justify="right", max_width=max(widest, HEAD))
         for i, method in enumerate(methods):
-            grid.add_row(Text(method), *(texts[i] for _, texts in block))
-        console.print(grid)
+            printed.add_row(Text(method), *(texts[i] for _, texts in block))
+        console.print(printed)

@@ -1,5 +1,6 @@
 import dataclasses
 import html.parser
+import io
 import itertools
 import json
 import re
@@ -7,16 +8,20 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from example_report import example_report
+from example_report import METHODS, example_report
+from rich.console import Console
 
 from fsclip_jax.durable import write_text
 from fsclip_jax.errors import UserError
 from fsclip_jax.report import plots
 from fsclip_jax.report.html import report_to_html
-from fsclip_jax.report.markdown import metric_table, report_to_markdown
+from fsclip_jax.report.markdown import grid_table, report_to_markdown
+from fsclip_jax.report.metrics import METRICS
 from fsclip_jax.report.rows import Metric, read_report, report_from_json, report_to_json
 from fsclip_jax.report.sentences import HONEST, headline
-from fsclip_jax.report.tables import other_numbers, tables
+from fsclip_jax.report.styles import styles
+from fsclip_jax.report.tables import grid_of, other_numbers, tables
+from fsclip_jax.report.terminal import print_report
 from fsclip_jax.report.write import draw_report, write_report
 
 NASTY = '<script>alert(1)</script> & "$x_1$" | `tick`'
@@ -71,7 +76,8 @@ def test_json_holds_the_fields_of_the_contract():
     assert set(tree["backbone"]) == {"id", "sha256"}
     assert {"spec", "n_classes", "n_query"} <= set(tree["data"])
     for row in tree["rows"]:
-        assert {"method", "shots", "split", "metrics", "selection", "saw", "versus"} == set(row)
+        fields = {"method", "shots", "split", "metrics", "selection", "saw", "versus"}
+        assert fields == set(row)
         for metric in row["metrics"].values():
             assert set(metric) == {"mean", "ci95", "per_seed"}
         assert row["split"] in ("test", "base", "novel", "harmonic")
@@ -126,7 +132,7 @@ def _pages(text):
 
 
 def test_a_field_of_another_type_is_told_or_drawn_and_never_a_traceback(monkeypatch):
-    monkeypatch.setattr(plots, "panel", lambda *_: "")  # drawn elsewhere, and slow
+    monkeypatch.setattr(plots, "table_panel", lambda *_: "")  # drawn elsewhere, and slow
     few = {"zero_shot": (0.0, 0.0), "prototype": (1.0, 1.0)}
     tree = json.loads(report_to_json(example_report(shots=(1,), methods=few)))
     refused = 0
@@ -141,7 +147,7 @@ def test_a_field_of_another_type_is_told_or_drawn_and_never_a_traceback(monkeypa
 
 def test_golden_table():
     table = tables(example_report(shots=(1, 4)))[1]
-    assert metric_table(table).splitlines() == [
+    assert grid_table(grid_of(table)).splitlines() == [
         "| method | 1 shot | 4 shots |",
         "| --- | --- | --- |",
         "| `zero_shot` | 13.00 ±0.00 | 13.00 ±0.00 |",
@@ -166,6 +172,27 @@ def test_calibration_and_cost_are_on_both_pages():
     )
 
 
+def test_every_metric_is_in_every_format():
+    few = example_report(shots=(2,), methods={"zero_shot": (0.0, 0.0), "prototype": (1.0, 0.0)})
+    metrics = {metric.name: Metric(40.0 + i) for i, metric in enumerate(METRICS)}
+    rows = tuple(dataclasses.replace(row, metrics=metrics) for row in few.rows)
+    report = dataclasses.replace(few, rows=rows)
+    console = Console(width=200, file=io.StringIO())
+    print_report(report, console)
+    formats = (console.file.getvalue(), report_to_markdown(report), report_to_html(report))
+    main, *others = METRICS
+    for text in formats:
+        assert "40.0" in text
+        assert f"{main.title.capitalize()} in {main.unit}" in text
+        for metric in others:
+            number = metrics[metric.name].mean * metric.scale
+            assert f"{number:,.{metric.digits}f}" in text
+            assert set(metric.label.split()) <= set(re.split(r"[\s<>|]+", text))
+    page = formats[-1]
+    for metric in METRICS:
+        assert (f'aria-label="Accuracy against cost: {metric.title}"' in page) == metric.cost
+
+
 def test_a_setting_chosen_on_the_queries_is_never_called_honest():
     report = example_report()
     assert HONEST in report_to_markdown(report)
@@ -180,10 +207,10 @@ def test_a_setting_chosen_on_the_queries_is_never_called_honest():
 def test_equal_bests_are_all_marked_and_a_lone_method_is_not():
     twice = {"zero_shot": (0.0, 0.0), "prototype": (1.0, 0.0), "text_prototype": (1.0, 0.0)}
     table = tables(example_report(methods=twice, shots=(2,)))[0]
-    assert table.best[2] == {"prototype", "text_prototype"}
+    assert grid_of(table).columns[0].best == {"prototype", "text_prototype"}
     alone = tables(example_report(methods={"zero_shot": (0.0, 0.0)}, shots=(2,)))[0]
     assert table.shots == alone.shots
-    assert not alone.best[2]
+    assert not grid_of(alone).columns[0].best
 
 
 def test_headline_names_the_best_on_novel_classes():
@@ -217,7 +244,8 @@ def test_ids_of_the_plots_are_unique_on_the_page_and_every_reference_is_met():
 
 
 def test_no_fixed_colour_is_left_in_the_plots_of_the_page():
-    for svg in (plots.panel(example_report(), split) for split in ("base", "novel")):
+    look = styles(list(METHODS))
+    for svg in (plots.table_panel(table, look, table.split) for table in tables(example_report())):
         assert "#0a0" not in svg
         assert "var(--soft)" in svg
         assert not set(re.findall(r"#[0-9a-f]{6}\b", svg))

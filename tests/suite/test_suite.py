@@ -85,14 +85,14 @@ def test_the_table_has_methods_by_data_sets_and_the_average(made):
     rows = tree["means"][0]["rows"]
     means = {(m["method"], m["shots"]): m["metrics"]["accuracy"]["mean"] for m in rows}
     for line, method in zip(lines[4:6], METHODS, strict=True):
-        columns = [part.strip().strip("*") for part in line.strip("|").split("|")]
+        columns = [part.strip().strip("*`") for part in line.strip("|").split("|")]
         numbers = [
             cells[data, method, 2]["metrics"]["accuracy"]["mean"] for data in ("cats", "dogs")
         ]
         assert columns == [method, *(f"{v:.2f}" for v in [*numbers, means[method, 2]])]
     best = max(METHODS, key=lambda method: means[method, 2])
     bold = next(line for line in lines if f"**{means[best, 2]:.2f}**" in line)
-    assert bold.startswith(f"| {best}")
+    assert bold.startswith(f"| `{best}`")
     assert "Average over 2 data sets, by shots" in text
 
 
