@@ -3,9 +3,16 @@
 import gzip
 import os
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from fsclip_jax.clip.tokenizer import Tokenizer, wrap_tokenizer
+from fsclip_jax.clip.config import TextConfig
+from fsclip_jax.clip.tokenizer import (
+    TOKENIZER_FILES,
+    Tokenizer,
+    load_tokenizer,
+    wrap_tokenizer,
+)
 
 VOCAB_SIZE = 49408
 """Tokens of the vocabulary: 256 bytes, each also as the end of a word, the merges, two marks."""
@@ -36,6 +43,14 @@ def bundled_tokenizer(context_length: int, eos_id: int | None = None) -> Tokeniz
     tokens += [*("".join(pair) for pair in merges), START, END]
     vocab = {token: index for index, token in enumerate(tokens)}
     return wrap_tokenizer(CLIPTokenizer(vocab=vocab, merges=merges), context_length, eos_id)
+
+
+def clip_tokenizer(folder: Path, text: TextConfig, bundled: bool) -> Tokenizer:
+    """Load the tokenizer of a CLIP, or the bundled one where it is meant and none is there."""
+    beside = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    if bundled and not beside and text.vocab_size == VOCAB_SIZE:
+        return bundled_tokenizer(text.context_length, text.eos_id)
+    return load_tokenizer(folder, text.context_length, text.eos_id)
 
 
 def _visible_bytes() -> list[str]:

@@ -1,7 +1,7 @@
 """Shapes of the CLIP family: everything static that builds a tower."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 Activation: TypeAlias = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
@@ -198,8 +198,42 @@ class SiglipTextConfig:
         _check_heads("text", self.width, self.heads)
 
 
+@runtime_checkable
+class VisionShapes(Protocol):
+    """What the shapes of every image tower say."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square input, in pixels."""
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the joint embedding."""
+
+
+@runtime_checkable
+class TextShapes(Protocol):
+    """What the shapes of every text tower say."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of a prompt."""
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the joint embedding."""
+
+
+Vision = TypeVar("Vision", bound=VisionShapes)
+Text = TypeVar("Text", bound=TextShapes | None)
+
+
 @dataclass(frozen=True)
-class ClipConfig:
+class ClipConfig(Generic[Vision, Text]):
     """An image tower and a text tower that share an embedding.
 
     Example:
@@ -208,17 +242,15 @@ class ClipConfig:
         8
     """
 
-    vision: VitConfig | ResNetConfig | SiglipVisionConfig
+    vision: Vision
     """The image tower."""
-    text: TextConfig | SiglipTextConfig
-    """The text tower."""
+    text: Text
+    """The text tower; None beside an image tower of a family that has none."""
     logit_scale_init: float = 2.6592
     """Logarithm of the inverse temperature at the start of training, ``log(1 / 0.07)``."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.vision, SiglipVisionConfig) != isinstance(self.text, SiglipTextConfig):
-            raise ValueError("one tower is SigLIP's, the other is not")
-        if self.vision.embed_dim != self.text.embed_dim:
+        if self.text is not None and self.vision.embed_dim != self.text.embed_dim:
             raise ValueError(
                 f"the towers embed into different widths: vision {self.vision.embed_dim}, "
                 f"text {self.text.embed_dim}"

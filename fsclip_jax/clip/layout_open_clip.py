@@ -1,18 +1,10 @@
 """open_clip's layout: open_clip_config.json with its model_cfg and preprocess_cfg."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from fsclip_jax.clip.config import (
-    Activation,
-    ClipConfig,
-    ResNetConfig,
-    SiglipTextConfig,
-    SiglipVisionConfig,
-    TextConfig,
-    VitConfig,
-)
+from fsclip_jax.clip.config import Activation, ClipConfig, TextConfig
 from fsclip_jax.clip.config_fields import (
     CLIP_PREPROCESSING,
     build_config,
@@ -72,14 +64,13 @@ _PREPROCESS = {
 }
 
 
-def open_clip_config(values: Mapping[str, Any]) -> ClipConfig:
+def open_clip_config(
+    values: Mapping[str, Any], vision_of: Callable[[Mapping[str, Any], int, int, Activation], Any]
+) -> ClipConfig:
     """Read the ``model_cfg`` of open_clip's ``open_clip_config.json``.
 
-    Args:
-        values: content of ``model_cfg``.
-
-    Returns:
-        The shapes of both towers.
+    A family builds its image tower of the ``vision_cfg``, the size of images, the width of the
+    embedding and the activation.
 
     Raises:
         UserError: the config asks for a tower that is not plain CLIP; it names every option.
@@ -87,19 +78,40 @@ def open_clip_config(values: Mapping[str, Any]) -> ClipConfig:
     vision, text = (values.get(name, {}) for name in ("vision_cfg", "text_cfg"))
     if not isinstance(vision, Mapping) or not isinstance(text, Mapping):
         raise UserError("the open_clip config has a vision_cfg or text_cfg that is no object")
-    odd = [
-        f"{name}.{option}={part[option]!r}"
-        for name, part in (("vision_cfg", vision), ("text_cfg", text))
-        for option, accepted in _PLAIN.items()
-        if option in part and part[option] not in accepted
-    ]
-    # What open_clip itself does not know it refuses too: a tower may differ by it.
-    odd += [
-        f"{name}.{option}={part[option]!r}"
-        for name, part in (("vision_cfg", vision), ("text_cfg", text))
-        for option in part
-        if option not in _PLAIN and option not in _KNOWN[name]
-    ]
+    _require_plain(values, vision, text)
+    activation: Activation = "quick_gelu" if values.get("quick_gelu") else "gelu"
+
+    def build() -> ClipConfig:
+        width, dim = text.get("width", 512), values["embed_dim"]
+        image_size = square_side(vision.get("image_size", 224))
+        return ClipConfig(
+            vision=vision_of(vision, image_size, dim, activation),
+            text=TextConfig(
+                vocab_size=text.get("vocab_size", 49408),
+                context_length=text.get("context_length", 77),
+                width=width,
+                layers=text.get("layers", 12),
+                heads=text.get("heads", 8),
+                mlp_width=int(width * text.get("mlp_ratio", 4.0)),
+                embed_dim=dim,
+                activation=activation,
+                eos_id=text.get("eos_id", 2) if text.get("pool_type") == "eos" else None,
+            ),
+        )
+
+    return build_config(build)
+
+
+def _require_plain(
+    values: Mapping[str, Any], vision: Mapping[str, Any], text: Mapping[str, Any]
+) -> None:
+    odd = []
+    for name, part in (("vision_cfg", vision), ("text_cfg", text)):
+        for option, value in part.items():
+            # What open_clip itself does not know it refuses too: a tower may differ by it.
+            accepted = _PLAIN.get(option, (value,) if option in _KNOWN[name] else ())
+            if value not in accepted:
+                odd.append(f"{name}.{option}={value!r}")
     odd += [f"{k}={values[k]!r}" for k in values if k not in _KNOWN_MODEL]
     plain = ("custom_text", "multimodal_cfg", "init_logit_bias")
     odd += [f"{k}={values[k]!r}" for k in plain if values.get(k)]
@@ -113,115 +125,45 @@ def open_clip_config(values: Mapping[str, Any]) -> ClipConfig:
             f"the open_clip config asks for {', '.join(odd)}; only plain CLIP towers are accepted"
             f"{hint}"
         )
-    activation: Activation = "quick_gelu" if values.get("quick_gelu") else "gelu"
-    width = text.get("width", 512)
-    return build_config(
-        lambda: ClipConfig(
-            vision=_open_clip_vision(vision, values["embed_dim"], activation),
-            text=TextConfig(
-                vocab_size=text.get("vocab_size", 49408),
-                context_length=text.get("context_length", 77),
-                width=width,
-                layers=text.get("layers", 12),
-                heads=text.get("heads", 8),
-                mlp_width=int(width * text.get("mlp_ratio", 4.0)),
-                embed_dim=values["embed_dim"],
-                activation=activation,
-                eos_id=text.get("eos_id", 2) if text.get("pool_type") == "eos" else None,
-            ),
-        )
-    )
 
 
-def _open_clip_vision(
-    values: Mapping[str, Any], embed_dim: int, activation: Activation
-) -> VitConfig | ResNetConfig:
-    layers, width = values.get("layers", 12), values.get("width", 768)
-    head_width = values.get("head_width", 64)
-    image_size = square_side(values.get("image_size", 224))
-    if isinstance(layers, list | tuple):
-        return ResNetConfig(tuple(layers), width, image_size, embed_dim, width * 32 // head_width)
-    return VitConfig(
-        image_size=image_size,
-        patch_size=square_side(values.get("patch_size", 16)),
-        width=width,
-        layers=layers,
-        heads=width // head_width,
-        mlp_width=int(width * values.get("mlp_ratio", 4.0)),
-        embed_dim=embed_dim,
-        activation=activation,
-    )
-
-
-def open_clip_values(config: ClipConfig) -> dict[str, Any]:
+def open_clip_values(
+    config: ClipConfig, vision_cfg: Mapping[str, Any], norm_eps: float = 1e-5
+) -> dict[str, Any]:
     """Write the shapes as open_clip's ``model_cfg``: the inverse of ``open_clip_config``.
 
-    Args:
-        config: shapes of both towers.
-
-    Returns:
-        The content of ``model_cfg``.
-
     Raises:
-        ValueError: open_clip cannot say these shapes: the towers' activations differ, or a
-            norm's epsilon is not 1e-5.
+        ValueError: open_clip cannot say these shapes, for a norm's epsilon is not 1e-5.
     """
     vision, text = config.vision, config.text
-    if isinstance(vision, SiglipVisionConfig) or isinstance(text, SiglipTextConfig):
-        raise ValueError("open_clip builds SigLIP of other parts; save in Hugging Face layout")
-    quick = text.activation == "quick_gelu"
-    eps = {text.norm_eps}
-    tower: dict[str, Any] = {"image_size": vision.image_size, "width": vision.width}
-    if isinstance(vision, ResNetConfig):
-        tower |= {
-            "layers": list(vision.layers),
-            "patch_size": None,
-            "head_width": vision.feature_width // vision.heads,
-        }
-    else:
-        eps.add(vision.norm_eps)
-        if vision.activation != text.activation:
-            raise ValueError("the open_clip layout has one activation for both towers")
-        tower |= {
-            "layers": vision.layers,
-            "patch_size": vision.patch_size,
-            "head_width": vision.width // vision.heads,
-            "mlp_ratio": _mlp_ratio(vision),
-        }
-    if eps != {1e-5}:
+    if {norm_eps, text.norm_eps} != {1e-5}:
         raise ValueError("the open_clip layout has no epsilon but 1e-5")
     ends = {} if text.eos_id is None else {"pool_type": "eos", "eos_id": text.eos_id}
     return {
         "embed_dim": config.embed_dim,
-        "quick_gelu": quick,
-        "vision_cfg": tower,
+        "quick_gelu": text.activation == "quick_gelu",
+        "vision_cfg": {"image_size": vision.image_size, "width": vision.width, **vision_cfg},
         "text_cfg": {
             "context_length": text.context_length,
             "vocab_size": text.vocab_size,
             "width": text.width,
             "heads": text.heads,
             "layers": text.layers,
-            "mlp_ratio": _mlp_ratio(text),
+            "mlp_ratio": mlp_ratio(text),
             **ends,
         },
     }
 
 
-def _mlp_ratio(part: VitConfig | TextConfig) -> float:
-    # open_clip truncates width * ratio: make sure that rounding does not lose a channel.
+def mlp_ratio(part: Any) -> float:
+    """Write a perceptron's width as open_clip does, which truncates ``width * ratio``."""
+    # Rounding must not lose a channel.
     ratio = part.mlp_width / part.width
     return ratio if int(part.width * ratio) == part.mlp_width else math.nextafter(ratio, math.inf)
 
 
 def open_clip_preprocess(values: Mapping[str, Any], size: int) -> Preprocess:
-    """Read the ``preprocess_cfg`` of open_clip's ``open_clip_config.json``.
-
-    Args:
-        values: content of ``preprocess_cfg``, maybe empty.
-        size: the image tower's, which counts where the config says nothing.
-
-    Returns:
-        The preprocessing.
+    """Read the ``preprocess_cfg`` of open_clip's ``open_clip_config.json``, which may be empty.
 
     Raises:
         UserError: it asks for something else than CLIP's preprocessing; every setting is named.

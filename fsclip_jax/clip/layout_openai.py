@@ -37,68 +37,70 @@ def shapes_config(tensors: Mapping[str, np.ndarray], activation: Activation) -> 
     The shapes say all but the activation, and the number of heads only where a head has 64
     channels, as in every model of that release.
 
-    Args:
-        tensors: weights by key.
-        activation: of the blocks.
-
-    Returns:
-        The shapes of both towers.
-
     Raises:
         UserError: the weights are those of no CLIP.
     """
 
-    def shape(key: str) -> tuple[int, ...]:
-        if key not in tensors:
-            raise UserError(f"the weights are no whole CLIP: there is no {key}")
-        return tensors[key].shape
-
-    def depth(prefix: str) -> int:
-        found = {match[1] for key in tensors if (match := re.match(rf"{prefix}(\d+)\.", key))}
-        return len(found)
-
-    def side(positions: int) -> int:
-        grid = round((positions - 1) ** 0.5)
-        if grid**2 + 1 != positions:
-            raise UserError(f"the image tower has {positions} positions, which are no square")
-        return grid
-
     def build() -> ClipConfig:
-        vocab_size, text_width = shape("token_embedding.weight")
-        embed_dim = shape("text_projection")[1]
-        vision: VitConfig | ResNetConfig
-        if "visual.proj" in tensors:
-            width, _, patch_size, _ = shape("visual.conv1.weight")
-            grid = side(shape("visual.positional_embedding")[0])
-            vision = VitConfig(
-                image_size=grid * patch_size,
-                patch_size=patch_size,
-                width=width,
-                layers=depth(r"visual\.transformer\.resblocks\."),
-                heads=width // _HEAD_WIDTH,
-                mlp_width=shape("visual.transformer.resblocks.0.mlp.c_fc.weight")[0],
-                embed_dim=embed_dim,
-                activation=activation,
-            )
-        else:
-            width = shape("visual.layer1.0.conv1.weight")[0]
-            vision = ResNetConfig(
-                layers=tuple(depth(rf"visual\.layer{stage}\.") for stage in (1, 2, 3, 4)),
-                width=width,
-                image_size=side(shape("visual.attnpool.positional_embedding")[0]) * 32,
-                embed_dim=embed_dim,
-                heads=width * 32 // _HEAD_WIDTH,
-            )
+        vocab_size, width = _shape(tensors, "token_embedding.weight")
+        embed_dim = _shape(tensors, "text_projection")[1]
         text = TextConfig(
             vocab_size=vocab_size,
-            context_length=shape("positional_embedding")[0],
-            width=text_width,
-            layers=depth(r"transformer\.resblocks\."),
-            heads=text_width // _HEAD_WIDTH,
-            mlp_width=shape("transformer.resblocks.0.mlp.c_fc.weight")[0],
+            context_length=_shape(tensors, "positional_embedding")[0],
+            width=width,
+            layers=_depth(tensors, r"transformer\.resblocks\."),
+            heads=width // _HEAD_WIDTH,
+            mlp_width=_shape(tensors, "transformer.resblocks.0.mlp.c_fc.weight")[0],
             embed_dim=embed_dim,
             activation=activation,
         )
-        return ClipConfig(vision, text)
+        if "visual.proj" in tensors:
+            return ClipConfig(_vit(tensors, embed_dim, activation), text)
+        return ClipConfig(_resnet(tensors, embed_dim), text)
 
     return build_config(build)
+
+
+def _vit(tensors: Mapping[str, np.ndarray], embed_dim: int, activation: Activation) -> VitConfig:
+    width, _, patch_size, _ = _shape(tensors, "visual.conv1.weight")
+    return VitConfig(
+        image_size=_grid(tensors, "visual.positional_embedding") * patch_size,
+        patch_size=patch_size,
+        width=width,
+        layers=_depth(tensors, r"visual\.transformer\.resblocks\."),
+        heads=width // _HEAD_WIDTH,
+        mlp_width=_shape(tensors, "visual.transformer.resblocks.0.mlp.c_fc.weight")[0],
+        embed_dim=embed_dim,
+        activation=activation,
+    )
+
+
+def _resnet(tensors: Mapping[str, np.ndarray], embed_dim: int) -> ResNetConfig:
+    width = _shape(tensors, "visual.layer1.0.conv1.weight")[0]
+    return ResNetConfig(
+        layers=tuple(_depth(tensors, rf"visual\.layer{stage}\.") for stage in (1, 2, 3, 4)),
+        width=width,
+        image_size=_grid(tensors, "visual.attnpool.positional_embedding") * 32,
+        embed_dim=embed_dim,
+        heads=width * 32 // _HEAD_WIDTH,
+    )
+
+
+def _shape(tensors: Mapping[str, np.ndarray], key: str) -> tuple[int, ...]:
+    if key not in tensors:
+        raise UserError(f"the weights are no whole CLIP: there is no {key}")
+    return tensors[key].shape
+
+
+def _depth(tensors: Mapping[str, np.ndarray], prefix: str) -> int:
+    """Count the parts that are numbered behind a prefix."""
+    return len({match[1] for key in tensors if (match := re.match(rf"{prefix}(\d+)\.", key))})
+
+
+def _grid(tensors: Mapping[str, np.ndarray], key: str) -> int:
+    """Return the patches along a side out of all positions, the class token's among them."""
+    positions = _shape(tensors, key)[0]
+    grid = round((positions - 1) ** 0.5)
+    if grid**2 + 1 != positions:
+        raise UserError(f"the image tower has {positions} positions, which are no square")
+    return grid

@@ -3,12 +3,13 @@
 from collections.abc import Collection
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
+from fsclip_jax.clip.families import described_in
+from fsclip_jax.clip.family import LayoutName
 from fsclip_jax.clip.files import read_json
 from fsclip_jax.errors import UserError
 
-Layout: TypeAlias = Literal["hf", "open_clip"]
 HF_CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 _HF_FIELDS = {
     "text_config",
@@ -22,7 +23,7 @@ _HF_FIELDS = {
 class Weights(NamedTuple):
     """A weights file of a folder, or the index of its shards, and how its keys are named."""
 
-    layout: Layout
+    layout: LayoutName
     name: str
 
 
@@ -39,14 +40,14 @@ PREFERENCE = (
 
 
 def is_hf_config(values: dict[str, Any]) -> bool:
-    """Whether a config.json is of a CLIP or SigLIP of transformers, and not timm's, say."""
-    kind = values.get("model_type")
-    return kind in ("clip", "siglip") or (kind is None and not _HF_FIELDS.isdisjoint(values))
+    """Whether a config.json is of one of the families in transformers, and not timm's, say."""
+    told = "model_type" in values or not _HF_FIELDS.isdisjoint(values)
+    return told and described_in("hf", values) is not None
 
 
-def layouts_of(folder: Path) -> set[Layout]:
+def layouts_of(folder: Path) -> set[LayoutName]:
     """Say in which layouts a folder describes a CLIP; it may do so in both."""
-    layouts: set[Layout] = set()
+    layouts: set[LayoutName] = set()
     hf = folder / HF_CONFIG
     if hf.is_file() and is_hf_config(read_json(hf)):
         layouts.add("hf")
@@ -55,7 +56,7 @@ def layouts_of(folder: Path) -> set[Layout]:
     return layouts
 
 
-def choose_weights(names: Collection[str], layouts: set[Layout]) -> Weights | None:
+def choose_weights(names: Collection[str], layouts: set[LayoutName]) -> Weights | None:
     """Choose the weights of a folder by the names of its files.
 
     Example:
@@ -65,7 +66,7 @@ def choose_weights(names: Collection[str], layouts: set[Layout]) -> Weights | No
     return next((w for w in PREFERENCE if w.layout in layouts and w.name in names), None)
 
 
-def wanted_weights(names: Collection[str], layouts: set[Layout], source: str) -> list[str]:
+def wanted_weights(names: Collection[str], layouts: set[LayoutName], source: str) -> list[str]:
     """List the files of a repository's weights in its best form: one, or an index and its shards.
 
     Raises:

@@ -10,19 +10,13 @@ from typing import TypeVar
 import jax
 from jax import lax
 
-from fsclip_jax.clip.config import ResNetConfig
 from fsclip_jax.typing import Array, Float
 
 Tree = TypeVar("Tree")
 
-RESNET_PIECE = 4
-"""Images of RN50 at a time: 1.4 times as fast as 32 (two Xeon cores, docs/speed.md)."""
-
 HIDDEN_BYTES = 40 * 2**20
 """Most that the hidden vectors of a transformer's perceptron take, in float32: 64 images of
 ViT-B/32, 16 of ViT-B/16, 8 of ViT-L/14 (docs/speed.md)."""
-
-_RN50_MAP = 112**2 * 64  # numbers in the first map of an image
 
 
 def in_pieces(
@@ -45,15 +39,6 @@ def in_pieces(
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
 
 
-def resnet_piece(config: ResNetConfig) -> int:
-    """Return how many images a ResNet takes at a time on this kind of device; 0 means all.
-
-    Of a tower whose maps are smaller than RN50's, more: a power of two, whose maps are as large.
-    """
-    first = (config.image_size // 2) ** 2 * config.width
-    return _power_of_two(RESNET_PIECE * max(1, _RN50_MAP // first))
-
-
 def transformer_piece(length: int, mlp_width: int) -> int:
     """Return how many images a transformer takes at a time on this kind of device; 0 means all.
 
@@ -61,8 +46,9 @@ def transformer_piece(length: int, mlp_width: int) -> int:
         >>> transformer_piece(197, 3072), transformer_piece(257, 4096)
         (16, 8)
     """
-    return _power_of_two(max(1, HIDDEN_BYTES // (4 * length * mlp_width)))
+    return power_of_two(max(1, HIDDEN_BYTES // (4 * length * mlp_width)))
 
 
-def _power_of_two(most: int) -> int:
+def power_of_two(most: int) -> int:
+    """Round down to a power of two on the CPU; 0, which means all, elsewhere."""
     return 0 if jax.default_backend() != "cpu" else 1 << (most.bit_length() - 1)

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fsclip_jax.clip.config import ClipConfig, ResNetConfig, SiglipTextConfig, SiglipVisionConfig
-from fsclip_jax.clip.text import TextTower
-from fsclip_jax.clip.vit import VisionTransformer
+from fsclip_jax.clip.config import ClipConfig
+from fsclip_jax.clip.families import family_of
 from fsclip_jax.typing import Array, Float, Int, Params
 
 Tree = TypeVar("Tree")
@@ -23,31 +22,14 @@ class Clip(nnx.Module):
     """
 
     def __init__(self, config: ClipConfig, *, rngs: nnx.Rngs):
-        self.vision = _vision_tower(config, rngs)
-        self.text = _text_tower(config, rngs)
+        family = family_of(config)
+        self.vision = family.tower(config.vision, rngs=rngs)
+        if family.text is None:
+            return
+        self.text = family.text.tower(config.text, rngs=rngs)
         self.logit_scale = nnx.Param(jnp.asarray(config.logit_scale_init, jnp.float32))
-        if isinstance(config.text, SiglipTextConfig):  # its loss is a sigmoid, which needs one
-            self.logit_bias = nnx.Param(jnp.asarray(-10.0, jnp.float32))
-
-
-def _vision_tower(config: ClipConfig, rngs: nnx.Rngs) -> nnx.Module:
-    if isinstance(config.vision, ResNetConfig):
-        from fsclip_jax.clip.resnet import ModifiedResNet
-
-        return ModifiedResNet(config.vision, rngs=rngs)
-    if isinstance(config.vision, SiglipVisionConfig):
-        from fsclip_jax.clip.siglip import SiglipVision
-
-        return SiglipVision(config.vision, rngs=rngs)
-    return VisionTransformer(config.vision, rngs=rngs)
-
-
-def _text_tower(config: ClipConfig, rngs: nnx.Rngs) -> nnx.Module:
-    if isinstance(config.text, SiglipTextConfig):
-        from fsclip_jax.clip.siglip import SiglipText
-
-        return SiglipText(config.text, rngs=rngs)
-    return TextTower(config.text, rngs=rngs)
+        if family.logit_bias is not None:  # its loss is a sigmoid, which needs one
+            self.logit_bias = nnx.Param(jnp.asarray(family.logit_bias, jnp.float32))
 
 
 def init_clip(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, Params]:
@@ -88,8 +70,7 @@ def encode_image(
         (2, 8)
     """
     model = nnx.merge(graphdef, state)
-    dtype = model.text.projection.kernel.dtype
-    return model.vision(pixels.astype(dtype)).astype(jnp.float32)
+    return model.vision(pixels.astype(_dtype(model.vision))).astype(jnp.float32)
 
 
 def encode_patches(
@@ -120,8 +101,7 @@ def encode_patches(
     there the positions are not added.
     """
     model = nnx.merge(graphdef, state)
-    dtype = model.text.projection.kernel.dtype
-    whole, patches = model.vision.with_patches(pixels.astype(dtype))
+    whole, patches = model.vision.with_patches(pixels.astype(_dtype(model.vision)))
     return whole.astype(jnp.float32), patches.astype(jnp.float32)
 
 
@@ -152,8 +132,14 @@ def encode_text(
     """
     text = nnx.merge(graphdef, state).text
     if embeds is not None:
-        embeds = embeds.astype(text.projection.kernel.dtype)
+        embeds = embeds.astype(_dtype(text))
     return text(ids, embeds=embeds, ends=ends).astype(jnp.float32)
+
+
+def _dtype(tower: nnx.Module) -> jnp.dtype:
+    """Return what a tower computes in: the dtype of its weights."""
+    dtype: jnp.dtype = jax.tree.leaves(nnx.state(tower, nnx.Param))[0].dtype
+    return dtype
 
 
 def embed_tokens(

@@ -7,21 +7,23 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fsclip_jax.clip.config import ClipConfig, SiglipTextConfig
+from fsclip_jax.clip.config import ClipConfig
+from fsclip_jax.clip.families import family_of, layout_of
+from fsclip_jax.clip.family import LayoutName
 from fsclip_jax.clip.files import write_safetensors
 from fsclip_jax.clip.folding import unfold_norms
-from fsclip_jax.clip.layout_hf import hf_preprocess_values, hf_values
-from fsclip_jax.clip.layout_open_clip import open_clip_preprocess_values, open_clip_values
-from fsclip_jax.clip.layout_siglip import siglip_map, siglip_values
+from fsclip_jax.clip.layout_hf import hf_preprocess_values
+from fsclip_jax.clip.layout_open_clip import open_clip_preprocess_values
+from fsclip_jax.clip.layouts import HF_CONFIG, OPEN_CLIP_CONFIG
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import Entry, read_state
-from fsclip_jax.clip.weights_maps import hf_map, open_clip_map
 from fsclip_jax.durable import write_file
 from fsclip_jax.typing import Params
 
 
-def save_hf(
+def save_clip(
+    layout: LayoutName,
     folder: Path,
     config: ClipConfig,
     state: Params,
@@ -30,59 +32,33 @@ def save_hf(
     *,
     dtype: Literal["float32", "float16"] = "float32",
 ) -> None:
-    """Save in Hugging Face layout: config.json, model.safetensors, preprocessor_config.json.
+    """Save weights, configs and tokenizer in the layout of Hugging Face ("hf") or open_clip.
 
-    Args:
-        folder: made when missing; its files of the same names are replaced.
-        tokenizer: its files are saved too; without one the folder does not load here.
-
-    Raises:
-        ValueError: the image tower is a ResNet, or a weight does not fit into float16.
-    """
-    siglip = isinstance(config.text, SiglipTextConfig)
-    values = siglip_values(config) if siglip else hf_values(config)
-    entries = siglip_map(config) if siglip else hf_map(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    if tokenizer is not None:
-        tokenizer.save(folder)
-        for token in ("bos_token_id", "pad_token_id"):
-            values["text_config"][token] = getattr(tokenizer.backend, token)
-    _write_weights(folder / "model.safetensors", state, entries, dtype)
-    images = hf_preprocess_values(preprocess, siglip=siglip)
-    _write_json(folder / "preprocessor_config.json", images)
-    _write_json(folder / "config.json", {**values, "dtype": dtype})
-
-
-def save_open_clip(
-    folder: Path,
-    config: ClipConfig,
-    state: Params,
-    preprocess: Preprocess,
-    tokenizer: Tokenizer | None = None,
-    *,
-    dtype: Literal["float32", "float16"] = "float32",
-) -> None:
-    """Save in open_clip layout: open_clip_config.json and open_clip_model.safetensors.
-
-    Args:
-        folder: made when missing; its files of the same names are replaced.
-        preprocess: pictures to pixels; open_clip rounds odd margins its own way.
-        tokenizer: its files are saved too; without one the folder does not load here.
+    Files of the same names are replaced. Without a tokenizer the folder does not load here. Odd
+    margins of pictures are rounded as the layout's own library rounds them.
 
     Raises:
-        ValueError: open_clip's config cannot say these shapes, or a weight does not fit into
-            float16.
+        ValueError: the layout cannot say these shapes, or a weight does not fit into float16.
     """
     config, state = unfold_norms(config, state)
-    values = {
-        "model_cfg": open_clip_values(config),
-        "preprocess_cfg": open_clip_preprocess_values(preprocess),
-    }
+    files = layout_of(config, layout)
+    values, entries = files.write(config), files.entries(config)
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         tokenizer.save(folder)
-    _write_weights(folder / "open_clip_model.safetensors", state, open_clip_map(config), dtype)
-    _write_json(folder / "open_clip_config.json", values)
+    if layout == "open_clip":
+        _write_weights(folder / "open_clip_model.safetensors", state, entries, dtype)
+        images = open_clip_preprocess_values(preprocess)
+        values = {"model_cfg": values, "preprocess_cfg": images}
+        _write_json(folder / OPEN_CLIP_CONFIG, values)
+        return
+    if tokenizer is not None:
+        ids = {name: getattr(tokenizer.backend, name) for name in ("bos_token_id", "pad_token_id")}
+        values["text_config"] |= ids
+    _write_weights(folder / "model.safetensors", state, entries, dtype)
+    images = hf_preprocess_values(preprocess, family_of(config).processor)
+    _write_json(folder / "preprocessor_config.json", images)
+    _write_json(folder / HF_CONFIG, {**values, "dtype": dtype})
 
 
 def _write_weights(path: Path, state: Params, entries: Sequence[Entry], dtype: str) -> None:

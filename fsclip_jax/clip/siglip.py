@@ -1,18 +1,44 @@
-"""SigLIP's towers, out of the blocks that CLIP's are made of.
+"""The family of SigLIP: towers out of the blocks that CLIP's are made of, and how files say it.
 
 Zhai et al., Sigmoid Loss for Language Image Pre-Training, ICCV 2023; SigLIP 2 has the same ones
 at its fixed resolutions (Tschannen et al., SigLIP 2, 2025).
 """
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
 import jax.numpy as jnp
 from flax import nnx
 
 from fsclip_jax.clip.attention import Attention
-from fsclip_jax.clip.config import SiglipTextConfig, SiglipVisionConfig
+from fsclip_jax.clip.config import ClipConfig, SiglipTextConfig, SiglipVisionConfig
+from fsclip_jax.clip.config_fields import build_config
+from fsclip_jax.clip.family import Family, FileLayout, TextSide
+from fsclip_jax.clip.layout_hf import (
+    patch_shapes,
+    patch_values,
+    tower_fields,
+    tower_shapes,
+    tower_values,
+)
 from fsclip_jax.clip.micro_batches import in_pieces, transformer_piece
+from fsclip_jax.clip.preprocess import Preprocess
+from fsclip_jax.clip.tokenizer import Tokenizer, load_siglip_tokenizer
 from fsclip_jax.clip.transformer import activate, layer_norm, make_blocks, run_blocks
 from fsclip_jax.clip.vit import cut_patches
+from fsclip_jax.clip.weights import Entry
+from fsclip_jax.clip.weights_maps import (
+    hf_common,
+    linear_entries,
+    norm_entries,
+    stacked_entries,
+)
+from fsclip_jax.errors import UserError
 from fsclip_jax.typing import Array, Float, Int
+
+SiglipConfig: TypeAlias = ClipConfig[SiglipVisionConfig, SiglipTextConfig]
+"""Shapes of both towers."""
 
 
 class PoolingHead(nnx.Module):
@@ -156,3 +182,97 @@ class SiglipText(nnx.Module):
         x = embeds + self.position_embedding[...][None].astype(embeds.dtype)
         x = run_blocks(self.blocks, x, jnp.full(len(x), x.shape[1] - 1, jnp.int32))
         return self.projection(self.final_norm(x))
+
+
+# The values that transformers gives to what a config.json leaves out.
+_BOTH = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "hidden_act": "gelu_pytorch_tanh",
+    "layer_norm_eps": 1e-6,
+}
+_VISION = _BOTH | {
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 16,
+    "vision_use_head": True,
+}
+_TEXT = _BOTH | {"vocab_size": 32000, "max_position_embeddings": 64}
+
+
+def _read(values: Mapping[str, Any]) -> SiglipConfig:
+    vision, text = tower_fields(values, "vision", _VISION), tower_fields(values, "text", _TEXT)
+    if not vision["vision_use_head"]:
+        raise UserError("the config has vision_use_head=false; only towers with it are accepted")
+    embed_dim = (values.get("text_config") or {}).get("projection_size") or text["hidden_size"]
+    return build_config(
+        lambda: ClipConfig(
+            vision=SiglipVisionConfig(**patch_shapes(vision), **tower_shapes(vision)),
+            text=SiglipTextConfig(
+                vocab_size=text["vocab_size"],
+                context_length=text["max_position_embeddings"],
+                embed_dim=embed_dim,
+                **tower_shapes(text),
+            ),
+        )
+    )
+
+
+def _write(config: SiglipConfig) -> dict[str, Any]:
+    vision, text = config.vision, config.text
+    return {
+        "architectures": ["SiglipModel"],
+        "model_type": "siglip",
+        "vision_config": tower_values(vision)
+        | patch_values(vision)
+        | {"model_type": "siglip_vision_model"},
+        "text_config": tower_values(text)
+        | {
+            "model_type": "siglip_text_model",
+            "vocab_size": text.vocab_size,
+            "max_position_embeddings": text.context_length,
+            "projection_size": text.embed_dim,
+        },
+    }
+
+
+def _entries(config: SiglipConfig) -> tuple[Entry, ...]:
+    ours, theirs = "vision.head", "vision_model.head"
+    return (
+        Entry("logit_scale", "logit_scale", "squeezed"),
+        Entry("logit_bias", "logit_bias", "squeezed"),
+        *linear_entries("text.projection", "text_model.head"),
+        Entry("vision.patch_embedding.bias", "vision_model.embeddings.patch_embedding.bias"),
+        Entry(f"{ours}.probe", f"{theirs}.probe", "squeezed"),
+        *stacked_entries(f"{ours}.attention", f"{theirs}.attention"),
+        *linear_entries(f"{ours}.attention.out_proj", f"{theirs}.attention.out_proj"),
+        *norm_entries(f"{ours}.norm", f"{theirs}.layernorm"),
+        *linear_entries(f"{ours}.fc1", f"{theirs}.mlp.fc1"),
+        *linear_entries(f"{ours}.fc2", f"{theirs}.mlp.fc2"),
+        *hf_common(config),
+    )
+
+
+def _tokenizer(folder: Path, text: SiglipTextConfig, bundled: bool) -> Tokenizer:
+    del bundled  # none is
+    return load_siglip_tokenizer(folder, text.context_length)
+
+
+SIGLIP = Family(
+    name="SigLIP",
+    shapes=SiglipVisionConfig,
+    tower=SiglipVision,
+    text=TextSide(
+        SiglipTextConfig,
+        SiglipText,
+        _tokenizer,
+        no_prompts="is a SigLIP, whose text tower has no start token and is not causal",
+    ),
+    layouts={"hf": FileLayout("siglip", _read, _write, _entries)},
+    preprocess=Preprocess(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), fit="squash"),
+    processor="SiglipImageProcessor",
+    logit_bias=-10.0,
+)
+"""SigLIP, and SigLIP 2 of fixed resolutions."""

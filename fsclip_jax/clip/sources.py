@@ -1,18 +1,16 @@
 """Read all that makes a CLIP out of a model folder or a single weights file."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from fsclip_jax.clip.bpe import VOCAB_SIZE, bundled_tokenizer
-from fsclip_jax.clip.config import ClipConfig, SiglipTextConfig
+from fsclip_jax.clip.config import ClipConfig
+from fsclip_jax.clip.families import family_of, layout_of, read_config, text_side
 from fsclip_jax.clip.files import WEIGHTS, read_json, read_tensors, sha256_of, shard_paths
-from fsclip_jax.clip.layout_hf import hf_config, hf_preprocess
-from fsclip_jax.clip.layout_open_clip import open_clip_config, open_clip_preprocess
+from fsclip_jax.clip.layout_hf import hf_preprocess, image_values
+from fsclip_jax.clip.layout_open_clip import open_clip_preprocess
 from fsclip_jax.clip.layout_openai import MARKS, SUMS, is_open_clip_keys, shapes_config
-from fsclip_jax.clip.layout_siglip import siglip_config, siglip_map
 from fsclip_jax.clip.layouts import (
     HF_CONFIG,
     OPEN_CLIP_CONFIG,
@@ -21,14 +19,9 @@ from fsclip_jax.clip.layouts import (
     layouts_of,
 )
 from fsclip_jax.clip.preprocess import Preprocess
-from fsclip_jax.clip.tokenizer import (
-    TOKENIZER_FILES,
-    Tokenizer,
-    load_siglip_tokenizer,
-    load_tokenizer,
-)
+from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import Entry
-from fsclip_jax.clip.weights_maps import hf_flax_map, hf_map, open_clip_map
+from fsclip_jax.clip.weights_maps import flax_entry
 from fsclip_jax.errors import UserError
 
 
@@ -50,12 +43,6 @@ def read_source(path: Path) -> WeightsSource:
 
     A single file of OpenAI's release needs nothing else. Any other one is read with the
     config, the preprocessing and the tokenizer that lie beside it.
-
-    Args:
-        path: an existing folder or file.
-
-    Returns:
-        The CLIP.
 
     Raises:
         UserError: something is missing, broken or of another model.
@@ -86,7 +73,7 @@ def _what_is_missing(folder: Path, names: list[str]) -> str:
         config = HF_CONFIG if "hf" in layouts else OPEN_CLIP_CONFIG
         return f"{folder} has {config} but no weights; wanted is {wanted}"
     if HF_CONFIG in names:
-        hf_config(read_json(folder / HF_CONFIG))  # says what else it describes
+        read_config("hf", read_json(folder / HF_CONFIG))  # says what else it describes
         return f"{folder / HF_CONFIG} describes no CLIP; take the one that belongs to the weights"
     found = [name for name in names if Path(name).suffix in WEIGHTS]
     hint = f"; or give one file, such as {folder / found[0]}" if found else ""
@@ -107,9 +94,10 @@ def _read_file(path: Path) -> WeightsSource:
             f"{path} is not of OpenAI's release and does not say which activation its blocks use; "
             f"put the model's {OPEN_CLIP_CONFIG} beside it"
         )
-    if any(key.startswith("vision_model.") for key in tensors):
-        if (folder / HF_CONFIG).is_file():
-            return _hf_source(folder, path, tensors)
+    is_hf = any(key.startswith("vision_model.") for key in tensors)
+    if "hf" in layouts_of(folder) or (is_hf and (folder / HF_CONFIG).is_file()):
+        return _hf_source(folder, path, tensors)
+    if is_hf:
         raise UserError(
             f"{path} does not say how it is to be read; put the model's {HF_CONFIG}, "
             "preprocessor_config.json and tokenizer beside it, or give the folder that has them"
@@ -125,72 +113,48 @@ def _openai_source(path: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
     config = shapes_config(tensors, "quick_gelu")
     return WeightsSource(
         config,
-        open_clip_map(config),
+        tuple(layout_of(config, "open_clip").entries(config)),
         {key: array for key, array in tensors.items() if key not in MARKS},
         path,
         sha256_of([path]),
         Preprocess(config.vision.image_size, odd_margin="round"),
-        _tokenizer(path.parent, config, bundled=True),
+        text_side(config).tokenizer(path.parent, config.text, True),
     )
 
 
 def _hf_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
-    values = read_json(folder / HF_CONFIG)
-    siglip = values.get("model_type") == "siglip"
-    config = siglip_config(values) if siglip else hf_config(values)
-    entries: Callable[[ClipConfig], tuple[Entry, ...]] = siglip_map if siglip else hf_map
+    config = read_config("hf", read_json(folder / HF_CONFIG))
+    layout, family = layout_of(config, "hf"), family_of(config)
+    entries = tuple(layout.entries(config))
     if weights.suffix == ".msgpack":
-        if siglip:
-            raise UserError(f"{weights} is a SigLIP in Flax; only model.safetensors is read of it")
-        entries = hf_flax_map
+        if not layout.flax:
+            raise UserError(
+                f"{weights} is {family.name} in Flax; only model.safetensors is read of it"
+            )
+        entries = tuple(flax_entry(entry) for entry in entries)
     return WeightsSource(
         config,
-        entries(config),
+        entries,
         tensors,
         weights,
         sha256_of(shard_paths(weights)),
-        hf_preprocess(_image_values(folder), siglip=siglip),
-        _tokenizer(folder, config, bundled=False),
+        hf_preprocess(image_values(folder), family.preprocess),
+        text_side(config).tokenizer(folder, config.text, False),
     )
 
 
 def _open_clip_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
     values = read_json(folder / OPEN_CLIP_CONFIG)
     model = values.get("model_cfg", values)  # a bare model config is one too
-    config = open_clip_config(model)
-    images = values.get("preprocess_cfg", {})
+    config = read_config("open_clip", model)
     # open_clip takes OpenAI's tokenizer unless its config names another.
     bundled = not model.get("text_cfg", {}).get("hf_tokenizer_name")
     return WeightsSource(
         config,
-        open_clip_map(config),
+        tuple(layout_of(config, "open_clip").entries(config)),
         tensors,
         weights,
         sha256_of(shard_paths(weights)),
-        open_clip_preprocess(images, config.vision.image_size),
-        _tokenizer(folder, config, bundled=bundled),
-    )
-
-
-def _tokenizer(folder: Path, config: ClipConfig, *, bundled: bool) -> Tokenizer:
-    text = config.text
-    if isinstance(text, SiglipTextConfig):
-        return load_siglip_tokenizer(folder, text.context_length)
-    beside = any((folder / name).is_file() for name in TOKENIZER_FILES)
-    if bundled and not beside and text.vocab_size == VOCAB_SIZE:
-        return bundled_tokenizer(text.context_length, text.eos_id)
-    return load_tokenizer(folder, text.context_length, text.eos_id)
-
-
-def _image_values(folder: Path) -> dict:
-    path = folder / "preprocessor_config.json"
-    if path.is_file():
-        return read_json(path)
-    # Newer releases of transformers save the settings of all processors in one file.
-    path = folder / "processor_config.json"
-    if path.is_file() and "image_processor" in (values := read_json(path)):
-        return values["image_processor"]
-    raise UserError(
-        f"{folder} has no preprocessor_config.json, which holds the image mean and standard "
-        "deviation; take it from the model's repository"
+        open_clip_preprocess(values.get("preprocess_cfg", {}), config.vision.image_size),
+        text_side(config).tokenizer(folder, config.text, bundled),
     )

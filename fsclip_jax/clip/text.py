@@ -9,7 +9,9 @@ import numpy as np
 from flax import nnx
 
 from fsclip_jax.clip.attention import Past
+from fsclip_jax.clip.bpe import clip_tokenizer
 from fsclip_jax.clip.config import TextConfig
+from fsclip_jax.clip.family import TextSide
 from fsclip_jax.clip.transformer import layer_norm, make_blocks, run_blocks, run_past
 from fsclip_jax.typing import Array, Float, Int, Params
 
@@ -161,3 +163,7 @@ class FrozenText:
         """Return the tower as a module, to be called."""
         tower: TextTower = nnx.merge(self.graphdef, self.state)
         return tower
+
+
+CLIP_TEXT = TextSide(TextConfig, TextTower, clip_tokenizer, cut_to_longest)
+"""What every family says that has this tower."""

@@ -18,7 +18,7 @@ import numpy as np
 from fsclip_jax.errors import UserError, some
 from fsclip_jax.typing import Params
 
-Layout: TypeAlias = Literal["same", "transposed", "conv", "patch", "patch_hwio", "squeezed"]
+ArrayLayout: TypeAlias = Literal["same", "transposed", "conv", "patch", "patch_hwio", "squeezed"]
 """How a file stores an array.
 
 ``transposed``: PyTorch's linear weight, [out in]. ``conv``: PyTorch's kernel, [out in h w],
@@ -36,7 +36,7 @@ class Entry:
     """Dotted path in the state, such as ``text.blocks.0.fc1.kernel``."""
     key: str
     """Key in the file."""
-    layout: Layout = "same"
+    layout: ArrayLayout = "same"
     """How the file lays the array out."""
     part: tuple[int, int] = (0, 1)
     """Which part of how many equal ones that the file stacks along its first axis."""
@@ -158,7 +158,7 @@ def _raise_bad_keys(
     ignorable: tuple[str, ...],
     source: str,
 ) -> None:
-    missing = [key for key in expected if key not in tensors]
+    missing = sorted(key for key in expected if key not in tensors)
     unused = [
         key for key in tensors if key not in expected and not key.endswith(ignorable or ("\0",))
     ]

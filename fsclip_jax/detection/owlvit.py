@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fsclip_jax.clip.config import ClipConfig, VitConfig
+from fsclip_jax.clip.clip_vit import ClipVitConfig
 from fsclip_jax.clip.model import Clip, abstract_clip
 from fsclip_jax.clip.transformer import layer_norm
 from fsclip_jax.clip.vit import VisionTransformer, cut_patches
@@ -76,9 +76,9 @@ class BoxHead(nnx.Module):
 class Heads(nnx.Module):
     """What a detector adds to a CLIP: a norm, the class head and the box head."""
 
-    def __init__(self, config: ClipConfig, *, rngs: nnx.Rngs):
-        width = _vision_config(config).width
-        self.norm = layer_norm(width, _vision_config(config).norm_eps, rngs=rngs)
+    def __init__(self, config: ClipVitConfig, *, rngs: nnx.Rngs):
+        width = config.vision.width
+        self.norm = layer_norm(width, config.vision.norm_eps, rngs=rngs)
         self.class_head = ClassHead(width, config.embed_dim, rngs=rngs)
         self.box_head = BoxHead(width, rngs=rngs)
 
@@ -95,22 +95,16 @@ class OwlVit(nnx.Module):
         self.heads = heads
 
 
-def init_owlvit(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, Params]:
+def init_owlvit(config: ClipVitConfig, seed: int) -> tuple[nnx.GraphDef, Params]:
     """Build an OWL-ViT, whose image tower is a ViT, with random weights."""
     rngs = nnx.Rngs(seed)
     return nnx.split(OwlVit(Clip(config, rngs=rngs), Heads(config, rngs=rngs)))
 
 
-def abstract_owlvit(config: ClipConfig) -> tuple[nnx.GraphDef, Params]:
+def abstract_owlvit(config: ClipVitConfig) -> tuple[nnx.GraphDef, Params]:
     """Build the graph, and a state of ``jax.ShapeDtypeStruct`` that takes no memory."""
     heads = nnx.eval_shape(lambda: Heads(config, rngs=nnx.Rngs(0)))
     return nnx.split(OwlVit(nnx.merge(*abstract_clip(config)), heads))
-
-
-def _vision_config(config: ClipConfig) -> VitConfig:
-    if not isinstance(config.vision, VitConfig):
-        raise ValueError("an OWL-ViT has a vision transformer")
-    return config.vision
 
 
 def _hidden(
@@ -148,7 +142,7 @@ def find_regions(
         The regions, row by row of the image, float32.
 
     Example:
-        >>> from fsclip_jax.clip.config import TextConfig
+        >>> from fsclip_jax.clip.config import ClipConfig, TextConfig, VitConfig
         >>> text = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=16)
         >>> config = ClipConfig(VitConfig(48, 16, 24, 1, 3, 48, embed_dim=16), text)
         >>> find_regions(*init_owlvit(config, 0), jnp.zeros((2, 48, 48, 3))).boxes.shape

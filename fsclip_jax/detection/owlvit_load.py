@@ -7,37 +7,30 @@ from typing import Any
 
 from flax import nnx
 
-from fsclip_jax.clip.config import ClipConfig, TextConfig, VitConfig
-from fsclip_jax.clip.config_fields import build_config, square_side
+from fsclip_jax.clip.clip_vit import (
+    HF_TEXT,
+    HF_VISION,
+    LARGEST_ID,
+    ClipVitConfig,
+    clip_shapes,
+    hf_map,
+)
+from fsclip_jax.clip.config_fields import square_side
 from fsclip_jax.clip.files import read_json, read_tensors, sha256_of, shard_paths
-from fsclip_jax.clip.layout_hf import hf_preprocess, tower_fields, tower_shapes
+from fsclip_jax.clip.layout_hf import hf_preprocess, image_values, tower_fields
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import Tokenizer, load_tokenizer
 from fsclip_jax.clip.weights import Entry, fill_state
-from fsclip_jax.clip.weights_maps import IGNORABLE, hf_map, linear_entries, norm_entries
+from fsclip_jax.clip.weights_maps import IGNORABLE, linear_entries, norm_entries
 from fsclip_jax.detection.owlvit import abstract_owlvit
 from fsclip_jax.errors import UserError
 from fsclip_jax.typing import Params
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
-# The values that transformers gives to what a config.json leaves out.
-_BOTH = {"num_hidden_layers": 12, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
-_VISION = _BOTH | {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_attention_heads": 12,
-    "num_channels": 3,
-    "image_size": 768,
-    "patch_size": 32,
-}
-_TEXT = _BOTH | {
-    "hidden_size": 512,
-    "intermediate_size": 2048,
-    "num_attention_heads": 8,
-    "vocab_size": 49408,
-    "max_position_embeddings": 16,
-}
+# What transformers takes for fields that are left out, where it is not as with a CLIP.
+_VISION = HF_VISION | {"image_size": 768}
+_TEXT = HF_TEXT | {"max_position_embeddings": 16}
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class Detector:
     """The folder it was loaded from."""
     sha256: str
     """Sum of the weights file."""
-    config: ClipConfig
+    config: ClipVitConfig
     """Shapes of the towers."""
     graphdef: nnx.GraphDef = field(repr=False)
     """Static part of the model."""
@@ -60,7 +53,7 @@ class Detector:
     """Prompts to token ids."""
 
 
-def owlvit_config(values: Mapping[str, Any]) -> ClipConfig:
+def owlvit_config(values: Mapping[str, Any]) -> ClipVitConfig:
     """Read the content of an OWL-ViT's ``config.json``.
 
     Raises:
@@ -78,31 +71,13 @@ def owlvit_config(values: Mapping[str, Any]) -> ClipConfig:
         )
     vision, text = tower_fields(values, "vision", _VISION), tower_fields(values, "text", _TEXT)
     dim = values.get("projection_dim", 512)
-    if vision["num_channels"] != 3:
-        raise UserError(f"the config has {vision['num_channels']} channels; only 3 are accepted")
     if dim != text["hidden_size"]:
         raise UserError(
             f"the config projects texts to {dim} and regions to {text['hidden_size']} values; "
             "an OWL-ViT compares the two, so they must be equal"
         )
-    return build_config(
-        lambda: ClipConfig(
-            vision=VitConfig(
-                image_size=square_side(vision["image_size"]),
-                patch_size=square_side(vision["patch_size"]),
-                embed_dim=dim,
-                **tower_shapes(vision),
-            ),
-            # Whatever end-of-text id the config names, an OWL-ViT reads at the largest one.
-            text=TextConfig(
-                vocab_size=text["vocab_size"],
-                context_length=text["max_position_embeddings"],
-                embed_dim=dim,
-                **tower_shapes(text),
-            ),
-            logit_scale_init=values.get("logit_scale_init_value", 2.6592),
-        )
-    )
+    # Whatever end-of-text id the config names, an OWL-ViT reads at the largest one.
+    return clip_shapes(values, vision, text | {"eos_token_id": LARGEST_ID})
 
 
 def owlvit_preprocess(values: Mapping[str, Any]) -> Preprocess:
@@ -125,7 +100,7 @@ def owlvit_preprocess(values: Mapping[str, Any]) -> Preprocess:
     return hf_preprocess({**given, "size": size, "do_center_crop": False})
 
 
-def owlvit_map(config: ClipConfig) -> tuple[Entry, ...]:
+def owlvit_map(config: ClipVitConfig) -> tuple[Entry, ...]:
     """Map of ``OwlViTForObjectDetection``, as in ``model.safetensors``, one entry a leaf.
 
     The towers are named as in ``CLIPModel``, one misspelt norm excepted.
@@ -174,7 +149,7 @@ def load_owlvit(folder: Path) -> Detector:
         ignorable=(*IGNORABLE, "box_bias"),
         source=str(weights),
     )
-    preprocess = owlvit_preprocess(_image_values(folder))
+    preprocess = owlvit_preprocess(image_values(folder))
     if preprocess.size != config.vision.image_size:
         raise UserError(
             f"the preprocessing in {folder} makes {preprocess.size} pixels, the image tower takes "
@@ -188,16 +163,4 @@ def load_owlvit(folder: Path) -> Detector:
         state=state,
         preprocess=preprocess,
         tokenizer=load_tokenizer(folder, config.text.context_length),
-    )
-
-
-def _image_values(folder: Path) -> dict[str, Any]:
-    path = folder / "preprocessor_config.json"
-    if path.is_file():
-        return read_json(path)
-    path = folder / "processor_config.json"  # newer releases of transformers
-    if path.is_file() and isinstance(values := read_json(path).get("image_processor"), dict):
-        return values
-    raise UserError(
-        f"{folder} has no preprocessor_config.json; take it from the model's repository"
     )

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fsclip_jax.clip.config import TextConfig
 from fsclip_jax.clip.text import TextTower, cut_to_longest
 from fsclip_jax.detection.owlvit_load import Detector
 from fsclip_jax.features.buckets import bucket_size, padded
@@ -22,9 +21,6 @@ def encode_queries(
     detector: Detector, prompts: Sequence[str], batch: int = 256
 ) -> Float[np.ndarray, "n dim"]:
     """Encode prompts, at least one, to unit vectors; what is longer than the context is cut."""
-    config = detector.config.text
-    if not isinstance(config, TextConfig):
-        raise ValueError("an OWL-ViT has the text tower of CLIP")
     tower: TextTower = nnx.merge(detector.graphdef, detector.state).clip.text
     graphdef, state = nnx.split(tower)
 
@@ -32,7 +28,9 @@ def encode_queries(
     def encode(state: Params, ids: jax.Array) -> jax.Array:
         return l2_normalize(nnx.merge(graphdef, state)(ids).astype(jnp.float32))
 
-    ids = cut_to_longest(np.asarray(detector.tokenizer(list(prompts)), np.int32), config)
+    ids = cut_to_longest(
+        np.asarray(detector.tokenizer(list(prompts)), np.int32), detector.config.text
+    )
     size = bucket_size(len(ids), batch)
     parts = [
         np.asarray(encode(state, jnp.asarray(padded(ids[low : low + size], size))))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fsclip_jax.clip.config import SiglipTextConfig
+from fsclip_jax.clip.families import text_side
 from fsclip_jax.clip.hub import find_cached, parse_id
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.clip.text import FrozenText
@@ -52,11 +52,8 @@ def find_words(config: EvalConfig, stored: StoredBank) -> tuple[Words | None, st
 
 
 def _words_or_reason(backbone: Backbone, stored: StoredBank) -> tuple[Words | None, str]:
-    if isinstance(backbone.config.text, SiglipTextConfig):
-        return None, (
-            f"{backbone.id} is a SigLIP, whose text tower has no start token and is not causal; "
-            "prompts are learned for CLIP alone"
-        )
+    if reason := text_side(backbone.config).no_prompts:
+        return None, f"{backbone.id} {reason}; prompts are learned for CLIP alone"
     return make_words(backbone, stored), ""
 
 

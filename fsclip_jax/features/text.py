@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fsclip_jax.clip.config import TextConfig
+from fsclip_jax.clip.families import text_side
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.clip.model import encode_text
-from fsclip_jax.clip.text import cut_to_longest
 from fsclip_jax.features.buckets import bucket_size, padded
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Params
@@ -26,8 +25,7 @@ def encode_prompts(
         return l2_normalize(encode_text(backbone.graphdef, state, ids))
 
     ids = np.asarray(backbone.tokenizer(list(prompts)), np.int32)
-    if isinstance(backbone.config.text, TextConfig):  # causal, read where the prompt ends
-        ids = cut_to_longest(ids, backbone.config.text)
+    ids = text_side(backbone.config).cut(ids, backbone.config.text)
     size = bucket_size(len(ids), batch)
     parts = [
         encode(backbone.state, jnp.asarray(padded(ids[low : low + size], size)))

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from icon_augment import augment
 
-from fsclip_jax.clip.config import ClipConfig, ResNetConfig
+from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.model import Clip
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray, UInt8
@@ -192,7 +192,7 @@ def make_step(
         params: Params, stats: Params, pixels: Array, batch: PairBatch
     ) -> tuple[Array, tuple]:
         clip = nnx.merge(graphdef, params, stats, copy=True)
-        train = {"train": True} if isinstance(model.vision, ResNetConfig) else {}
+        train = {"train": True} if stats else {}  # running statistics, as of a ResNet
         images = l2_normalize(clip.vision(pixels, **train))
         texts = l2_normalize(clip.text(batch.ids))
         scale = jnp.exp(jnp.minimum(clip.logit_scale[...], jnp.log(MAX_LOGIT_SCALE)))

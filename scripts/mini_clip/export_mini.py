@@ -17,7 +17,7 @@ from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.clip.model import encode_image, encode_text
 from fsclip_jax.clip.preprocess import Preprocess
-from fsclip_jax.clip.save import save_open_clip
+from fsclip_jax.clip.save import save_clip
 from fsclip_jax.data.registry import open_source
 from fsclip_jax.errors import UserError
 from fsclip_jax.numerics import l2_normalize
@@ -50,8 +50,13 @@ def export_mini(
         raise UserError(f"{workdir} holds no checkpoint to export; train there first")
     size = model.vision.image_size
     out.mkdir(parents=True, exist_ok=True)
-    save_open_clip(
-        out, model, mean_weights(graphdef, state), Preprocess(size, HALF, HALF), dtype="float16"
+    save_clip(
+        "open_clip",
+        out,
+        model,
+        mean_weights(graphdef, state),
+        Preprocess(size, HALF, HALF),
+        dtype="float16",
     )
     _name_tokenizer(out / "open_clip_config.json")
     tokenizer = Tokenizer.from_file(str(workdir / "tokenizer.json"))

@@ -18,7 +18,7 @@ def model(tmp_path):
     from fsclip_jax.clip.load import Tokenizer
     from fsclip_jax.clip.model import init_clip
     from fsclip_jax.clip.preprocess import Preprocess
-    from fsclip_jax.clip.save import save_hf
+    from fsclip_jax.clip.save import save_clip
 
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>"]
@@ -28,7 +28,7 @@ def model(tmp_path):
     text = TextConfig(len(vocab), 8, 16, 1, 2, 32, embed_dim=8, eos_id=eos)
     config = ClipConfig(VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8), text)
     _, state = init_clip(config, 0)
-    save_hf(tmp_path / "model", config, state, Preprocess(32), Tokenizer(eos, 8, backend))
+    save_clip("hf", tmp_path / "model", config, state, Preprocess(32), Tokenizer(eos, 8, backend))
     return tmp_path / "model"
 
 

@@ -11,7 +11,7 @@ from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig
 from fsclip_jax.clip.folding import fold_norms, unfold_norms
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.model import abstract_clip
-from fsclip_jax.clip.save import save_open_clip
+from fsclip_jax.clip.save import save_clip
 from fsclip_jax.clip.weights import leaf_paths
 
 NAME = "open_clip_rn"
@@ -56,9 +56,9 @@ def test_what_is_unfolded_folds_back():
 
 def test_a_loaded_resnet_can_be_saved_again(parts, tmp_path):
     config, state, preprocess, tokenizer = parts(NAME)
-    save_open_clip(tmp_path / "a", config, state, preprocess, tokenizer)
+    save_clip("open_clip", tmp_path / "a", config, state, preprocess, tokenizer)
     first = load_clip(str(tmp_path / "a"))
-    save_open_clip(tmp_path / "b", first.config, first.state, preprocess, tokenizer)
+    save_clip("open_clip", tmp_path / "b", first.config, first.state, preprocess, tokenizer)
     second = load_clip(str(tmp_path / "b"))
     assert first.config == second.config
     ours, again = (
@@ -93,7 +93,7 @@ def _parity(layers, width, size, heads, dim, images, seed=0):
     config = ClipConfig(ResNetConfig(tuple(layers), width, size, dim, heads), text)
     graphdef, abstract = abstract_clip(config)
     tensors = {f"visual.{key}": np.asarray(x) for key, x in tower.state_dict().items()}
-    entries = cases.open_clip_map(config)
+    entries = cases.entries_in("open_clip", config)
     shapes = cases.expected_shapes(leaf_paths(abstract), entries)
     for key in set(shapes) - set(tensors):
         tensors[key] = np.zeros(shapes[key], np.float32)

@@ -11,7 +11,7 @@ from huggingface_hub import errors
 
 from fsclip_jax.clip import hub
 from fsclip_jax.clip.load import load_clip
-from fsclip_jax.clip.save import save_hf, save_open_clip
+from fsclip_jax.clip.save import save_clip
 from fsclip_jax.errors import UserError
 
 NAME = "patch16_quick_largest_id"
@@ -47,7 +47,7 @@ def response():
 
 @pytest.fixture
 def online(monkeypatch, parts, tmp_path):
-    save_hf(tmp_path / "model", *parts(NAME))
+    save_clip("hf", tmp_path / "model", *parts(NAME))
     fake = FakeHub(tmp_path / "model")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: fake)
@@ -118,7 +118,7 @@ def test_one_form_of_the_weights_is_fetched(online, extra, fetched):
 
 
 def test_of_timms_repositories_open_clips_form_is_fetched(online, parts, tmp_path):
-    save_open_clip(tmp_path / "timm", *parts("open_clip_rn"))
+    save_clip("open_clip", tmp_path / "timm", *parts("open_clip_rn"))
     (tmp_path / "timm" / "config.json").write_text('{"architecture": "resnet50_clip"}')
     online.folder, online.extra = tmp_path / "timm", ["model.safetensors", "pytorch_model.bin"]
     load_clip("timm/resnet50_clip.openai")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch_clips
 
+from fsclip_jax.clip.families import read_config
 from fsclip_jax.clip.hub import parse_id
-from fsclip_jax.clip.layout_open_clip import open_clip_config
 from fsclip_jax.clip.layout_openai import SUMS
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.model import abstract_clip
@@ -94,12 +94,12 @@ def open_clip_files():
 def test_shapes_are_those_of_open_clip():
     files, known = open_clip_files(), {model.id: model.config for model in KNOWN}
     for name, spec in OPEN_CLIP_NAMES.items():
-        assert open_clip_config(files[name]) == known[spec], name
+        assert read_config("open_clip", files[name]) == known[spec], name
 
 
 def refusal(values):
     try:
-        open_clip_config(values)
+        read_config("open_clip", values)
     except UserError as error:
         return str(error)
     return None
@@ -118,4 +118,4 @@ def test_every_config_of_open_clip_is_read_or_refused_in_a_line():
 
 def test_the_siglips_of_open_clip_are_sent_to_the_layout_that_loads():
     with pytest.raises(UserError, match="google/siglip-base-patch16-224"):
-        open_clip_config(open_clip_files()["ViT-B-16-SigLIP"])
+        read_config("open_clip", open_clip_files()["ViT-B-16-SigLIP"])

@@ -2,9 +2,7 @@ import clip_cases as cases
 import pytest
 
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
-from fsclip_jax.clip.layout_hf import hf_config, hf_values
-from fsclip_jax.clip.layout_open_clip import open_clip_config, open_clip_values
-from fsclip_jax.clip.layout_siglip import siglip_config, siglip_values
+from fsclip_jax.clip.families import read_config
 from fsclip_jax.errors import UserError
 
 
@@ -29,7 +27,7 @@ def test_a_config_reads_as_in_transformers(values):
     from transformers import CLIPConfig
 
     theirs = CLIPConfig.from_dict(values)
-    ours = hf_config(values)
+    ours = read_config("hf", values)
     for part, tower in ((ours.text, theirs.text_config), (ours.vision, theirs.vision_config)):
         assert part.width == tower.hidden_size
         assert part.layers == tower.num_hidden_layers
@@ -50,12 +48,8 @@ def test_a_config_reads_as_in_transformers(values):
 @pytest.mark.parametrize("name", cases.CASES)
 def test_shapes_survive_their_layout(name):
     config = cases.config_of(name)
-    if name in cases.HF_CASES:
-        assert hf_config(hf_values(config)) == config
-    elif name in cases.SIGLIP_CASES:
-        assert siglip_config(siglip_values(config)) == config
-    else:
-        assert open_clip_config(open_clip_values(config)) == config
+    layout = cases.layout_name(name)
+    assert read_config(layout, cases.written_in(layout, config)) == config
 
 
 @pytest.mark.parametrize("mlp_width", range(1, 400, 7))
@@ -63,18 +57,18 @@ def test_the_ratio_of_open_clip_loses_no_channel(mlp_width):
     text = TextConfig(64, 8, 33, 1, 3, mlp_width, 8)
     vision = VitConfig(32, 16, 49, 1, 7, mlp_width, 8)
     config = ClipConfig(vision, text)
-    assert open_clip_config(open_clip_values(config)) == config
+    assert read_config("open_clip", cases.written_in("open_clip", config)) == config
 
 
 def test_published_open_clip_configs_are_read():
     text = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12}
     vision = {"image_size": 224, "layers": [3, 4, 6, 3], "width": 64, "patch_size": None}
-    ours = open_clip_config({"embed_dim": 1024, "vision_cfg": vision, "text_cfg": text})
+    ours = read_config("open_clip", {"embed_dim": 1024, "vision_cfg": vision, "text_cfg": text})
     assert ours.vision == ResNetConfig((3, 4, 6, 3), 64, 224, 1024, 32)
     assert ours.text == TextConfig(49408, 77, 512, 12, 8, 2048, 1024, activation="gelu")
     vision = {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32}
-    ours = open_clip_config(
-        {"embed_dim": 512, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    ours = read_config(
+        "open_clip", {"embed_dim": 512, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
     )
     assert ours.vision == VitConfig(224, 32, 768, 12, 12, 3072, 512)
 
@@ -87,7 +81,7 @@ def test_every_option_of_open_clip_that_is_not_plain_is_named():
         "text_cfg": {"no_causal_mask": True, "pool_type": "last"},
     }
     with pytest.raises(UserError) as caught:
-        open_clip_config(values)
+        read_config("open_clip", values)
     for part in (
         "vision_cfg.timm_model_name='vit'",
         "vision_cfg.pool_type='avg'",
@@ -102,7 +96,7 @@ def test_every_option_of_open_clip_that_is_not_plain_is_named():
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"model_type": "siglip"}, "siglip"),
+        ({"model_type": "siglip2"}, "'clip' and 'siglip'"),
         ({"vision_config": {"hidden_act": "relu"}}, "relu"),
         ({"vision_config": {"num_channels": 1}}, "1 channels"),
         ({"vision_config": {"image_size": [224, 200]}}, "200"),
@@ -114,22 +108,22 @@ def test_every_option_of_open_clip_that_is_not_plain_is_named():
 )
 def test_configs_that_describe_no_clip_are_refused(values, named):
     with pytest.raises(UserError, match=named) as caught:
-        hf_config(values)
+        read_config("hf", values)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_field_is_named():
     with pytest.raises(UserError, match="embed_dim"):
-        open_clip_config({})
+        read_config("open_clip", {})
 
 
 def test_what_a_layout_cannot_say_is_refused():
     text = TextConfig(64, 8, 16, 1, 2, 32, 8, activation="gelu")
     vision = VitConfig(32, 16, 24, 1, 3, 48, 8)
     with pytest.raises(ValueError, match="one activation"):
-        open_clip_values(ClipConfig(vision, text))
+        cases.written_in("open_clip", ClipConfig(vision, text))
     quick = TextConfig(64, 8, 16, 1, 2, 32, 8, norm_eps=1e-6)
     with pytest.raises(ValueError, match="epsilon"):
-        open_clip_values(ClipConfig(vision, quick))
+        cases.written_in("open_clip", ClipConfig(vision, quick))
     with pytest.raises(ValueError, match="largest id"):
-        hf_values(ClipConfig(vision, TextConfig(64, 8, 16, 1, 2, 32, 8, eos_id=2)))
+        cases.written_in("hf", ClipConfig(vision, TextConfig(64, 8, 16, 1, 2, 32, 8, eos_id=2)))

@@ -10,9 +10,9 @@ from torch_archives import write_zip
 from fsclip_jax.clip.files import sha256_of
 from fsclip_jax.clip.folding import fold_norms
 from fsclip_jax.clip.load import load_clip
-from fsclip_jax.clip.save import save_hf, save_open_clip
+from fsclip_jax.clip.save import save_clip
 from fsclip_jax.clip.weights import leaf_paths
-from fsclip_jax.clip.weights_maps import hf_flax_map
+from fsclip_jax.clip.weights_maps import flax_entry
 from fsclip_jax.errors import UserError
 
 HF = "patch16_quick_largest_id"
@@ -20,7 +20,7 @@ HF = "patch16_quick_largest_id"
 
 @pytest.fixture
 def hf_folder(parts, tmp_path):
-    save_hf(tmp_path / "model", *parts(HF))
+    save_clip("hf", tmp_path / "model", *parts(HF))
     return tmp_path / "model"
 
 
@@ -46,8 +46,8 @@ def same_state(ours, theirs, **tolerance):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_a_saved_model_loads_equal(name, dtype, parts, tmp_path):
     config, state, preprocess, tokenizer = parts(name)
-    save = save_hf if name in cases.HF_CASES else save_open_clip
-    save(tmp_path, config, state, preprocess, tokenizer, dtype=dtype)
+    layout = "hf" if name in cases.HF_CASES else "open_clip"
+    save_clip(layout, tmp_path, config, state, preprocess, tokenizer, dtype=dtype)
     clip = load_clip(str(tmp_path))
     config, _, state = fold_norms(config, cases.model_of(name)[0], state)
     assert clip.config == config
@@ -101,7 +101,7 @@ def test_what_we_save_loads_in_open_clip(name, parts, tmp_path):
     open_clip = torch_clips.import_open_clip()
     from safetensors.torch import load_file
 
-    save_open_clip(tmp_path, *parts(name))
+    save_clip("open_clip", tmp_path, *parts(name))
     values = json.loads((tmp_path / "open_clip_config.json").read_text())
     model = open_clip.model.CLIP(**values["model_cfg"])
     missing, unexpected = model.load_state_dict(
@@ -134,9 +134,11 @@ def test_shards_and_a_flax_file_load_equal(hf_folder):
     refused(hf_folder, "not beside it")
     index.unlink()
 
+    entries = map(flax_entry, cases.entries_in("hf", exact.config))
+    keys_in_flax = {entry.path: entry.key for entry in entries}
     tree: dict = {}
     for path, leaf in leaf_paths(exact.state).items():
-        key = {entry.path: entry.key for entry in hf_flax_map(exact.config)}[path]
+        key = keys_in_flax[path]
         array = np.asarray(leaf)
         if key.endswith("patch_embedding.kernel"):
             array = array.reshape(16, 16, 3, -1)
@@ -205,7 +207,7 @@ def test_a_folder_with_half_its_files_says_what_is_missing(hf_folder, parts, tmp
         refused(hf_folder, said)
         (hf_folder / name).write_bytes(kept)
     load_clip(str(hf_folder))
-    save_open_clip(tmp_path / "open", *parts("open_clip_vit"))
+    save_clip("open_clip", tmp_path / "open", *parts("open_clip_vit"))
     (tmp_path / "open" / "open_clip_model.safetensors").unlink()
     refused(tmp_path / "open", "has open_clip_config.json but no weights")
 
@@ -236,7 +238,7 @@ def test_unknown_fields_change_nothing_as_in_transformers(hf_folder):
 
 
 def test_open_clip_refuses_fields_that_it_does_not_know(parts, tmp_path):
-    save_open_clip(tmp_path, *parts("open_clip_vit"))
+    save_clip("open_clip", tmp_path, *parts("open_clip_vit"))
     path = tmp_path / "open_clip_config.json"
     values = json.loads(path.read_text())
     values["model_cfg"]["vision_cfg"]["swirl"] = 2
@@ -246,7 +248,7 @@ def test_open_clip_refuses_fields_that_it_does_not_know(parts, tmp_path):
 
 
 def test_timms_own_config_beside_open_clips_is_passed_by(parts, tmp_path):
-    save_open_clip(tmp_path, *parts("open_clip_rn"))
+    save_clip("open_clip", tmp_path, *parts("open_clip_rn"))
     (tmp_path / "config.json").write_text('{"architecture": "resnet50_clip", "num_features": 64}')
     (tmp_path / "model.safetensors").write_bytes(b"the image tower alone, in timm's layout")
     assert load_clip(str(tmp_path)).config.embed_dim == 12
@@ -290,7 +292,7 @@ def test_a_weight_too_large_for_float16_is_named(parts, tmp_path):
         lambda path, leaf: leaf + 1e5 if "class_embedding" in str(path) else leaf, state
     )
     with pytest.raises(ValueError, match=r"float16: vision_model\.embeddings\.class_embedding"):
-        save_hf(tmp_path, config, large, preprocess, dtype="float16")
+        save_clip("hf", tmp_path, config, large, preprocess, dtype="float16")
 
 
 def test_the_bundled_model_loads():

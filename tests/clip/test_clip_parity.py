@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch_clips
 
-from fsclip_jax.clip.layout_hf import hf_config
+from fsclip_jax.clip.families import read_config
 from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.weights import fill_state
-from fsclip_jax.clip.weights_maps import IGNORABLE, hf_map
+from fsclip_jax.clip.weights_maps import IGNORABLE
 
 
 @pytest.fixture(scope="module", params=cases.CASES)
@@ -47,11 +47,11 @@ def test_a_full_size_vit_b32_equals_pytorch():
 
     torch.manual_seed(0)
     model = CLIPModel(CLIPConfig()).eval()
-    config = hf_config(CLIPConfig().to_dict())
+    config = read_config("hf", CLIPConfig().to_dict())
     assert (config.vision.width, config.vision.patch_size, config.text.layers) == (768, 32, 12)
     tensors = {key: value.detach().numpy() for key, value in model.state_dict().items()}
     graphdef, abstract = abstract_clip(config)
-    state = fill_state(abstract, tensors, hf_map(config), ignorable=IGNORABLE)
+    state = fill_state(abstract, tensors, cases.entries_in("hf", config), ignorable=IGNORABLE)
     pixels = np.random.RandomState(0).standard_normal((2, 224, 224, 3)).astype(np.float32)
     ids = np.full((2, 77), 49407, np.int32)
     ids[:, :5] = [[49406, 320, 0, 1125, 539], [49406, 49407, 0, 0, 0]]

@@ -8,6 +8,7 @@ from PIL import Image
 from fsclip_jax.clip.layout_hf import hf_preprocess, hf_preprocess_values
 from fsclip_jax.clip.layout_open_clip import open_clip_preprocess, open_clip_preprocess_values
 from fsclip_jax.clip.preprocess import Preprocess
+from fsclip_jax.clip.siglip import SIGLIP
 from fsclip_jax.errors import UserError
 
 SIZES = [(32, 32), (33, 32), (32, 35), (101, 67), (31, 97), (640, 479), (20, 21), (7, 300), (1, 5)]
@@ -78,7 +79,7 @@ def test_squashing_equals_the_image_processor_of_siglip(shape, filter_):
 
     image = Image.fromarray(np.random.RandomState(0).randint(0, 256, (*shape, 3), np.uint8))
     ours = Preprocess(48, HALF, HALF, fit="squash", resample=filter_)
-    theirs = SiglipImageProcessorPil(**hf_preprocess_values(ours, siglip=True))
+    theirs = SiglipImageProcessorPil(**hf_preprocess_values(ours, SIGLIP.processor))
     theirs = theirs(image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
     np.testing.assert_allclose(ours.normalize(ours.crop(image)), theirs, atol=1e-5)
 
@@ -95,7 +96,7 @@ def test_squashing_equals_the_image_processor_of_siglip(shape, filter_):
 def test_what_siglip_leaves_out_is_as_its_processor_has_it(values):
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    theirs, ours = SiglipImageProcessorPil(**values), hf_preprocess(values, siglip=True)
+    theirs, ours = SiglipImageProcessorPil(**values), hf_preprocess(values, SIGLIP.preprocess)
     assert (ours.size, ours.size) == (theirs.size["height"], theirs.size["width"])
     assert ours.mean == tuple(theirs.image_mean)
     assert ours.std == tuple(theirs.image_std)
@@ -105,7 +106,8 @@ def test_what_siglip_leaves_out_is_as_its_processor_has_it(values):
 
 def test_settings_survive_both_layouts():
     squash = Preprocess(48, HALF, HALF, fit="squash", resample="bilinear")
-    assert hf_preprocess(hf_preprocess_values(squash, siglip=True), siglip=True) == squash
+    values = hf_preprocess_values(squash, SIGLIP.processor)
+    assert hf_preprocess(values, SIGLIP.preprocess) == squash
     squash = dataclasses.replace(squash, odd_margin="round")
     assert open_clip_preprocess(open_clip_preprocess_values(squash), 48) == squash
     ours = Preprocess(48, MEAN, STD)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch_clips
 
+from fsclip_jax.clip.families import read_config
 from fsclip_jax.clip.layout_hf import hf_preprocess_values
-from fsclip_jax.clip.layout_siglip import siglip_config
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.preprocess import Preprocess
-from fsclip_jax.clip.save import save_hf
+from fsclip_jax.clip.save import save_clip
 from fsclip_jax.clip.tokenizer import load_siglip_tokenizer
 from fsclip_jax.errors import UserError
 from fsclip_jax.numerics import l2_normalize
@@ -48,7 +48,7 @@ def gemma_files(folder, *, ends=True, padding_side="left"):
 def folder(tmp_path):
     config, (_, state) = cases.config_of(NAME), cases.model_of(NAME)
     preprocess = Preprocess(config.vision.image_size, HALF, HALF, fit="squash")
-    save_hf(tmp_path, config, state, preprocess)
+    save_clip("hf", tmp_path, config, state, preprocess)
     gemma_files(tmp_path)
     return tmp_path
 
@@ -95,7 +95,7 @@ def test_what_transformers_saves_loads_here(folder, tmp_path_factory):
     theirs = tmp_path_factory.mktemp("theirs")
     torch_clips.hf_model(NAME).save_pretrained(theirs)
     gemma_files(theirs)
-    values = hf_preprocess_values(Preprocess(45, HALF, HALF, fit="squash"), siglip=True)
+    values = hf_preprocess_values(Preprocess(45, HALF, HALF, fit="squash"), "SiglipImageProcessor")
     (theirs / "preprocessor_config.json").write_text(json.dumps(values))
     ours, other = load_clip(str(folder)), load_clip(str(theirs))
     assert other.config == ours.config
@@ -196,7 +196,7 @@ def test_a_sentencepiece_model_is_read_as_the_first_siglips(tmp_path):
 )
 def test_configs_that_are_not_built_are_refused(values, named):
     with pytest.raises(UserError, match=named) as caught:
-        siglip_config({"model_type": "siglip", **values})
+        read_config("hf", {"model_type": "siglip", **values})
     assert "\n" not in str(caught.value)
 
 
@@ -204,7 +204,10 @@ def test_configs_that_are_not_built_are_refused(values, named):
 def test_a_config_reads_as_in_transformers(values):
     from transformers import SiglipConfig
 
-    theirs, ours = SiglipConfig.from_dict(values), siglip_config(values)
+    theirs, ours = (
+        SiglipConfig.from_dict(values),
+        read_config("hf", {"model_type": "siglip", **values}),
+    )
     for part, tower in ((ours.text, theirs.text_config), (ours.vision, theirs.vision_config)):
         assert part.width == tower.hidden_size
         assert part.layers == tower.num_hidden_layers

@@ -15,14 +15,12 @@ from torch_archives import write_state_dict
 from fsclip_jax.clip.bpe import bundled_tokenizer
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
 from fsclip_jax.clip.files import write_safetensors
-from fsclip_jax.clip.layout_open_clip import open_clip_values
 from fsclip_jax.clip.layout_openai import SUMS, shapes_config
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.published import KNOWN
-from fsclip_jax.clip.save import save_hf, save_open_clip
+from fsclip_jax.clip.save import save_clip
 from fsclip_jax.clip.weights import expected_shapes, leaf_paths
-from fsclip_jax.clip.weights_maps import open_clip_map
 from fsclip_jax.errors import UserError
 
 TEXT = TextConfig(49408, 77, 64, 2, 1, 256, 24)
@@ -40,7 +38,7 @@ MARKS = {
 def tensors_of(config):
     """Weights under OpenAI's names, in float16 but for what its archives keep in float32."""
     _, abstract = abstract_clip(config)
-    shapes = expected_shapes(leaf_paths(abstract), open_clip_map(config))
+    shapes = expected_shapes(leaf_paths(abstract), cases.entries_in("open_clip", config))
     rng = np.random.RandomState(0)
     tensors = {}
     for key, shape in shapes.items():
@@ -75,7 +73,7 @@ def test_an_archive_of_openai_needs_nothing_beside_it(name, tmp_path):
     # The same weights, read with a config.
     folder = tmp_path / "folder"
     folder.mkdir()
-    model = open_clip_values(config)
+    model = cases.written_in("open_clip", config)
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
     write_safetensors(folder / "open_clip_model.safetensors", tensors, "float32")
     other = load_clip(str(folder))
@@ -89,7 +87,9 @@ def test_an_archive_of_openai_needs_nothing_beside_it(name, tmp_path):
 def test_a_real_torchscript_archive_gives_open_clips_features(name, tmp_path):
     torch = pytest.importorskip("torch")
     config = OPENAI[name]
-    model = torch_clips.import_open_clip().model.CLIP(**open_clip_values(config)).eval()
+    model = (
+        torch_clips.import_open_clip().model.CLIP(**cases.written_in("open_clip", config)).eval()
+    )
     tensors = {key: torch.tensor(array).float() for key, array in tensors_of(config).items()}
     model.load_state_dict(tensors, strict=False)
     for key, number in MARKS.items():
@@ -117,7 +117,9 @@ def test_shapes_give_the_configs_of_the_release():
     for model in KNOWN:
         if model.name in ("RN50", "RN50x4", "ViT-B/32", "ViT-L/14@336px"):
             _, abstract = abstract_clip(model.config)
-            shapes = expected_shapes(leaf_paths(abstract), open_clip_map(model.config))
+            shapes = expected_shapes(
+                leaf_paths(abstract), cases.entries_in("open_clip", model.config)
+            )
             empty = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
             assert shapes_config(empty, "quick_gelu") == model.config
 
@@ -132,8 +134,8 @@ def test_a_published_file_is_known_by_its_sum(tmp_path, monkeypatch):
 @pytest.mark.parametrize("ending", [".safetensors", ".pt", ".bin"])
 @pytest.mark.parametrize("name", ["open_clip_vit", "open_clip_rn", "patch16_quick_largest_id"])
 def test_other_files_are_read_with_the_config_beside_them(name, ending, parts, tmp_path):
-    save = save_hf if name in cases.HF_CASES else save_open_clip
-    save(tmp_path, *parts(name))
+    layout = "hf" if name in cases.HF_CASES else "open_clip"
+    save_clip(layout, tmp_path, *parts(name))
     whole = load_clip(str(tmp_path))
     made = next(tmp_path.glob("*.safetensors"))
     file = tmp_path / f"weights{ending}"
@@ -162,8 +164,8 @@ def test_other_files_are_read_with_the_config_beside_them(name, ending, parts, t
     ],
 )
 def test_a_folder_may_hold_pytorchs_own_archive(name, file, parts, tmp_path):
-    save = save_hf if name in cases.HF_CASES else save_open_clip
-    save(tmp_path, *parts(name))
+    layout = "hf" if name in cases.HF_CASES else "open_clip"
+    save_clip(layout, tmp_path, *parts(name))
     whole = load_clip(str(tmp_path))
     next(tmp_path.glob("*.safetensors")).unlink()
     write_state_dict(tmp_path / file, cases.tensors_of(name))
@@ -190,7 +192,7 @@ def test_weights_of_other_architectures_are_refused(tmp_path):
 
 def test_a_named_tokenizer_is_not_replaced_by_the_bundled_one(tmp_path):
     config = OPENAI["vit"]
-    model = open_clip_values(config)
+    model = cases.written_in("open_clip", config)
     model["text_cfg"]["hf_tokenizer_name"] = "somebody/bpe"
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
     write_safetensors(tmp_path / "open_clip_model.safetensors", tensors_of(config), "float32")

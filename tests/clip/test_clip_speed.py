@@ -15,8 +15,9 @@ from fsclip_jax.clip.config import (
     TextConfig,
     VitConfig,
 )
-from fsclip_jax.clip.micro_batches import resnet_piece, transformer_piece
+from fsclip_jax.clip.micro_batches import transformer_piece
 from fsclip_jax.clip.model import cast_weights, encode_image, encode_patches, encode_text, init_clip
+from fsclip_jax.clip.resnet import resnet_piece
 
 TEXT = TextConfig(64, 8, 16, 2, 2, 32, embed_dim=8)
 VIT = ClipConfig(VitConfig(32, 16, 24, 2, 3, 48, embed_dim=8), TEXT)

@@ -5,7 +5,7 @@ import torch_clips
 
 from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.weights import fill_state, leaf_paths, read_state
-from fsclip_jax.clip.weights_maps import IGNORABLE, hf_flax_map, hf_map, open_clip_map
+from fsclip_jax.clip.weights_maps import IGNORABLE, flax_entry
 from fsclip_jax.errors import UserError
 
 NAME = "patch16_quick_largest_id"
@@ -98,7 +98,9 @@ def test_flax_files_fill_the_same_state():
             renamed[key] = array
     config = cases.config_of(NAME)
     _, abstract = abstract_clip(config)
-    ours = leaf_paths(fill_state(abstract, renamed, hf_flax_map(config)))
+    ours = leaf_paths(
+        fill_state(abstract, renamed, [flax_entry(entry) for entry in cases.entries_of(NAME)])
+    )
     for path, leaf in leaf_paths(cases.model_of(NAME)[1]).items():
         np.testing.assert_array_equal(ours[path], leaf, err_msg=path)
 
@@ -106,14 +108,14 @@ def test_flax_files_fill_the_same_state():
 def test_both_layouts_hold_the_same_state():
     config = cases.config_of("open_clip_vit")
     _, state = cases.model_of("open_clip_vit")
-    tensors = read_state(state, hf_map(config))
+    tensors = read_state(state, cases.entries_in("hf", config))
     _, abstract = abstract_clip(config)
-    through = fill_state(abstract, tensors, hf_map(config))
-    back = read_state(through, open_clip_map(config))
+    through = fill_state(abstract, tensors, cases.entries_in("hf", config))
+    back = read_state(through, cases.entries_in("open_clip", config))
     for key, array in cases.tensors_of("open_clip_vit").items():
         np.testing.assert_array_equal(back[key], array, err_msg=key)
 
 
 def test_a_resnet_has_no_hugging_face_map():
     with pytest.raises(ValueError, match="open_clip layout"):
-        hf_map(cases.config_of("open_clip_rn"))
+        cases.entries_in("hf", cases.config_of("open_clip_rn"))

@@ -4,10 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fsclip_jax.clip.layout_hf import hf_config
+from fsclip_jax.clip.clip_vit import hf_map
+from fsclip_jax.clip.families import read_config
 from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.weights import fill_state
-from fsclip_jax.clip.weights_maps import IGNORABLE, hf_map
+from fsclip_jax.clip.weights_maps import IGNORABLE
 from fsclip_jax.segmentation.values import value_features
 
 CONFIG = {
@@ -67,7 +68,7 @@ def by_hand(model, pixels):
 
 
 def test_equals_transformers(model):
-    config = hf_config(model.config.to_dict())
+    config = read_config("hf", model.config.to_dict())
     graphdef, abstract = abstract_clip(config)
     tensors = {name: value.numpy() for name, value in model.state_dict().items()}
     state = fill_state(abstract, tensors, hf_map(config), ignorable=IGNORABLE)

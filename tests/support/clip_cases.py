@@ -11,11 +11,8 @@ import jax
 import numpy as np
 
 from fsclip_jax.clip import model
-from fsclip_jax.clip.layout_hf import hf_config
-from fsclip_jax.clip.layout_open_clip import open_clip_config
-from fsclip_jax.clip.layout_siglip import siglip_config, siglip_map
+from fsclip_jax.clip.families import layout_of, read_config
 from fsclip_jax.clip.weights import expected_shapes, fill_state, leaf_paths
-from fsclip_jax.clip.weights_maps import hf_map, open_clip_map
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TOLERANCE = 1e-5
@@ -133,18 +130,24 @@ IDS = np.array(
 )
 
 
+def layout_name(name):
+    return "open_clip" if name in OPEN_CLIP_CASES else "hf"
+
+
 def config_of(name):
-    if name in HF_CASES:
-        return hf_config(HF_CASES[name])
-    if name in SIGLIP_CASES:
-        return siglip_config(SIGLIP_CASES[name])
-    return open_clip_config(OPEN_CLIP_CASES[name])
+    return read_config(layout_name(name), (HF_CASES | OPEN_CLIP_CASES | SIGLIP_CASES)[name])
 
 
 def entries_of(name):
-    if name in SIGLIP_CASES:
-        return siglip_map(config_of(name))
-    return (hf_map if name in HF_CASES else open_clip_map)(config_of(name))
+    return entries_in(layout_name(name), config_of(name))
+
+
+def entries_in(layout, config):
+    return layout_of(config, layout).entries(config)
+
+
+def written_in(layout, config):
+    return layout_of(config, layout).write(config)
 
 
 def ids_of(name):
