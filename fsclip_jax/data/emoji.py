@@ -66,11 +66,9 @@ def open_emoji(topic: str | None = None) -> ImageSource:
     """Open the bundled emoji art.
 
     An image's domain is its artist family, and its split is its family's. Keys read
-    ``SET/CODE_POINT``. A sheet is decoded when its first picture is asked for, and kept as long
-    as the process is.
-
-    Returns:
-        6,363 images of 627 classes by 7 artist families, 64 x 64 RGB on white; fewer of a topic.
+    ``SET/CODE_POINT``. A sheet is decoded when its first picture is asked for, and kept as long as
+    the process is. Returns 6,363 images of 627 classes by 7 artist families, 64 x 64 RGB on white;
+    fewer of a topic.
 
     Raises:
         UserError: there is no such topic.

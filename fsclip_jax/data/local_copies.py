@@ -23,11 +23,8 @@ def find_copies(known: KnownSet, root: Path | None, data_dir: Path) -> tuple[Loc
     """Look for a data set in CoOp's layout and among those that TFDS has prepared.
 
     Only the presence of folders and lists is looked at: whether every image is there is checked
-    when the set is opened.
-
-    Args:
-        root: folder that holds all data sets in CoOp's layout, or that of this one; None if
-            there is none.
+    when the set is opened. ``root`` holds all data sets in CoOp's layout, or is the folder of this
+    one.
 
     Example:
         >>> from fsclip_jax.data.catalog import find_known

@@ -52,8 +52,7 @@ def wordnet_names() -> Mapping[str, str]:
 def clean_name(raw: str, known: KnownSet) -> str | None:
     """Clean one class name; a name that is clean already stays as it is.
 
-    Returns:
-        The name as it goes into prompts; None where CoOp leaves the class out.
+    None means that CoOp leaves the class out.
 
     Example:
         >>> from fsclip_jax.data.catalog import find_known
@@ -100,9 +99,8 @@ def same_name(name: str) -> str:
 def in_published_order(raw: Sequence[str], known: KnownSet) -> list[int] | None:
     """Give the classes of another source their published labels.
 
-    Returns:
-        The published label of each class, -1 for a class that CoOp leaves out; None if a name is
-        none of the published ones.
+    Returns the published label of each class, -1 for a class that CoOp leaves out; None if a name
+    is none of the published ones.
     """
     if not (published := class_names(known)):
         return None
@@ -124,9 +122,8 @@ def published_classes(
 ) -> tuple[Int[np.ndarray, "n"], tuple[str, ...]]:
     """Relabel the images of another source as CoOp does.
 
-    Returns:
-        The labels, -1 for an image of a class that CoOp leaves out, and the class names. Where
-        the names are not those published, both stay as they are, but for ``_`` in names.
+    Returns the labels, -1 for an image of a class that CoOp leaves out, and the class names. Where
+    the names are not those published, both stay as they are, but for ``_`` in names.
     """
     order = in_published_order(raw, known) if known else None
     if known is None or order is None:

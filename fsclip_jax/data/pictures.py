@@ -46,12 +46,10 @@ def read_image(
 ) -> Image.Image:
     """Read one picture file as RGB.
 
-    Of an animation the first frame is taken; 16-bit greys are scaled to 8 bits.
-
-    Args:
-        at_least: pixels that are wanted of the shorter edge. A JPEG is then decoded at the
-            smallest of 1/1, 1/2, 1/4, 1/8 that leaves twice as many: quicker, but not the same
-            pixels (``docs/data.md`` says how far off). None decodes all there is.
+    Of an animation the first frame is taken; 16-bit greys are scaled to 8 bits. ``at_least`` pixels
+    are wanted of the shorter edge: a JPEG is then decoded at the smallest of 1/1, 1/2, 1/4, 1/8
+    that leaves twice as many: quicker, but not the same pixels (``docs/data.md`` says how far off).
+    None decodes all there is.
 
     Raises:
         UnreadableImage: the file is missing, empty, truncated, no picture, or larger than

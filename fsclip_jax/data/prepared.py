@@ -31,11 +31,7 @@ def is_prepared(folder: Path) -> bool:
 def find_prepared(name: str, known: KnownSet | None, spec: str) -> Path:
     """Find the folder of a prepared data set.
 
-    Args:
-        name: of the builder, with ``/CONFIG`` if it has several.
-
-    Returns:
-        The folder of the version: the pinned one, or of another builder the newest.
+    The version is the pinned one, or of another builder the newest.
 
     Raises:
         UserError: the name is unknown, or nothing is prepared.

@@ -44,9 +44,8 @@ def choose_prompts(
 ) -> ClassPrompts:
     """Write the prompts of every class of a data set.
 
-    Args:
-        bare: the backbone knows bare names only, as the bundled mini CLIP: whatever the
-            templates are, it is asked the name alone. A file counts all the same.
+    A ``bare`` backbone knows bare names only, as the bundled mini CLIP: whatever the templates are,
+    it is asked the name alone, but a file counts all the same.
 
     Raises:
         UserError: a template without ``{}``, or something is wrong with the file.
@@ -66,9 +65,8 @@ def choose_prompts(
 def ensemble_of(source: ImageSource) -> tuple[str, ...]:
     """Return the ensemble of templates for a data set.
 
-    Returns:
-        The seven templates on ImageNet; on all other data its own template beside them, as in
-        CoOp's zero-shot baseline.
+    These are the seven templates on ImageNet; on all other data its own template beside them, as in
+    CoOp's zero-shot baseline.
     """
     kind, _, rest = source.spec.partition(":")
     name = rest.partition("@")[0]
@@ -86,8 +84,7 @@ def read_prompt_file(
     ``{"tench": ["A tench is a fish ...", ...], ...}``. Case and ``_`` in the names of classes
     do not matter; a sentence may hold ``{}`` for the name.
 
-    Args:
-        class_names: of the data set. Equal names get equal sentences.
+    Classes of equal names get equal sentences.
 
     Raises:
         UserError: the file is missing or has another layout, a class has no sentences, or two

@@ -24,13 +24,9 @@ KINDS = (
 def open_source(spec: str) -> ImageSource:
     """Open the images that a data spec names.
 
-    Args:
-        spec: ``emoji``, ``emoji:TOPIC``, ``folder:DIR``, ``coop:NAME@ROOT``,
-            ``tfds:NAME[/CONFIG]``, which ``@FILE`` may follow (CoOp's split), or ``hf:NAME``,
-            which ``@CONFIG`` may follow.
-
-    Returns:
-        The labelled images.
+    ``spec`` is ``emoji``, ``emoji:TOPIC``, ``folder:DIR``, ``coop:NAME@ROOT``,
+    ``tfds:NAME[/CONFIG]``, which ``@FILE`` may follow (CoOp's split), or ``hf:NAME``, which
+    ``@CONFIG`` may follow.
 
     Raises:
         UserError: the kind is unknown, or is ``bank`` where images are needed, or the data is

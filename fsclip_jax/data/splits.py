@@ -64,9 +64,8 @@ def meta_val(
 ) -> tuple[Int[np.ndarray, "train"], Int[np.ndarray, "val"]]:
     """Hold out the last classes of those trained on, for accuracy while training.
 
-    Args:
-        fraction: part to hold out, in [0, 1). Rounded down, but at least one class if there
-            are three or more; with fewer nothing is held out.
+    ``fraction`` is in [0, 1); the number of classes is rounded down, but at least one class if
+    there are three or more; with fewer nothing is held out.
 
     Raises:
         ValueError: when the fraction is outside [0, 1).
@@ -131,11 +130,8 @@ def split_named(
       images of every class, in the order of the sha256 of their keys, is val.
     - With ``train`` alone: ``split_by_hash``. Without ``train``: all is test.
 
-    Args:
-        drawn_val: draw val out of train where it is missing; else there is none.
-
-    Returns:
-        Position in ``SPLITS`` of every image; -1 where the name is none of these.
+    Without ``drawn_val`` nothing is drawn out of train where val is missing. Returns the position
+    in ``SPLITS`` of every image; -1 where the name is none of these.
 
     Example:
         >>> split_named(["train", "test"], ["a", "b"], np.zeros(2, np.int32)).tolist()

@@ -57,11 +57,8 @@ def check_shots(
 ) -> None:
     """Refuse a number of shots that some class of the bank cannot give.
 
-    Without this check such a class is masked where its images end.
-
-    Args:
-        spare: images that must be left beside the shots; 1 where the queries come from the
-            same bank.
+    Without this check such a class is masked where its images end. ``spare`` images must be left
+    beside the shots: 1 where the queries come from the same bank.
 
     Raises:
         UserError: names the smallest class and says how many shots there can be.

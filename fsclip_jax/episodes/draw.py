@@ -31,9 +31,7 @@ def below(bits: UInt32[Array, "*shape"], size: Int[Array, "..."]) -> Int[Array, 
     """Turn random bits into whole numbers from 0 to size - 1.
 
     The remainder of a division: each probability is off by less than ``size / 2^32`` of itself.
-
-    Args:
-        size: how many numbers there are, one for all or one each; 0 counts as 1.
+    ``size`` is how many numbers there are, one for all or one each; 0 counts as 1.
 
     Example:
         >>> below(jnp.array([7], jnp.uint32), jnp.array([5])).tolist()
@@ -48,13 +46,11 @@ def partial_shuffle(
     """First ``count`` entries of a random permutation of 0..size-1, one permutation a row.
 
     Step ``i`` of a Fisher-Yates shuffle exchanges the entries ``i`` and ``j_i``, with ``j_i``
-    uniform in ``i..size-1``. Nothing of length ``size`` is ever made: the entry that ends at
-    ``i`` is found by following ``j_i`` back through the exchanges before it. The cost is
-    ``rows * count^2`` and does not depend on the sizes.
-
-    Returns:
-        Distinct numbers below the size. Where the size is below ``count``, the entries from
-        the size on are no draws (they are their own index), and the caller masks them.
+    uniform in ``i..size-1``. Nothing of length ``size`` is ever made: the entry that ends at ``i``
+    is found by following ``j_i`` back through the exchanges before it. The cost is
+    ``rows * count^2`` and does not depend on the sizes. Returns distinct numbers below the size.
+    Where the size is below ``count``, the entries from the size on are no draws (they are their own
+    index), and the caller masks them.
 
     Example:
         >>> bits = jax.random.bits(jax.random.key(0), (4, 1))
@@ -77,12 +73,8 @@ def draw_classes(
 ) -> Int[Array, " way"]:
     """Draw classes without replacement, each usable one equally likely.
 
-    Args:
-        bits: 32 random bits for each class to draw; not more than there are classes.
-
-    Returns:
-        Distinct class numbers in random order. Where fewer than ``way`` are usable, others
-        follow after them.
+    There are not more ``bits`` than classes. Where fewer than ``way`` are usable, others follow
+    after them.
 
     Example:
         >>> bits = jax.random.bits(jax.random.key(0), (2,))
@@ -117,14 +109,13 @@ def family_runs(
 ) -> tuple[Int[Array, " n"], Int[Array, " n"]]:
     """Order the images by class and family, and number the families of all classes.
 
+    Returns the order (the identity, at no cost, if the families of each class ascend already), and
+    the number of the run that each image of the ordered bank is in: equal for images of one class
+    and family, one more with every change.
+
     Args:
         labels: class of each image, in ascending order.
         families: family of each image; a negative one stands for a family of that image alone.
-
-    Returns:
-        The order (the identity, at no cost, if the families of each class ascend already), and
-        the number of the run that each image of the ordered bank is in: equal for images of
-        one class and family, one more with every change.
 
     Example:
         >>> order, runs = family_runs(jnp.array([0, 0, 0, 1]), jnp.array([5, 2, 5, 5]))
@@ -188,11 +179,7 @@ def _each_then_any(
     first: Int[Array, "way slots"],
     number: Int[Array, "way slots"],
 ) -> tuple[Int[Array, "way slots"], Bool[Array, "way slots"]]:
-    """Draw one image of every family, then any of the others, without replacement.
-
-    Returns:
-        Places of the images drawn, and which slots are filled.
-    """
+    """Draw one image of every family, then others: their places, and which slots are filled."""
     one = below(bits.T, number)
     others = jnp.maximum(number - 1, 0)
     upto = jnp.cumsum(others, axis=1, dtype=jnp.int32)

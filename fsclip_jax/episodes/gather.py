@@ -79,8 +79,7 @@ def gather_support(
 ) -> Task:
     """Read the support images, the texts and, where the bank has them, the prompts of classes.
 
-    Args:
-        views: put every view of the images beside the support, if there are several.
+    With ``views`` every view of the images stands beside the support, if there are several.
     """
     support = _read(bank, index, mask, view, key, mean)
     task = Task(support, mask, bank.text[classes], bank.logit_scale)
@@ -107,9 +106,8 @@ def gather_query(
 ) -> Query:
     """Read the query images, class after class.
 
-    Returns:
-        ``way * query`` images; masked rows are zero. Patches, where the bank carries them, are
-        those of view 0 whatever the view.
+    Masked rows are zero. Patches, where the bank carries them, are those of view 0 whatever the
+    view.
     """
     way, query = index.shape
     features = _read(bank, index, mask, view, key, mean)

@@ -79,8 +79,7 @@ class Episode(NamedTuple):
 def usable_classes(bank: Bank) -> Bool[Array, " classes"]:
     """Say which classes can give a support and a query image that share no family.
 
-    Returns:
-        True where a class has two images or more, of two families or more if it has families.
+    It takes two images or more, of two families or more if the class has families.
 
     Example:
         >>> zeros = jnp.zeros
@@ -109,20 +108,14 @@ def _has_families(bank: Bank) -> Bool[Array, ""]:
 def sample_episode(key: PRNGKeyArray, bank: Bank, spec: EpisodeSpec, max_size: int) -> Episode:
     """Draw one episode: classes, their support images and their query images.
 
-    Classes are drawn uniformly without replacement from those that can give both a support and
-    a query image. Without families, support and query are two parts of one random permutation
-    of the class's images (`split_images`). With families, the two sides share none
-    (`split_families`); a bank whose classes are sorted by family saves a sort of the bank here.
-    Which of the two runs depends on the bank alone, so under ``vmap`` over keys only one of them
-    does. Either costs ``way * (shot + query)^2``, whatever the size of the classes. A class
-    that has too little fills fewer slots, the query set at least one.
-
-    Args:
-        max_size: images of the bank's largest class (`largest_class`); static. No more slots than
-            this are worked on.
-
-    Returns:
-        The episode, as rows of the bank.
+    Classes are drawn uniformly without replacement from those that can give both a support and a
+    query image. Without families, support and query are two parts of one random permutation of the
+    class's images (`split_images`). With families, the two sides share none (`split_families`); a
+    bank whose classes are sorted by family saves a sort of the bank here. Which of the two runs
+    depends on the bank alone, so under ``vmap`` over keys only one of them does. Either costs
+    ``way * (shot + query)^2``, whatever the size of the classes. A class that has too little fills
+    fewer slots, the query set at least one. ``max_size`` is the size of the bank's largest class
+    (`largest_class`): no more slots than this are worked on.
 
     Example:
         >>> zeros = jnp.zeros
@@ -202,12 +195,10 @@ def sample_support(
 ) -> tuple[Int[Array, "way shot"], Bool[Array, "way shot"]]:
     """Draw the shots of given classes: the support of a full-way task.
 
-    Each image of a class is equally likely, none is drawn twice. For one key the draws are
-    nested (the 1-shot support is the first column of the 2-shot one), and the draw of a class
-    does not depend on the classes asked for beside it.
-
-    Returns:
-        Rows of the bank, 0 where masked, and the mask: false where a class has no more images.
+    Each image of a class is equally likely, none is drawn twice. For one key the draws are nested
+    (the 1-shot support is the first column of the 2-shot one), and the draw of a class does not
+    depend on the classes asked for beside it. Returns rows of the bank, 0 where masked, and the
+    mask: false where a class has no more images.
 
     Example:
         >>> zeros = jnp.zeros
@@ -249,15 +240,13 @@ def sample_batch(
 ) -> Episode:
     """Draw a batch of episodes, each with its own key, split over the devices of a mesh.
 
-    Episode ``i`` is ``sample_episode(split(key, batch)[i], ...)``: it does not depend on the
-    number of devices. For step ``s`` of a run, pass ``fold_in(key, s)``.
+    Episode ``i`` is ``sample_episode(split(key, batch)[i], ...)``: it does not depend on the number
+    of devices. For step ``s`` of a run, pass ``fold_in(key, s)``. Returns episodes with a leading
+    axis of ``batch``, sharded over the axis ``data``.
 
     Args:
         batch: number of episodes; static, a multiple of the number of devices.
         mesh: from `data_mesh`; static. None: the default device.
-
-    Returns:
-        Episodes with a leading axis of ``batch``, sharded over the axis ``data``.
 
     Raises:
         UserError: the batch cannot be split evenly over the devices.

@@ -80,8 +80,7 @@ class Query(NamedTuple):
 def task_axes(task: Task) -> Task:
     """Return the ``in_axes`` of ``jax.vmap`` for tasks that share one text tower.
 
-    Returns:
-        The same structure, 0 for every array with the axis and ``None`` for the tower.
+    Returns the same structure, 0 for every array with the axis and ``None`` for the tower.
 
     Example:
         >>> import jax.numpy as jnp
@@ -99,8 +98,7 @@ def task_axes(task: Task) -> Task:
 def take_tasks(task: Task, rows: Any) -> Task:
     """Choose some of several tasks; the text tower stays whole.
 
-    Args:
-        rows: an index, a slice or an array of indices into that axis.
+    ``rows`` is an index, a slice or an array of indices into that axis.
     """
     words = task.words
     chosen: Task = jax.tree.map(lambda leaf: leaf[rows], task._replace(words=None))

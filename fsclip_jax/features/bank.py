@@ -124,8 +124,7 @@ class StoredBank:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Read the features of some images, given by ascending row numbers.
 
-        Returns:
-            Unit vectors, float32 [V len(rows) D].
+        Returns unit vectors, float32 [V len(rows) D].
 
         Raises:
             UserError: a shard cannot be read, or holds a vector that is not finite or is zero.
@@ -144,8 +143,7 @@ class StoredBank:
     def read_patches(self, rows: np.ndarray) -> np.ndarray:
         """Read the patches of some images, given by ascending row numbers.
 
-        Returns:
-            Unit vectors as they are stored, float16 [len(rows) P D].
+        Returns unit vectors as they are stored, float16 [len(rows) P D].
 
         Raises:
             UserError: the bank stores no patches, a shard cannot be read, or a value is not

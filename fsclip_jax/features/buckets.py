@@ -6,9 +6,8 @@ import numpy as np
 def bucket_size(n: int, batch: int, multiple: int = 1) -> int:
     """Choose the size that all batches of a job have.
 
-    Returns:
-        ``batch``, or for a small job the next power of two from ``n`` up, rounded up to the
-        multiple.
+    Returns ``batch``, or for a small job the next power of two from ``n`` up, rounded up to the
+    multiple.
 
     Example:
         >>> bucket_size(1000, 256), bucket_size(5, 256), bucket_size(5, 256, multiple=3)

@@ -15,8 +15,7 @@ _ROWS = 4096
 def zero_shot_by_class(stored: StoredBank) -> Float[np.ndarray, " classes"]:
     """Zero-shot accuracy of every class on its train images, among all classes.
 
-    Returns:
-        From 0 to 1; -1 for a class without a train image.
+    It is from 0 to 1, and -1 for a class without a train image.
     """
     rows = np.flatnonzero(stored.splits == TRAIN)
     classes = len(stored.class_names)

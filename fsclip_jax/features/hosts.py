@@ -95,10 +95,9 @@ def join_hosts(
 ) -> Hosts:
     """Meet the other processes of a job, before anything is computed.
 
-    Args:
-        coordinator: ``HOST:PORT`` where process 0 listens; ``auto`` asks the environment
-            (``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES``, ``JAX_PROCESS_ID``, or what JAX
-            itself finds under Slurm, Open MPI, Kubernetes and on TPU pods); None means alone.
+    ``coordinator`` is ``HOST:PORT`` where process 0 listens; ``auto`` asks the environment
+    (``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES``, ``JAX_PROCESS_ID``, or what JAX itself
+    finds under Slurm, Open MPI, Kubernetes and on TPU pods); None means alone.
 
     Raises:
         UserError: the three do not fit, or the others cannot be reached.

@@ -58,16 +58,11 @@ def image_encoder(
 ) -> Encode:
     """Compile the image tower with normalisation of pixels before and of features after.
 
-    Every device runs the same program on a batch of its own, so that a feature has the same
-    bits however many devices there are. In bfloat16 the layer norms and the softmax of the
-    attention are float32 all the same, and so are the normalisations here.
-
-    Args:
-        mesh: its axis ``data`` is over the devices to use; None means the default device.
-
-    Returns:
-        A function from pixels, as many for each device, to unit features. It compiles once for
-        each size of batch.
+    Every device runs the same program on a batch of its own, so that a feature has the same bits
+    however many devices there are. In bfloat16 the layer norms and the softmax of the attention are
+    float32 all the same, and so are the normalisations here. The axis ``data`` of ``mesh`` is over
+    the devices to use; None means the default device. What is returned takes as many pixels for
+    each device, and compiles once for each size of batch.
     """
 
     def encode(state: Params, pixels: jax.Array) -> Encoded:

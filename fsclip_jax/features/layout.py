@@ -48,8 +48,7 @@ class Rows:
 def pack_strings(strings: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Lay strings end to end as UTF-8.
 
-    Returns:
-        The bytes, uint8, and the n + 1 positions between which each string lies, int64.
+    Returns the bytes, uint8, and the n + 1 positions between which each string lies, int64.
 
     Example:
         >>> unpack_strings(*pack_strings(["a/1.png", "é"]))

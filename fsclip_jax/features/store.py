@@ -69,11 +69,9 @@ class _Manifest(Struct):
 def open_bank(path: Path | str, verify: bool = False) -> StoredBank:
     """Open a bank and check that it is whole.
 
-    Opening reads the manifest and all but the features, and checks names, sizes, shapes, types
-    and ranges. It does not read the features, so it is quick however large the bank is.
-
-    Args:
-        verify: compare the sha256 of every file too.
+    Opening reads the manifest and all but the features, and checks names, sizes, shapes, types and
+    ranges. It does not read the features, so it is quick however large the bank is. With ``verify``
+    the sha256 of every file is compared too.
 
     Raises:
         UserError: whatever is wrong with the folder, naming the file.

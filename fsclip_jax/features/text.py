@@ -43,11 +43,8 @@ def class_text_features(
 ]:
     """Encode every prompt of every class and average over the prompts of each class.
 
-    ``t_c = normalize(mean_p normalize(E(prompt_cp)))``.
-
-    Returns:
-        Unit text features, the unit vector of every prompt (zero where a class has fewer), and
-        a mask that is true where there is one.
+    ``t_c = normalize(mean_p normalize(E(prompt_cp)))``. Returns unit text features, the unit vector
+    of every prompt (zero where a class has fewer), and a mask that is true where there is one.
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 3.1.4.

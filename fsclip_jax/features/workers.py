@@ -33,16 +33,12 @@ def decoded(
 ) -> Generator[Chunk, None, None]:
     """Decode chunks of images where it is quickest.
 
-    Threads start at once and are as quick as processes on few cores, for Pillow decodes and
-    scales without Python's lock. What Python does between is not free of it, so on many cores
-    processes are quicker, once their start, which takes seconds, is paid for.
-
-    Args:
-        workers: processes; 0 takes threads, one a core; None takes a process a core where there
-            are at least 4 cores and 20,000 images, and threads otherwise.
-
-    Returns:
-        A generator of the chunks, in order. Closing it stops the workers.
+    Threads start at once and are as quick as processes on few cores, for Pillow decodes and scales
+    without Python's lock. What Python does between is not free of it, so on many cores processes
+    are quicker, once their start, which takes seconds, is paid for. ``workers`` counts processes: 0
+    takes threads, one a core; None takes a process a core where there are at least 4 cores and
+    20,000 images, and threads otherwise. The chunks come in order; closing the generator stops the
+    workers.
 
     Raises:
         UserError: there is too little shared memory for the workers asked for.

@@ -31,8 +31,7 @@ from fsclip_jax.features.store import open_bank
 def write_shard(folder: Path, index: int, rows: Rows, dtype: str, skipped: Sequence[str]) -> None:
     """Write one shard, whole or not at all.
 
-    Args:
-        skipped: keys of the images of this shard that could not be read.
+    ``skipped`` names the images of this shard that could not be read.
     """
     key_bytes, key_offsets = pack_strings(rows.keys)
     tensors = {
