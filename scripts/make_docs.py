@@ -153,6 +153,19 @@ def data_sets() -> str:
     return "\n".join(rows)
 
 
+def backbones() -> str:
+    """Return the table of families, and of each the layouts it comes in and published models."""
+    from fsclip_jax.clip.families import FAMILIES, TITLES, family_of
+    from fsclip_jax.clip.published import KNOWN
+
+    rows = ["|family|layouts|published, such as|", "|---|---|---|"]
+    for family in FAMILIES:
+        known = [model.id for model in KNOWN if family_of(model.config) is family]
+        some = f"{len(known)}: {', '.join(f'`{name}`' for name in known[:3])}"
+        rows.append(f"|{family.name}|{', '.join(TITLES[name] for name in family.layouts)}|{some}|")
+    return "\n".join(rows)
+
+
 def metrics() -> str:
     """Return the table of every number that a report can hold."""
     from fsclip_jax.report.metrics import METRICS
@@ -175,6 +188,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "flags": flags,
     "methods": methods,
     "data sets": data_sets,
+    "backbones": backbones,
     "metrics": metrics,
 }
 """What writes each block."""
