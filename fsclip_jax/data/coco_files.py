@@ -128,10 +128,8 @@ class Boxes:
 def read_boxes(path: Path, record: type[Box] = Box) -> Boxes:
     """Read annotations in the layout of COCO or LVIS.
 
-    It is LVIS where the images have ``neg_category_ids``. A category may say ``novel``.
-
-    Args:
-        record: what an annotation is read as; it may ask for more than its box.
+    It is LVIS where the images have ``neg_category_ids``. A category may say ``novel``. ``record``
+    is what an annotation is read as; it may ask for more than its box.
 
     Raises:
         UserError: the file is missing or broken, or not as it should be; the first matter is
@@ -220,9 +218,6 @@ def _proposals(some: Sequence[_Proposal]) -> Proposals:
 
 def write_results(path: Path, results: Iterable[Mapping[str, Any]]) -> None:
     """Write detections in the layout of COCO's results, one a line; whole or not at all.
-
-    Args:
-        results: objects with ``image_id``, ``category_id``, ``bbox`` and ``score``.
 
     Raises:
         UserError: the place cannot be written.

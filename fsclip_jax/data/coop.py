@@ -25,10 +25,8 @@ def open_coop(name: str, root: str) -> ImageSource:
 
     Pictures are read as CLIP's own pipeline reads them: the EXIF orientation and transparency
     are ignored. Labels, class order, class names and splits are CoOp's, but for ImageNet, whose
-    official val images are ``test`` here and in CoOp, where they are val as well.
-
-    Args:
-        root: the folder that holds all data sets, or the folder of this one.
+    official val images are ``test`` here and in CoOp, where they are val as well. ``root`` holds
+    all data sets, or is the folder of this one.
 
     Raises:
         UserError: the set or a folder is unknown, the split file is missing or wrong, or an
@@ -48,7 +46,6 @@ def open_coop(name: str, root: str) -> ImageSource:
         version=content_version(records.keys, labels, splits, records.class_names),
         templates=known.templates,
         load=FileLoader(base / coop.images, records.keys, "clip"),
-        draft=True,
     )
 
 

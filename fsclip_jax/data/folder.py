@@ -65,8 +65,6 @@ def open_folder(path: str | Path) -> ImageSource:
         labels=labels,
         keys=keys,
         splits=splits,
-        domains=None,
-        domain_names=(),
         templates=PHOTO,
         load=FileLoader(root, keys, "upright"),
         draft=True,

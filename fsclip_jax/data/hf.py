@@ -68,9 +68,8 @@ def open_hf(name: str, config: str = "") -> ImageSource:
     none, one of integers or strings that is called ``label``). Rows whose label is missing or
     -1 are left out. Nothing that a data set brings is executed.
 
-    Args:
-        name: repository on the hub, downloaded or in the cache, or a local folder of parquet
-            files, or of pictures in folders.
+    ``name`` is a repository on the hub, downloaded or in the cache, or a local folder of parquet
+    files, or of pictures in folders.
 
     Raises:
         UserError: the package is missing, the data set cannot be loaded, or it has no images or
@@ -101,7 +100,6 @@ def open_hf(name: str, config: str = "") -> ImageSource:
         ),
         templates=known.templates if known else PHOTO,
         load=HfLoader(undecoded, split_of[keep], rows[keep], image, listing.keys),
-        draft=True,
     )
 
 

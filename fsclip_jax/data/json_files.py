@@ -12,11 +12,6 @@ from fsclip_jax.errors import UserError
 def read_layout(path: Path, layout: Any, what: str, expected: str) -> Any:
     """Read a file as msgspec reads a type; nothing in it is trusted.
 
-    Args:
-        layout: the type, such as a ``msgspec.Struct``.
-        what: what the file should be, for the message.
-        expected: how such a file looks, for the message.
-
     Raises:
         UserError: the file is missing, no JSON, or has another layout; the place is named.
     """

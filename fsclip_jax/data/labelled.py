@@ -21,7 +21,6 @@ class ImageRecords:
 
     Attributes:
         labels: class of every image; numbers may be skipped.
-        splits: position in ``SPLITS`` of every image.
         positions: where the reader finds each image; the order of the keys if not given.
     """
 
@@ -39,15 +38,10 @@ def make_source(
     version: str,
     templates: tuple[str, ...],
     load: Callable[..., Image.Image],
-    draft: bool,
 ) -> ImageSource:
     """Make a source of records; classes without an image are closed up.
 
-    Args:
-        draft: whether ``load`` takes a wanted size.
-
-    Returns:
-        The source. Labels are 0 to C - 1 in the order of the labels that were given.
+    ``load`` takes a wanted size too. Labels become 0 to C - 1 in the order of those given.
 
     Raises:
         UserError: no image, fewer than two classes with images, or a key that is there twice.
@@ -66,19 +60,14 @@ def make_source(
         labels=labels.astype(np.int32).reshape(-1),
         keys=records.keys,
         splits=np.asarray(records.splits, np.int8),
-        domains=None,
-        domain_names=(),
         templates=templates,
         load=load,
-        draft=draft,
+        draft=True,
     )
 
 
 def content_version(*parts: Iterable[str]) -> str:
-    """Hash lists of strings into the version of a data set.
-
-    Args:
-        *parts: lists; their order and borders count.
+    """Hash lists of strings, whose order and borders count, into the version of a data set.
 
     Example:
         >>> content_version(["a"], ["b"]) == content_version(["a", "b"])
@@ -95,13 +84,9 @@ def content_version(*parts: Iterable[str]) -> str:
 def split_published(
     known: KnownSet | None, named: Sequence[str], keys: Sequence[str], labels: Int[np.ndarray, "n"]
 ) -> Int8[np.ndarray, "n"]:
-    """Split images without CoOp's JSON, by the rules in ``data.splits``.
+    """Split images without CoOp's JSON, by the rules in ``data.splits``; -1 without a place.
 
-    Args:
-        named: the split that each image comes with.
-
-    Returns:
-        Position in ``SPLITS`` of every image; -1 where it has no place.
+    ``named`` is the split that each image comes with.
     """
     if known and known.pooled:
         return split_by_hash(keys, labels)
@@ -117,9 +102,7 @@ def image_and_label(
 ) -> tuple[str, str]:
     """Choose the field of the image and that of the label among those of a fitting type.
 
-    Args:
-        features: all fields and their types, for the message.
-        label_names: what labels are called; the first that is there counts.
+    ``label_names`` is what labels are called; the first that is there counts.
 
     Raises:
         UserError: there is none, or several of which none has such a name.

@@ -15,15 +15,12 @@ NameRule: TypeAlias = Literal["as is", "lower", "year first", "capitals", "path"
 
 @dataclass(frozen=True)
 class CoopFolder:
-    """Where CoOp's DATASETS.md puts a data set.
-
-    Attributes:
-        split: the JSON with the splits, if there is one.
-    """
+    """Where CoOp's DATASETS.md puts a data set."""
 
     folder: str
     images: str
     split: str = ""
+    """The JSON with the splits, if there is one."""
     layout: CoopLayout = "json"
 
 
@@ -34,7 +31,6 @@ class TfdsBuilder:
     Attributes:
         path: makes of a record the path that CoOp's split has for it: fields of the record in
             braces; ``{label}`` is the raw name of the class, ``{split}`` the split of TFDS.
-        spellings: class names that TFDS spells in another way than CoOp.
     """
 
     name: str
@@ -73,18 +69,12 @@ class KnownSet:
     """A published data set.
 
     Attributes:
-        sizes: images in train, val and test.
         coop: CoOp's folder; None where CoOp does not use the set.
-        tfds: the TFDS builder; None where there is none that has the images.
         pooled: True where the published split was drawn at random from all images; without
             CoOp's JSON all images are then split 50/20/30. False where train and test are the
             authors' own; then only val is drawn, a fifth of train.
         drawn_val: draw that fifth; False for ImageNet, whose train stays whole.
-        rule: how raw class names are cleaned.
-        dropped: raw class names that CoOp leaves out.
         names_of: the set whose class names these are, if not its own.
-        aliases: other spellings of the name.
-        note: what is worth knowing.
         in_ensemble: whether its own template stands beside the ensemble's seven.
     """
 

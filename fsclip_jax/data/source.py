@@ -33,10 +33,6 @@ class ImageSource:
     """Unique name of every image: a relative file name or a record id."""
     splits: Int8[np.ndarray, "n"]
     """Position in ``SPLITS`` of every image; the rules are in ``fsclip_jax.data.splits``."""
-    domains: Int[np.ndarray, "n"] | None
-    """Artist family of every image, int32; None where the data has no families."""
-    domain_names: tuple[str, ...]
-    """Name of every family; empty where the data has none."""
     templates: tuple[str, ...]
     """Prompt templates with ``{}`` where the class name goes."""
     load: Callable[..., Image.Image]
@@ -50,6 +46,10 @@ class ImageSource:
     """True where ``load(index, at_least)`` is accepted too: an image whose shorter edge has
     ``at_least`` pixels will do (None: all pixels), so that a JPEG may be decoded at a half, a
     quarter or an eighth. ``data.pictures.FileLoader`` does so; nothing else has to."""
+    domains: Int[np.ndarray, "n"] | None = None
+    """Artist family of every image, int32; None where the data has no families."""
+    domain_names: tuple[str, ...] = ()
+    """Name of every family; empty where the data has none."""
 
     def __len__(self) -> int:
         """Return the number of images."""

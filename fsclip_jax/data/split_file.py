@@ -30,10 +30,8 @@ class _SplitFile(Struct):
 def read_split_file(path: Path, known: KnownSet | None = None) -> ImageRecords:
     """Read and check a split file.
 
-    An entry that is there twice in one split with one label counts once.
-
-    Returns:
-        The images, train first; their keys are the paths in the file.
+    An entry that is there twice in one split with one label counts once. Returns the images, train
+    first; their keys are the paths in the file.
 
     Raises:
         UserError: the file is missing or no JSON, an entry has another form, a path leads out of

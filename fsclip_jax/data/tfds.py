@@ -35,11 +35,7 @@ _FILE_NAMES = ("file_name", "filename", "image/file_name", "image/filename", "id
 
 @dataclass(frozen=True, eq=False)
 class TfdsLoader:
-    """Reads the images of a prepared TFDS data set; can be sent to other processes.
-
-    Attributes:
-        positions: record of every image within its split.
-    """
+    """Reads the images of a prepared TFDS data set; can be sent to other processes."""
 
     folder: str
     image: str
@@ -67,10 +63,8 @@ def open_tfds(name: str, split_file: str = "") -> ImageSource:
     """Open a data set that TFDS has prepared as ArrayRecord.
 
     Of a published set the version is pinned, and classes and their order are CoOp's. Any other
-    builder with one image and one class label works too.
-
-    Args:
-        split_file: CoOp's JSON; images are found in it by their file names.
+    builder with one image and one class label works too. Images are found in
+    CoOp's JSON, ``split_file``, by their file names.
 
     Raises:
         UserError: the builder is unknown, not prepared or not as ArrayRecord, it has no image or
@@ -104,7 +98,6 @@ def open_tfds(name: str, split_file: str = "") -> ImageSource:
             listing.positions[rows],
             records.keys,
         ),
-        draft=True,
     )
 
 

@@ -14,12 +14,7 @@ from fsclip_jax.typing import Array, Bool, Int
 
 
 class SupportQuery(NamedTuple):
-    """Images of each class on the two sides of an episode.
-
-    Attributes:
-        support_mask: true where the slot is filled.
-        query_mask: true where the slot is filled.
-    """
+    """Images of each class on the two sides of an episode; masks say which slots are filled."""
 
     support: Int[Array, "way shot"]
     support_mask: Bool[Array, "way shot"]

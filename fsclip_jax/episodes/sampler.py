@@ -58,15 +58,7 @@ class EpisodeSpec:
 
 
 class Episode(NamedTuple):
-    """Which classes and which rows of the bank an episode is made of.
-
-    Attributes:
-        classes: label of each class in the bank.
-        support: rows of the support images; 0 where masked.
-        support_mask: true where the slot holds an image.
-        query: rows of the query images; 0 where masked.
-        query_mask: true where the slot holds an image.
-    """
+    """Which classes and which rows of the bank an episode is made of; rows are 0 where masked."""
 
     classes: Int[Array, "*batch way"]
     support: Int[Array, "*batch way shot"]

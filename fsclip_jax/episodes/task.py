@@ -8,11 +8,7 @@ from fsclip_jax.typing import Array, Bool, Float, Int
 
 
 class Prompts(NamedTuple):
-    """Every prompt of a class on its own, for methods that weigh prompts.
-
-    Attributes:
-        vectors: unit vectors of the prompts; rows that are not present are zero.
-    """
+    """Unit vectors of every prompt of a class, zero where not present: for methods that weigh."""
 
     vectors: Float[Array, "*batch way prompt dim"]
     mask: Bool[Array, "*batch way prompt"]
@@ -22,9 +18,6 @@ class Words(NamedTuple):
     """Class names as tokens and the frozen text tower, for methods that learn prompts.
 
     Attributes:
-        lengths: number of tokens of each name.
-        start_id: id of the token that begins a prompt.
-        end_id: id of the token that ends it.
         tail_ids: token ids between the name and the end, such as a full stop; may be none.
         context_ids: token ids of the words that a learned context starts from.
         tower: the text tower, a ``clip.text.FrozenText``. The same for all tasks: it never has
@@ -45,12 +38,10 @@ class Task(NamedTuple):
 
     Attributes:
         support: unit features of the support images; rows that are not present are zero.
-        support_mask: true where a shot is present. Classes may differ in their number of shots.
         text: unit text features (zero-shot weights), one vector a class.
         logit_scale: inverse temperature of the backbone, a scalar (100 for OpenAI's models).
         views: unit features of every view of the support images, of which ``support`` is the
             mean; ``None`` where there is one view. They share ``support_mask``.
-        prompts: every prompt's own vector, where the bank stores them.
     """
 
     support: Float[Array, "*batch way shot dim"]
@@ -66,9 +57,7 @@ class Query(NamedTuple):
     """The images of an episode that the adapter has not seen.
 
     Attributes:
-        features: unit features of the query images.
         labels: index of the class within the task, 0 to way - 1.
-        patches: unit features of the patches of each image, where the bank holds them.
     """
 
     features: Float[Array, "*batch query dim"]

@@ -24,15 +24,13 @@ class Bank(NamedTuple):
     Attributes:
         features: unit vectors, float32; view 0 is the plain centre crop.
         labels: class of each row, renumbered in the order in which the classes were asked for.
-        starts: first row of each class.
         sizes: number of rows of each class; 0 where a class has no image.
         domains: artist family of each row; -1 everywhere where the data has no families.
         text: unit text features (zero-shot weights), one vector a class.
         prompts: unit vector of every prompt of each class, where the bank stores them; a prompt
             that a class does not have is zero.
         prompt_mask: true where a class has that prompt; None where there are no prompts.
-        patches: unit vectors of the patches of view 0, in the stored type, where they were
-            asked for.
+        patches: of view 0, in the stored type, where they were asked for.
     """
 
     features: Float[Array, "view n dim"]
@@ -56,8 +54,7 @@ class StoredBank:
         labels: class of each image, int32 [N].
         splits: index into ``SPLITS`` of each image, int8 [N].
         domains: artist family of each image, int32 [N]; None where the data has no families.
-        keys: file name or record id of each image.
-        class_names: name of each class. Two classes may share a name.
+        class_names: of each class; two classes may share a name.
         text_features: unit text features, float32 [C D].
     """
 

@@ -17,14 +17,11 @@ _CHUNK_IMAGES = 256
 
 
 class Chunk(NamedTuple):
-    """What came of some consecutive images.
-
-    Attributes:
-        lost: position within the chunk of every other one, and what is wrong with it.
-    """
+    """What came of some consecutive images."""
 
     pixels: UInt8[np.ndarray, "kept views size size 3"]
     lost: tuple[tuple[int, str], ...]
+    """Position within the chunk of every other one, and what is wrong with it."""
 
 
 @dataclass(frozen=True, eq=False)

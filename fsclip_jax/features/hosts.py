@@ -18,14 +18,12 @@ class Hosts:
 
     The words go through the key-value store of ``jax.distributed``, not through the devices: a
     host may be hours ahead of another, and the store outwaits that.
-
-    Attributes:
-        job: tells the words of one job from those of another.
     """
 
     index: int = 0
     count: int = 1
     job: str = "extract"
+    """Tells the words of one job from those of another."""
 
     def tell(self, name: str, word: str = "") -> None:
         """Say something to all others, for good."""

@@ -20,12 +20,7 @@ Compute: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
 class Encoded(NamedTuple):
-    """What is known of some views.
-
-    Attributes:
-        features: unit vectors, one a view.
-        patches: unit vectors of the patches, float16, if they are asked for.
-    """
+    """Unit vectors of some views, and of their patches (float16) where these are asked for."""
 
     features: jax.Array | np.ndarray
     patches: jax.Array | np.ndarray | None = None

@@ -20,7 +20,6 @@ class Rows:
 
     Attributes:
         features: vectors, float [V n D].
-        labels: class of each image [n].
         splits: index into ``SPLITS`` of each image [n].
         domains: artist family of each image [n]; -1 where the data has no families.
         patches: vectors of the patches of view 0, float16 [n P D], if they are to be stored.

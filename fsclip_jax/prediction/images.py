@@ -47,8 +47,6 @@ def picture_source(
         labels=np.zeros(count, np.int32),
         keys=tuple(keys),
         splits=np.zeros(count, np.int8),
-        domains=None,
-        domain_names=(),
         templates=tuple(templates),
         load=FileLoader(Path(), tuple(keys), "upright"),
         draft=True,

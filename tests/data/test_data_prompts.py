@@ -22,8 +22,6 @@ def source(spec="folder:x", names=("hot dog", "tench"), templates=PHOTO):
         labels=np.arange(n, dtype=np.int32),
         keys=tuple(map(str, range(n))),
         splits=np.zeros(n, np.int8),
-        domains=None,
-        domain_names=(),
         templates=templates,
         load=lambda _: None,
     )

@@ -56,8 +56,6 @@ def main(out: Path, count: int) -> None:
         labels=(np.arange(count) % 2).astype(np.int32),
         keys=tuple(f"records/{index:07d}" for index in range(count)),
         splits=np.zeros(count, np.int8),
-        domains=None,
-        domain_names=(),
         templates=("{}",),
         load=load,
     )
