@@ -21,7 +21,7 @@ from fsclip_jax.detection.fitting import (
 )
 from fsclip_jax.detection.models import Model, clip_model, owlvit_model
 from fsclip_jax.detection.owlvit_load import load_owlvit
-from fsclip_jax.detection.report import Judged, detection_rows
+from fsclip_jax.detection.report import JudgedMethod, detection_rows
 from fsclip_jax.detection.run import choose_scoring, detect
 from fsclip_jax.devices import device_name
 from fsclip_jax.durable import only_writer
@@ -58,7 +58,9 @@ def compare_detections(config: DetectConfig, console: Console, command: str = ""
             draws = found[one.name]
             for draw, each in enumerate(draws):
                 write_results(config.out / f"{one.name}.{draw}.json", each.results())
-            judged.append(Judged(one, [average_precision(tested.data, each) for each in draws]))
+            judged.append(
+                JudgedMethod(one, [average_precision(tested.data, each) for each in draws])
+            )
         rows = detection_rows(tested.data, judged, config.shots)
         report = _report(config, model, tested, chosen, rows)
         write_report(replace(report, command=command), config.out)

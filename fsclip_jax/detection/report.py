@@ -15,14 +15,14 @@ OVERLAPS: Mapping[str, float | None] = {"ap": None, "ap50": 0.5, "ap75": 0.75}
 """Least overlap that each metric counts as a hit; None for the mean of ten."""
 
 
-class Judged(NamedTuple):
+class JudgedMethod(NamedTuple):
     """A method and the precision of its detections, one for each draw."""
 
     method: ScoredMethod
     precisions: Sequence[Precision]
 
 
-def detection_rows(data: Boxes, judged: Sequence[Judged], shots: int) -> tuple[Row, ...]:
+def detection_rows(data: Boxes, judged: Sequence[JudgedMethod], shots: int) -> tuple[Row, ...]:
     """Lay the precisions out as rows: of all categories, and of every group that has an object.
 
     The groups are ``novel`` and ``base``, or ``rare``, ``common`` and ``frequent``, as far as

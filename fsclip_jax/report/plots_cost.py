@@ -47,10 +47,10 @@ class NameBox(NamedTuple):
 
 
 def cost_panels(table: Table, look: Mapping[str, Style]) -> list[tuple[str, str]]:
-    """Draw what was measured against each cost, at the largest number of shots.
+    """Draw what was measured against each cost that two methods have, at the most shots.
 
     Returns:
-        A title and an ``svg`` element for every cost that at least two methods were measured by.
+        Titles and ``svg`` elements.
     """
     drawn = []
     for cost in (metric for metric in METRICS if metric.cost):

@@ -9,7 +9,7 @@ from fsclip_jax.report.styles import styles
 from fsclip_jax.report.suite import StoredSuite
 from fsclip_jax.report.suite_tables import (
     AVERAGE,
-    Part,
+    SuitePart,
     draws_line,
     parts_of,
     suite_facts,
@@ -36,7 +36,7 @@ def suite_to_html(suite: StoredSuite) -> str:
     return render("suite.html.j2", values)
 
 
-def _drawn(part: Part, number: int, methods: list[str]) -> dict[str, Any]:
+def _drawn(part: SuitePart, number: int, methods: list[str]) -> dict[str, Any]:
     """A part with its plots: the average large, every data set small."""
     from markupsafe import Markup
 

@@ -3,7 +3,7 @@
 from fsclip_jax.report.markdown import grid_table, listing, plain
 from fsclip_jax.report.suite import StoredSuite
 from fsclip_jax.report.suite_tables import (
-    Part,
+    SuitePart,
     draws_line,
     parts_of,
     suite_title,
@@ -29,7 +29,7 @@ def suite_to_markdown(suite: StoredSuite) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _part(part: Part) -> list[str]:
+def _part(part: SuitePart) -> list[str]:
     title = plain(part.title)
     grids = [f"## {title}: {plain(grid.title)}\n\n{grid_table(grid)}" for grid in part.grids]
     return [*grids, *listing(f"{title}: other averages", part.others)]

@@ -25,7 +25,7 @@ AVERAGE = "average"
 
 
 @dataclass(frozen=True)
-class Part:
+class SuitePart:
     """One backbone and split.
 
     Attributes:
@@ -45,7 +45,7 @@ class Part:
     lead: str
 
 
-def parts_of(suite: StoredSuite) -> list[Part]:
+def parts_of(suite: StoredSuite) -> list[SuitePart]:
     """Lay the cells of a suite out, in their order."""
     found: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for cell in suite.cells:
@@ -58,7 +58,7 @@ def parts_of(suite: StoredSuite) -> list[Part]:
 
 def _part(
     suite: StoredSuite, place: tuple[str, str], rows: Mapping[str, list[Row]], several: bool
-) -> Part:
+) -> SuitePart:
     backbone, split = place
     metric = metric_of(row for each in rows.values() for row in each)
     tables = {name: table_of(split, name, each, metric) for name, each in rows.items()}
@@ -72,7 +72,7 @@ def _part(
     mean = table_of(split, AVERAGE, means, metric) if many else None
     over = f"Averaged over {len(suite.names)} data sets" if mean else f"On {next(iter(tables))}"
     of = f" with {backbone}" if several else ""
-    return Part(
+    return SuitePart(
         title=SPLIT_TITLES.get(split, split) + (f", {backbone}" if several else ""),
         metric=metric,
         tables=tables,
@@ -100,7 +100,7 @@ def _grids(
     return tuple(grids)
 
 
-def suite_title(suite: StoredSuite, parts: list[Part]) -> str:
+def suite_title(suite: StoredSuite, parts: list[SuitePart]) -> str:
     """Head of the page."""
     what = parts[0].metric.title if parts else "numbers"
     return f"Few-shot {what} on {len(suite.names)} data set{'s' * (len(suite.names) > 1)}"

@@ -18,6 +18,12 @@ from fsclip_jax.fitting.methods import LEARNS_PROMPTS, adapter_named, expand_nam
 from fsclip_jax.report.rows import Report, read_report
 from fsclip_jax.suite.config import SuiteConfig
 
+SHARED = (
+    "seeds", "protocol", "label_space", "class_split", "select", "views", "prompts", "templates",
+    "predictions",
+)  # fmt: skip
+"""Fields that the cells of a suite take from it."""
+
 CELL = "cell"
 """Setting of a report that says which cell of a suite it is."""
 
@@ -30,8 +36,6 @@ class Cell:
         data: name of the data set, unlike those of the others.
         backbone: name of the backbone, unlike those of the others.
         method: as asked for; a method that was trained makes two rows.
-        shots: labelled images per class.
-        config: what to evaluate.
         by_name: whether the method was asked for by name, and not by ``all``.
     """
 
@@ -52,13 +56,7 @@ class Cell:
 
 
 def cells_of(suite: SuiteConfig) -> tuple[Cell, ...]:
-    """Return the cells of a suite, those of one data set and backbone side by side.
-
-    Args:
-        suite: what to compare.
-
-    Returns:
-        The cells, in the order in which they are worked on.
+    """Return the cells of a suite as they are worked on, those of one bank side by side.
 
     Raises:
         UserError: nothing to do, or a method that there is not.
@@ -80,14 +78,21 @@ def cells_of(suite: SuiteConfig) -> tuple[Cell, ...]:
     )
     return tuple(
         Cell(
-            name,
-            called,
-            method,
-            shots,
-            _config(suite, spec, backbone, method, shots, name, called),
-            by_name,
+            data=name,
+            backbone=of,
+            method=method,
+            shots=shots,
+            config=EvalConfig(
+                data=spec,
+                backbone=backbone,
+                methods=(method,),
+                shots=(shots,),
+                checkpoint=_checkpoints(suite, method, name, of),
+                **{field: getattr(suite, field) for field in SHARED},
+            ),
+            by_name=by_name,
         )
-        for (spec, name), (backbone, called) in pairs
+        for (spec, name), (backbone, of) in pairs
         for method, by_name in methods.items()
         for shots in sorted(set(suite.shots))
     )
@@ -102,65 +107,31 @@ def _methods(names: Sequence[str]) -> dict[str, bool]:
     }
 
 
-def _config(
-    suite: SuiteConfig, spec: str, backbone: str, method: str, shots: int, data: str, called: str
-) -> EvalConfig:
-    learns = is_meta_learned(adapter_named(method))
-    places = [
-        Path(place.replace("{data}", data).replace("{backbone}", called))
+def _checkpoints(suite: SuiteConfig, method: str, data: str, backbone: str) -> tuple[Path, ...]:
+    """The checkpoints of a suite, for a method that learns across tasks."""
+    if not is_meta_learned(adapter_named(method)):
+        return ()
+    return tuple(
+        Path(place.replace("{data}", data).replace("{backbone}", backbone))
         for place in suite.checkpoint
-        if learns
-    ]
-    return EvalConfig(
-        data=spec,
-        backbone=backbone,
-        methods=(method,),
-        shots=(shots,),
-        seeds=suite.seeds,
-        protocol=suite.protocol,
-        label_space=suite.label_space,
-        class_split=suite.class_split,
-        select=suite.select,
-        checkpoint=tuple(places),
-        views=suite.views,
-        prompts=suite.prompts,
-        templates=suite.templates,
-        predictions=suite.predictions,
     )
 
 
 def cell_identity(cell: Cell) -> str:
     """Return a sum of all that decides the numbers of a cell, as far as it is written down.
 
-    Args:
-        cell: the cell.
-
-    Returns:
-        Sixteen hex digits: of the configuration, and of the files of the checkpoints.
+    Sixteen hex digits: of the configuration, and of the files of the checkpoints.
     """
     config = cell.config
-    told: dict[str, Any] = {
-        name: getattr(config, name)
-        for name in (
-            "data", "backbone", "methods", "shots", "seeds", "protocol", "label_space",
-            "class_split", "select", "views", "prompts", "templates", "predictions",
-        )
-    }  # fmt: skip
+    names = ("data", "backbone", "methods", "shots", *SHARED)
+    decides: dict[str, Any] = {name: getattr(config, name) for name in names}
     files = [path / WEIGHTS_FILE for path in config.checkpoint]
-    told["checkpoint"] = [sha256_file(file) if file.is_file() else None for file in files]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    decides["checkpoint"] = [sha256_file(file) if file.is_file() else None for file in files]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def finished(cell: Cell, folder: Path) -> Report | None:
-    """Read the report of a cell if it is there, whole, and of the same configuration.
-
-    Args:
-        cell: the cell.
-        folder: of the suite.
-
-    Returns:
-        The report, None if the cell is to be worked on.
-    """
+    """Read the report of a cell if it is there, whole, and of the same configuration."""
     file = folder / cell.place / "report.json"
     if not file.is_file():
         return None

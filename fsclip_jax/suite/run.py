@@ -30,9 +30,7 @@ class Done:
     """A cell and what became of it.
 
     Attributes:
-        cell: the cell.
-        report: its report, None if there is none.
-        reason: why there is none, in one line.
+        reason: why there is no report, in one line.
         failed: whether there should be one.
         before: whether an earlier run made it.
     """
@@ -52,17 +50,13 @@ def run_cells(
 ) -> Iterator[Done]:
     """Work through the cells; what an earlier run finished is read.
 
-    A cell that fails is told and the rest goes on. A disk that is full or a folder that cannot
+    A cell that fails is named and the rest goes on. A disk that is full or a folder that cannot
     be written to ends the run: every other cell would fail too.
 
     Args:
         cells: those of one data set and backbone side by side.
-        folder: of the suite.
         progress: told a line before every piece of work.
         command: the command line, for the reports.
-
-    Yields:
-        Every cell when it is done.
 
     Raises:
         UserError: a report cannot be written.
@@ -108,7 +102,7 @@ def _open(cell: Cell) -> tuple[StoredBank | None, str]:
     try:
         return bank_for(config.data, config.backbone, settings), ""
     except Exception as error:  # whatever it is, the other data sets go on
-        return None, _told(error)
+        return None, _line(error)
 
 
 def _inapplicable(cell: Cell, stored: StoredBank) -> str:
@@ -125,10 +119,10 @@ def _evaluate(
         where = folder / cell.place  # nothing is trained there: checkpoints are named
         return evaluate_bank(cell.config, stored, where, command=command, engine=engine), ""
     except Exception as error:  # whatever it is, the other cells go on
-        return None, _told(error)
+        return None, _line(error)
 
 
-def _told(error: Exception) -> str:
+def _line(error: Exception) -> str:
     """What went wrong, in one line; what is no mistake of the user is named by its type."""
     line = " ".join(str(error).split())[:500]
     return line if isinstance(error, UserError) else f"{type(error).__name__}: {line}"
@@ -136,11 +130,6 @@ def _told(error: Exception) -> str:
 
 def write_cell(cell: Cell, found: Evaluation, folder: Path) -> Report:
     """Write the report of a cell; it is whole, with its predictions, or it is not there.
-
-    Args:
-        cell: the cell.
-        found: its evaluation.
-        folder: of the suite.
 
     Returns:
         The report as it was written.

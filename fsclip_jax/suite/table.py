@@ -51,12 +51,7 @@ def _means(rows: Sequence[Row]) -> dict[str, np.ndarray]:
 def suite_of(
     suite: SuiteConfig, done: Sequence[Done], command: str = "", device: str = ""
 ) -> StoredSuite:
-    """Gather what became of the cells.
-
-    Args:
-        command: the command line.
-        device: what the numbers were computed on.
-    """
+    """Gather what became of the cells, run by a command on a device."""
     data: dict[str, dict[str, Any]] = {}
     backbones: dict[str, dict[str, Any]] = {}
     for each in done:
