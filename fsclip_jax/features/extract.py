@@ -22,8 +22,13 @@ from fsclip_jax.features.augment import describe_views
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.hosts import ALONE, Hosts
 from fsclip_jax.features.identity import DEFAULT_BACKBONE, identity, preprocessing_of, prompts_of
-from fsclip_jax.features.layout import MANIFEST, partial_name
-from fsclip_jax.features.shards import ExtractSettings, encode_missing, refuse_lost_classes
+from fsclip_jax.features.layout import MANIFEST
+from fsclip_jax.features.shards import (
+    Extraction,
+    ExtractSettings,
+    encode_missing,
+    refuse_lost_classes,
+)
 from fsclip_jax.features.store import open_bank
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.features.writing import Description, finish_bank, refuse_existing
@@ -59,52 +64,43 @@ def extract(
     Raises:
         UserError: something else is there, no image of a class can be read, or the disk is full.
     """
+    job = Extraction(source, backbone, settings, out, mesh, hosts)
     prompts = prompts or prompts_of(source, backbone, settings)
     wanted = identity(source, backbone, settings, prompts)
     with hosts.failing_together():
         if hosts.index:
-            return _take_part(source, backbone, out, settings, mesh, hosts, wanted)
+            return _take_part(job, wanted)
         if _is_same_bank(out, wanted):
             hosts.tell("start", _DONE)
             return open_bank(out)
         refuse_existing(out)
-        partial = partial_name(out)
-        with storage_errors(partial):
-            partial.mkdir(parents=True, exist_ok=True)
-        with exclusive(partial):
+        with storage_errors(job.partial):
+            job.partial.mkdir(parents=True, exist_ok=True)
+        with exclusive(job.partial):
             if _is_same_bank(out, wanted):  # another process made it while this one waited
                 hosts.tell("start", _DONE)
                 return open_bank(out)
-            _prepare(partial, wanted)
+            _prepare(job.partial, wanted)
             hosts.tell("start", _GO)
-            encode_missing(source, backbone, partial, settings, mesh, hosts)
+            encode_missing(job)
             for other in range(1, hosts.count):
                 hosts.hear(f"encoded/{other}")
-            refuse_lost_classes(source, partial, settings.shard)
-            bank = _finish(source, backbone, partial, out, settings, prompts, wanted)
+            refuse_lost_classes(job)
+            bank = _finish(job, prompts, wanted)
         hosts.tell("finished")
     return bank
 
 
-def _take_part(
-    source: ImageSource,
-    backbone: Backbone,
-    out: Path,
-    settings: ExtractSettings,
-    mesh: Mesh | None,
-    hosts: Hosts,
-    wanted: dict[str, Any],
-) -> StoredBank:
+def _take_part(job: Extraction, wanted: dict[str, Any]) -> StoredBank:
     """Encode the share of a process that is not the first, and wait for the bank."""
-    partial = partial_name(out)
-    if hosts.hear("start") == _GO:
-        _see(partial / _SETTINGS)
-        _prepare(partial, wanted)
-        encode_missing(source, backbone, partial, settings, mesh, hosts)
-        hosts.tell(f"encoded/{hosts.index}")
-        hosts.hear("finished")
-    _see(out / MANIFEST)
-    return open_bank(out)
+    if job.hosts.hear("start") == _GO:
+        _see(job.partial / _SETTINGS)
+        _prepare(job.partial, wanted)
+        encode_missing(job)
+        job.hosts.tell(f"encoded/{job.hosts.index}")
+        job.hosts.hear("finished")
+    _see(job.out / MANIFEST)
+    return open_bank(job.out)
 
 
 def _see(file: Path) -> None:
@@ -119,16 +115,9 @@ def _see(file: Path) -> None:
         time.sleep(0.1)
 
 
-def _finish(
-    source: ImageSource,
-    backbone: Backbone,
-    partial: Path,
-    out: Path,
-    settings: ExtractSettings,
-    prompts: ClassPrompts,
-    wanted: dict[str, Any],
-) -> StoredBank:
+def _finish(job: Extraction, prompts: ClassPrompts, wanted: dict[str, Any]) -> StoredBank:
     """Add the text features to the finished shards, and the manifest."""
+    source, backbone, settings = job.source, job.backbone, job.settings
     text, each, mask = class_text_features(backbone, prompts.each)
     about = Description(
         text_features=text,
@@ -147,13 +136,13 @@ def _finish(
             "settings": wanted,
         },
     )
-    bank = finish_bank(partial, out, about, settings.dtype)
-    (out / _SETTINGS).unlink(missing_ok=True)
+    bank = finish_bank(job.partial, job.out, about, settings.dtype)
+    (job.out / _SETTINGS).unlink(missing_ok=True)
     return bank
 
 
 def _is_same_bank(out: Path, wanted: dict[str, Any]) -> bool:
-    return (out / "manifest.json").is_file() and open_bank(out).manifest.get("settings") == wanted
+    return (out / MANIFEST).is_file() and open_bank(out).manifest.get("settings") == wanted
 
 
 def _prepare(partial: Path, wanted: dict[str, Any]) -> None:

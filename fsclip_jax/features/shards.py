@@ -11,17 +11,15 @@ from jax.sharding import Mesh
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.data.prompts import TemplateChoice
 from fsclip_jax.data.source import ImageSource
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, some
 from fsclip_jax.features.buckets import bucket_size
 from fsclip_jax.features.decode import Chunk, chunk_images, make_decoder, split_rows
 from fsclip_jax.features.hosts import ALONE, Hosts
 from fsclip_jax.features.images import Batcher, Compute, Encoded, image_encoder
-from fsclip_jax.features.layout import Rows, shard_name
+from fsclip_jax.features.layout import Rows, partial_name, shard_name
 from fsclip_jax.features.progress import Progress
 from fsclip_jax.features.workers import decoded
 from fsclip_jax.features.writing import shard_contents, write_shard
-
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -65,75 +63,83 @@ class ExtractSettings:
             raise UserError(f"--workers is {self.workers}; it must be 0 (threads) or more")
 
 
-def _ranges(n: int, size: int) -> list[range]:
-    """Images of each shard: consecutive, whatever can be read of them."""
-    return [range(low, min(low + size, n)) for low in range(0, n, size)]
+@dataclass(frozen=True, eq=False)
+class Extraction:
+    """One extraction, as one process sees it.
 
-
-def encode_missing(
-    source: ImageSource,
-    backbone: Backbone,
-    partial: Path,
-    settings: ExtractSettings,
-    mesh: Mesh | None,
-    hosts: Hosts = ALONE,
-) -> None:
-    """Encode and write the shards of this host that are not there yet.
-
-    Args:
+    Attributes:
+        out: the folder to make; until it is whole it is called ``partial``.
+        mesh: the devices of this host; None: the default one.
         hosts: who takes part; shard i is done by the host i modulo their number.
     """
-    shards = _ranges(len(source.keys), settings.shard)
-    mine = range(hosts.index, len(shards), hosts.count)
-    todo = [i for i in mine if not (partial / shard_name(i)).is_file()]
+
+    source: ImageSource
+    backbone: Backbone
+    settings: ExtractSettings
+    out: Path
+    mesh: Mesh | None = None
+    hosts: Hosts = ALONE
+
+    @property
+    def partial(self) -> Path:
+        """The folder of the finished shards."""
+        return partial_name(self.out)
+
+    @property
+    def shards(self) -> list[range]:
+        """Images of each shard: consecutive, whatever can be read of them."""
+        return list(split_rows(range(len(self.source)), self.settings.shard))
+
+
+def encode_missing(job: Extraction) -> None:
+    """Encode and write the shards of this host that are not there yet."""
+    settings, shards, preprocess = job.settings, job.shards, job.backbone.preprocess
+    mine = range(job.hosts.index, len(shards), job.hosts.count)
+    todo = [i for i in mine if not (job.partial / shard_name(i)).is_file()]
     if not todo:
         return
-    views, preprocess = settings.views, backbone.preprocess
+    views = settings.views
     # The size depends on the whole job, not on what is left: a continued run repeats the bits.
-    size = bucket_size(min(len(source.keys), settings.shard) * views, settings.batch)
-    encode = image_encoder(backbone, mesh, patches=settings.patches, compute=settings.compute)
-    batcher = Batcher(encode, size, mesh.size if mesh else 1, views)
+    size = bucket_size(min(len(job.source), settings.shard) * views, settings.batch)
+    encode = image_encoder(
+        job.backbone, job.mesh, patches=settings.patches, compute=settings.compute
+    )
+    batcher = Batcher(encode, size, job.mesh.size if job.mesh else 1, views)
     at_once = chunk_images(preprocess, views)
     plan = [(index, rows) for index in todo for rows in split_rows(shards[index], at_once)]
-    decoder = make_decoder(
-        source, preprocess, views, settings.seed, draft=settings.decode == "draft"
-    )
-    job = _Job(source, backbone, partial, settings, shards)
+    draft = settings.decode == "draft"
+    decoder = make_decoder(job.source, preprocess, views, settings.seed, draft=draft)
+    writer = _Writer(job)
     total = sum(len(shards[index]) for index in mine)
     done = total - sum(len(shards[index]) for index in todo)
     chunks = decoded(decoder, [rows for _, rows in plan], settings.workers)
     with closing(chunks), Progress(total, "images", "extract", start=done) as progress:
         for (index, rows), chunk in zip(plan, chunks, strict=True):
-            job.note_lost(index, rows, chunk, progress)
+            writer.note_lost(index, rows, chunk, progress)
             batcher.add(index, chunk.pixels)
             if rows.stop == shards[index].stop:
                 batcher.end(index)
             progress.advance(len(rows))
-            job.write(batcher.finished())
-            hosts.check()
-        job.write(batcher.finished(wait=True))
-        job.sum_up(progress)
+            writer.write(batcher.finished())
+            job.hosts.check()
+        writer.write(batcher.finished(wait=True))
+        if writer.skipped:
+            names = some(writer.skipped)
+            progress.note(f"skipped {len(writer.skipped)} unreadable image(s): {names}")
 
 
-class _Job:
-    """Keeps count of the images that cannot be read, and writes the shards."""
+class _Writer:
+    """Writes the shards, and keeps count of the images that cannot be read."""
 
-    def __init__(
-        self,
-        source: ImageSource,
-        backbone: Backbone,
-        partial: Path,
-        settings: ExtractSettings,
-        shards: Sequence[range],
-    ) -> None:
-        self._source, self._partial, self._settings = source, partial, settings
-        self._shards = shards
+    def __init__(self, job: Extraction) -> None:
+        self._job = job
+        self._shards = job.shards
         self._lost: dict[int, list[int]] = {}
-        self._skipped: list[str] = []
-        dim, patches = backbone.embed_dim, backbone.config.vision.grid**2
+        self.skipped: list[str] = []
+        dim, patches = job.backbone.embed_dim, job.backbone.config.vision.grid**2
         self._empty = Encoded(
-            np.zeros((settings.views, 0, dim), np.float32),
-            np.zeros((0, patches, dim), np.float16) if settings.patches else None,
+            np.zeros((job.settings.views, 0, dim), np.float32),
+            np.zeros((0, patches, dim), np.float16) if job.settings.patches else None,
         )
 
     def note_lost(self, shard: int, rows: range, chunk: Chunk, progress: Progress) -> None:
@@ -142,19 +148,13 @@ class _Job:
             progress.note(f"unreadable image skipped: {reason}")
 
     def write(self, finished: Iterator[tuple[int, Encoded | None]]) -> None:
+        source = self._job.source
         for shard, found in finished:
             lost = self._lost.pop(shard, [])
-            rows = _rows_of(self._source, self._shards[shard], lost, found or self._empty)
-            skipped = [self._source.keys[row] for row in lost]
-            write_shard(self._partial, shard, rows, self._settings.dtype, skipped)
-            self._skipped += skipped
-
-    def sum_up(self, progress: Progress) -> None:
-        count = len(self._skipped)
-        if count:
-            more = f" and {count - _NAMED} more" if count > _NAMED else ""
-            names = ", ".join(self._skipped[:_NAMED])
-            progress.note(f"skipped {count} unreadable image(s): {names}{more}")
+            rows = _rows_of(source, self._shards[shard], lost, found or self._empty)
+            skipped = [source.keys[row] for row in lost]
+            write_shard(self._job.partial, shard, rows, self._job.settings.dtype, skipped)
+            self.skipped += skipped
 
 
 def _rows_of(source: ImageSource, rows: range, lost: Sequence[int], found: Encoded) -> Rows:
@@ -167,12 +167,11 @@ def _rows_of(source: ImageSource, rows: range, lost: Sequence[int], found: Encod
     return Rows(features, source.labels[index], source.splits[index], keys, domains, patches)
 
 
-def refuse_lost_classes(source: ImageSource, partial: Path, shard: int) -> None:
+def refuse_lost_classes(job: Extraction) -> None:
     """Refuse a bank in which a class that has images has not one that can be read."""
-    paths = [partial / shard_name(i) for i in range(len(_ranges(len(source.keys), shard)))]
-    present: set[int] = set()
-    with_lost = []
-    for path in paths:
+    source, present, with_lost = job.source, set[int](), []
+    for index in range(len(job.shards)):
+        path = job.partial / shard_name(index)
         labels, skipped = shard_contents(path)
         present.update(np.unique(labels).tolist())
         if skipped:
@@ -182,9 +181,8 @@ def refuse_lost_classes(source: ImageSource, partial: Path, shard: int) -> None:
         return
     for path in with_lost:  # read these again next time, once the images are repaired
         path.unlink()
-    names = [source.class_names[label] for label in lost[:_NAMED]]
-    more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
     raise UserError(
-        f"{source.spec}: no image can be read of the class {', '.join(names)}{more}: "
+        f"{source.spec}: no image can be read of the class "
+        f"{some([source.class_names[label] for label in lost])}: "
         "repair or remove these images, then run the same command again"
     )

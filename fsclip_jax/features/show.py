@@ -6,9 +6,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from fsclip_jax.errors import some
 from fsclip_jax.features.bank import StoredBank
-
-_NAMES_SHOWN = 5
 
 
 def bank_table(bank: StoredBank) -> Table:
@@ -20,7 +19,7 @@ def bank_table(bank: StoredBank) -> Table:
     _per_split(bank, table)
     skipped = manifest["skipped"]
     if skipped:
-        table.add_row("unreadable", Text(f"{len(skipped)}: {_some(skipped)}"))
+        table.add_row("unreadable", Text(f"{len(skipped)}: {some(skipped)}"))
     return table
 
 
@@ -33,17 +32,17 @@ def _entries(bank: StoredBank) -> dict[str, str]:
         "backbone": f"{backbone.get('id')} (sha256 {_brief(backbone.get('sha256'))})",
         "images": str(manifest["n"]),
         "views": str(bank.views),
-        "classes": f"{manifest['classes']}: {_some(bank.class_names)}",
+        "classes": f"{manifest['classes']}: {some(bank.class_names)}",
         "dim": f"{bank.dim}, stored as {manifest['dtype']}",
         "logit scale": f"{bank.logit_scale:g}",
-        "templates": _some(manifest["templates"]) or "not recorded",
+        "templates": some(manifest["templates"]) or "not recorded",
         **({"prompt file": _prompt_file(manifest)} if manifest.get("prompt_file") else {}),
         "prompt vectors": _prompts(bank.prompt_mask),
         "patches": f"{bank.patches} of view 0" if bank.patches else "not stored",
         "files": f"{len(bank.shards)} shard(s) and text, {size / 1e6:.1f} MB",
     }
     if bank.domain_names:
-        entries["families"] = _some(bank.domain_names)
+        entries["families"] = some(bank.domain_names)
     return entries
 
 
@@ -67,8 +66,3 @@ def _prompts(mask: np.ndarray | None) -> str:
 
 def _brief(digest: str | None) -> str:
     return str(digest)[:12] if digest else "not recorded"
-
-
-def _some(names: tuple[str, ...] | list[str]) -> str:
-    shown = ", ".join(names[:_NAMES_SHOWN])
-    return shown + (f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else "")

@@ -12,7 +12,8 @@ from tiny_clip import noise_source, tiny_backbone
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.extract import extract
 from fsclip_jax.features.hosts import ALONE, Hosts, join_hosts
-from fsclip_jax.features.shards import ExtractSettings, encode_missing
+from fsclip_jax.features.layout import partial_name
+from fsclip_jax.features.shards import Extraction, ExtractSettings, encode_missing
 
 SETTINGS = ExtractSettings(views=2, dtype="float32", shard=4, batch=8)
 PROGRAM = Path(__file__).parents[1] / "support" / "host_process.py"
@@ -26,9 +27,10 @@ def test_each_host_writes_its_own_shards(tmp_path, monkeypatch):
     monkeypatch.setattr(Hosts, "check", lambda _: None)
     source, clip = noise_source(23), tiny_backbone()
     for index in range(3):
-        (tmp_path / str(index)).mkdir()
-        encode_missing(source, clip, tmp_path / str(index), SETTINGS, None, Hosts(index, 3))
-    names = [sorted(f.name for f in (tmp_path / str(index)).iterdir()) for index in range(3)]
+        out = tmp_path / str(index)
+        partial_name(out).mkdir()
+        encode_missing(Extraction(source, clip, SETTINGS, out, hosts=Hosts(index, 3)))
+    names = [sorted(f.name for f in tmp_path.glob(f"{index}.partial/*")) for index in range(3)]
     assert names == [
         [f"shard-{i:05d}.safetensors" for i in range(index, 6, 3)] for index in range(3)
     ]
