@@ -30,7 +30,7 @@ _SCORING_DRAWS = 2
 """Draws that the scoring is chosen on: every setting costs an evaluation."""
 
 
-Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+_Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _scores(
@@ -41,13 +41,13 @@ def _scores(
     return score_proposals(logits, found, background, model.logit_scale, scoring)
 
 
-def _rows(found: Found, over: np.ndarray, scores: np.ndarray, ids: np.ndarray, most: int) -> Rows:
+def _rows(found: Found, over: np.ndarray, scores: np.ndarray, ids: np.ndarray, most: int) -> _Rows:
     kept = keep_best(scores, over, most)
     image = np.full(len(kept.score), found.image, np.int64)
     return image, ids[kept.label], found.boxes[kept.region].astype(np.float64), kept.score
 
 
-def _join(rows: Sequence[Rows]) -> Detections:
+def _join(rows: Sequence[_Rows]) -> Detections:
     return Detections(*(np.concatenate(part) for part in zip(*rows, strict=True)))
 
 
@@ -137,7 +137,7 @@ def detect(
         Detections by the name of the method, one for each draw, rounded as a file has them.
     """
     ids, most = _ids(split.data, categories), most_detections(split.data)
-    rows: dict[str, list[list[Rows]]] = {
+    rows: dict[str, list[list[_Rows]]] = {
         one.name: [[] for _ in supported.background] for one in scored
     }
     found_images: Iterable[Found] = model.regions(
