@@ -21,7 +21,7 @@ from fsclip_jax.evaluation.published_meta_adapter import (
     published_accuracies,
 )
 from fsclip_jax.evaluation.results import Result
-from fsclip_jax.features.bank import StoredBank, select_bank
+from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine, fit_key
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Choice
@@ -139,9 +139,9 @@ def evaluate_meta_adapter(
         The numbers of the group ``novel``, in the label space of all classes.
     """
     base, novel = base_novel(len(stored.class_names))
-    train, test = select_bank(stored, ["train"]), select_bank(stored, ["test"])
+    train, test = stored.select(["train"]), stored.select(["test"])
     has_val = bool((stored.splits == SPLITS.index("val")).any())
-    support = select_bank(stored, ["val"]) if has_val else train
+    support = stored.select(["val"]) if has_val else train
     accuracies, best = [], []
     for seed in range(seeds):
         draw_key, run_key = jax.random.split(jax.random.fold_in(jax.random.key(SEED), seed))

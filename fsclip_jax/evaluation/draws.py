@@ -15,7 +15,7 @@ from fsclip_jax.episodes.gather import (
 from fsclip_jax.episodes.sampler import EpisodeSpec, sample_across, sample_support
 from fsclip_jax.episodes.task import Query
 from fsclip_jax.evaluation.label_spaces import Group, LabelSpace
-from fsclip_jax.features.bank import Bank, StoredBank, largest_class, select_bank
+from fsclip_jax.features.bank import Bank, StoredBank, largest_class
 from fsclip_jax.fitting.draws import Draws, gather_draw
 from fsclip_jax.typing import Array, Int, PRNGKeyArray
 
@@ -63,7 +63,7 @@ def queries_of(
     Returns:
         View 0 of every image; the mask is all true.
     """
-    bank = select_bank(stored, [split], group.classes, patches=patches)
+    bank = stored.select([split], group.classes, patches=patches)
     place = jnp.asarray(np.searchsorted(space.classes, group.classes), jnp.int32)
     seen = jnp.ones(bank.labels.shape, bool)
     return Query(bank.features[0], place[bank.labels], seen, bank.patches)
@@ -75,7 +75,7 @@ def bank_rows(
     """Say which stored image each row of a class-sorted bank is.
 
     Returns:
-        Rows of the stored bank, in the order of ``select_bank(stored, splits, classes)``.
+        Rows of the stored bank, in the order of ``stored.select(splits, classes)``.
     """
     ids = np.arange(len(stored.class_names)) if classes is None else np.asarray(classes)
     place = np.full(len(stored.class_names), -1)

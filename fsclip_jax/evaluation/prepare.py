@@ -16,7 +16,7 @@ from fsclip_jax.evaluation.draws import bank_rows, draw_episodes, draw_supports,
 from fsclip_jax.evaluation.label_spaces import LabelSpace
 from fsclip_jax.evaluation.predictions import Part
 from fsclip_jax.evaluation.words import words_of
-from fsclip_jax.features.bank import Bank, StoredBank, select_bank
+from fsclip_jax.features.bank import Bank, StoredBank
 from fsclip_jax.fitting.draws import Draws
 
 SUPPORT_SEED, EPISODE_SEED, VAL_EPISODE_SEED = 1, 2, 3
@@ -66,7 +66,7 @@ def prepare(
     """
     if config.protocol == "episodic":
         return _prepare_episodes(config, stored, space, shots, on_val, patches=patches)
-    train = select_bank(stored, ["train"])
+    train = stored.select(["train"])
     check_train(train, stored, space.classes, shots)
     key = jax.random.key(SUPPORT_SEED)
     draws = draw_supports(key, train, space, shots, config.seeds)
@@ -109,8 +109,8 @@ def _prepare_episodes(
     *,
     patches: bool,
 ) -> Setting:
-    train = select_bank(stored, ["train"], space.classes)
-    asked = select_bank(stored, [config.query_split], space.classes, patches=patches)
+    train = stored.select(["train"], space.classes)
+    asked = stored.select([config.query_split], space.classes, patches=patches)
     both = int(((train.sizes > 0) & (asked.sizes > 0)).sum())
     if both < config.way:
         raise UserError(
@@ -123,7 +123,7 @@ def _prepare_episodes(
     draws, query = draw_episodes(key, train, asked, spec, config.episodes)
     val = None
     if on_val:
-        val_bank = select_bank(stored, ["val"], space.classes, patches=patches)
+        val_bank = stored.select(["val"], space.classes, patches=patches)
         if int(((train.sizes > 0) & (val_bank.sizes > 0)).sum()) >= config.way:
             val_key = jax.random.key(VAL_EPISODE_SEED)
             val = draw_episodes(val_key, train, val_bank, spec, VAL_EPISODES)

@@ -36,7 +36,7 @@ from fsclip_jax.evaluation.prepare import (
 from fsclip_jax.evaluation.protocols import Outcome, groups_of, keep, short_of
 from fsclip_jax.evaluation.results import Result, mean_results, rows_from
 from fsclip_jax.evaluation.targets import AVERAGE, Target, match_classes
-from fsclip_jax.features.bank import StoredBank, select_bank
+from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import Method
 
@@ -187,10 +187,10 @@ def _shifted(shape: Shape, target: Target, place: int, space: LabelSpace) -> Set
     ids = np.array([ours for ours, _ in pairs], np.int32)
     theirs = np.array([c for _, c in pairs], np.int32)
     few = LabelSpace(ids, (Group(target.name, ids),))
-    train = select_bank(source, ["train"])
+    train = source.select(["train"])
     check_train(train, source, ids, shape.shots)
     draws = draw_supports(jax.random.key(SUPPORT_SEED), train, few, shape.shots, config.seeds)
-    bank = select_bank(stored, [config.query_split], theirs, patches=shape.patches)
+    bank = stored.select([config.query_split], theirs, patches=shape.patches)
     query = Query(bank.features[0], bank.labels, jnp.ones(bank.labels.shape, bool), bank.patches)
     part = part_of(source, few, draws)
     rows = bank_rows(stored, [config.query_split], theirs)

@@ -167,10 +167,53 @@ class StoredBank:
             first += size
 
     def select(
-        self, splits: Sequence[str], classes: np.ndarray | None = None, *, patches: bool = False
+        self,
+        splits: Sequence[str],
+        classes: np.ndarray | None = None,
+        *,
+        patches: bool = False,
     ) -> Bank:
-        """Put some splits and classes on the device; see ``select_bank``."""
-        return select_bank(self, splits, classes, patches=patches)
+        """Put the images of some splits and classes on the device, sorted by class.
+
+        A class without images in these splits keeps its place, its text and the size 0: whoever
+        needs images of every class checks ``sizes``. Within a class the stored order is kept.
+
+        Args:
+            classes: class ids, each at most once; class ``classes[i]`` becomes label ``i``.
+                None takes all.
+            patches: take the patches of view 0 along. They are P times as large as a view, so
+                only who reads them asks for them.
+
+        Raises:
+            UserError: a split or class that is not there, no image at all, or patches that the bank
+                does not hold.
+        """
+        chosen = _chosen_classes(len(self.class_names), classes)
+        renumbered = np.full(len(self.class_names), -1, np.int32)
+        renumbered[chosen] = np.arange(len(chosen), dtype=np.int32)
+        new_labels = renumbered[self.labels]
+        rows = np.flatnonzero(np.isin(self.splits, _split_ids(splits)) & (new_labels >= 0))
+        if not len(rows):
+            raise UserError(
+                f"{self.path} has no image of the split {' + '.join(splits) or '(none)'} in the "
+                f"{len(chosen)} classes asked for; it holds {split_counts(self.splits)} images"
+            )
+        order = np.argsort(new_labels[rows], kind="stable")
+        sizes = np.bincount(new_labels[rows], minlength=len(chosen)).astype(np.int32)
+        domains = np.full(len(self.labels), -1) if self.domains is None else self.domains
+        prompts, prompt_mask = self.prompt_features, self.prompt_mask
+        return Bank(
+            features=jnp.asarray(self.read(rows)[:, order]),
+            labels=jnp.asarray(new_labels[rows[order]]),
+            starts=jnp.asarray((np.cumsum(sizes) - sizes).astype(np.int32)),
+            sizes=jnp.asarray(sizes),
+            domains=jnp.asarray(domains[rows[order]], jnp.int32),
+            text=jnp.asarray(self.text_features[chosen]),
+            logit_scale=jnp.asarray(self.logit_scale, jnp.float32),
+            prompts=None if prompts is None else jnp.asarray(prompts[:, chosen].transpose(1, 0, 2)),
+            prompt_mask=None if prompt_mask is None else jnp.asarray(prompt_mask[:, chosen].T),
+            patches=jnp.asarray(self.read_patches(rows)[order]) if patches else None,
+        )
 
 
 def lengths(vectors: np.ndarray) -> np.ndarray:
@@ -198,56 +241,6 @@ def _read_tensor(path: Path, name: str) -> np.ndarray | None:
             return tensors.get_tensor(name) if name in set(tensors.keys()) else None
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot read {path}: {error}; make the bank anew") from error
-
-
-def select_bank(
-    stored: StoredBank,
-    splits: Sequence[str],
-    classes: np.ndarray | None = None,
-    *,
-    patches: bool = False,
-) -> Bank:
-    """Put the images of some splits and classes on the device, sorted by class.
-
-    A class without images in these splits keeps its place, its text and the size 0: whoever
-    needs images of every class checks ``sizes``. Within a class the stored order is kept.
-
-    Args:
-        classes: class ids, each at most once; class ``classes[i]`` becomes label ``i``.
-            None takes all.
-        patches: take the patches of view 0 along. They are P times as large as a view, so
-            only who reads them asks for them.
-
-    Raises:
-        UserError: a split or class that is not there, no image at all, or patches that the bank
-            does not hold.
-    """
-    chosen = _chosen_classes(len(stored.class_names), classes)
-    renumbered = np.full(len(stored.class_names), -1, np.int32)
-    renumbered[chosen] = np.arange(len(chosen), dtype=np.int32)
-    new_labels = renumbered[stored.labels]
-    rows = np.flatnonzero(np.isin(stored.splits, _split_ids(splits)) & (new_labels >= 0))
-    if not len(rows):
-        raise UserError(
-            f"{stored.path} has no image of the split {' + '.join(splits) or '(none)'} in the "
-            f"{len(chosen)} classes asked for; it holds {split_counts(stored.splits)} images"
-        )
-    order = np.argsort(new_labels[rows], kind="stable")
-    sizes = np.bincount(new_labels[rows], minlength=len(chosen)).astype(np.int32)
-    domains = np.full(len(stored.labels), -1) if stored.domains is None else stored.domains
-    prompts, prompt_mask = stored.prompt_features, stored.prompt_mask
-    return Bank(
-        features=jnp.asarray(stored.read(rows)[:, order]),
-        labels=jnp.asarray(new_labels[rows[order]]),
-        starts=jnp.asarray((np.cumsum(sizes) - sizes).astype(np.int32)),
-        sizes=jnp.asarray(sizes),
-        domains=jnp.asarray(domains[rows[order]], jnp.int32),
-        text=jnp.asarray(stored.text_features[chosen]),
-        logit_scale=jnp.asarray(stored.logit_scale, jnp.float32),
-        prompts=None if prompts is None else jnp.asarray(prompts[:, chosen].transpose(1, 0, 2)),
-        prompt_mask=None if prompt_mask is None else jnp.asarray(prompt_mask[:, chosen].T),
-        patches=jnp.asarray(stored.read_patches(rows)[order]) if patches else None,
-    )
 
 
 def _split_ids(names: Sequence[str]) -> list[int]:

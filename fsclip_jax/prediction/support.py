@@ -6,7 +6,7 @@ import numpy as np
 
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.bank import Bank, StoredBank, select_bank
+from fsclip_jax.features.bank import Bank, StoredBank
 from fsclip_jax.fitting.draws import Draws, gather_draw
 from fsclip_jax.typing import Bool, Int
 
@@ -33,7 +33,7 @@ def support_of(stored: StoredBank, shots: int | None = None) -> Draws:
     """
     if shots is not None and shots < 1:
         raise UserError(f"shots is {shots}; give 1 or more, or leave it out to use every image")
-    bank = select_bank(stored, SPLITS)
+    bank = stored.select(SPLITS)
     most = int(np.asarray(bank.sizes).max())
     shots = most if shots is None else min(shots, most)
     way, dim = bank.text.shape

@@ -23,7 +23,7 @@ from fsclip_jax.episodes.sampler import (
 )
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.bank import Bank, StoredBank, largest_class, select_bank
+from fsclip_jax.features.bank import Bank, StoredBank, largest_class
 from fsclip_jax.training.config import TrainConfig
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray
 
@@ -117,7 +117,7 @@ def training_episodes(
     Raises:
         UserError: fewer than two classes, or a class with too few images.
     """
-    bank = select_bank(stored, ("train",), class_ids, patches=patches)
+    bank = stored.select(("train",), class_ids, patches=patches)
     names = tuple(stored.class_names[int(label)] for label in class_ids)
     if stored.domains is None:
         check_shots(bank, config.min_shot or config.shot, names, spare=1)
@@ -152,7 +152,7 @@ def validation_episodes(
     names = [name for name in ("train", "val") if _has_images(stored, name, class_ids)]
     if "train" not in names:
         return None
-    banks = [select_bank(stored, (name,), class_ids, patches=patches) for name in names]
+    banks = [stored.select((name,), class_ids, patches=patches) for name in names]
     support, query = banks[0], banks[-1]
     across = len(banks) == 2
     usable = (support.sizes > 0) & (query.sizes > 0) if across else usable_classes(support)

@@ -15,7 +15,6 @@ from fsclip_jax.evaluation.published_meta_adapter import (
     published_accuracies,
     push_all,
 )
-from fsclip_jax.features.bank import select_bank
 from fsclip_jax.report.markdown import report_to_markdown
 
 
@@ -30,7 +29,7 @@ def run(bank, tmp_path, **fields):
 
 def drawn(bank, shots, key=0):
     base, novel = base_novel(CLASSES)
-    banks = [select_bank(bank, [split]) for split in ("val", "train", "test")]
+    banks = [bank.select([split]) for split in ("val", "train", "test")]
     key = jax.random.key(key)
     return draw_published(key, *banks, jnp.asarray(base), jnp.asarray(novel), shots)
 

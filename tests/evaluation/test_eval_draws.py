@@ -13,7 +13,6 @@ from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.draws import draw_episodes, draw_supports, queries_of
 from fsclip_jax.evaluation.label_spaces import Group, LabelSpace
 from fsclip_jax.features import extract
-from fsclip_jax.features.bank import select_bank
 from fsclip_jax.fitting.draws import truncate
 
 WHOLE = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
@@ -28,7 +27,7 @@ def stored(tmp_path_factory):
 @pytest.fixture(scope="module")
 def train(stored):
     """The train images, with a patch vector that tells which image it belongs to."""
-    bank = select_bank(stored, ["train"])
+    bank = stored.select(["train"])
     numbers = jnp.arange(1, len(bank.labels) + 1, dtype=jnp.float16)
     shape = (len(bank.labels), PATCHES, bank.features.shape[-1])
     return bank._replace(
@@ -74,7 +73,7 @@ def test_prompts_and_patches_follow_their_class_and_image(train):
 
 def test_episodes_carry_the_same(stored, train):
     spec = EpisodeSpec(3, 2, 2)
-    asked = select_bank(stored, ["test"])
+    asked = stored.select(["test"])
     draws, query = draw_episodes(jax.random.key(0), train, asked, spec, 4)
     assert draws.task.views.shape[:4] == (4, 3, 2, stored.views)
     assert draws.task.prompts.mask.shape == (4, 3, 2)

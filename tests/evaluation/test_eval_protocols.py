@@ -20,7 +20,6 @@ from fsclip_jax.evaluation.draws import draw_supports
 from fsclip_jax.evaluation.evaluate import evaluate_bank
 from fsclip_jax.evaluation.label_spaces import Group, LabelSpace, label_spaces
 from fsclip_jax.evaluation.metrics import Judged, calibration_error
-from fsclip_jax.features.bank import select_bank
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.fitted import fit_and_predict
@@ -77,7 +76,7 @@ def test_every_row_equals_a_plain_loop_over_the_same_draws(bank, tmp_path, label
         )
         for group in space.groups
     }
-    train = select_bank(bank, ["train"])
+    train = bank.select(["train"])
     checked = 0
     for row in report.rows:
         if row.split == "harmonic":
@@ -105,7 +104,7 @@ def test_every_row_equals_a_plain_loop_over_the_same_draws(bank, tmp_path, label
 
 
 def test_support_is_the_mean_over_views_of_train_images_and_nested_in_shots(bank):
-    train = select_bank(bank, ["train"])
+    train = bank.select(["train"])
     whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
     key = jax.random.key(5)
     draws = draw_supports(key, train, whole, 4, 3)
@@ -122,7 +121,7 @@ def test_support_is_the_mean_over_views_of_train_images_and_nested_in_shots(bank
 
 
 def test_a_class_has_the_same_shots_in_every_label_space(bank):
-    train = select_bank(bank, ["train"])
+    train = bank.select(["train"])
     key = jax.random.key(prepare.SUPPORT_SEED)
     novel = np.arange(4, CLASSES)
     whole = draw_supports(key, train, LabelSpace(np.arange(CLASSES), ()), 2, 2)
@@ -131,7 +130,7 @@ def test_a_class_has_the_same_shots_in_every_label_space(bank):
 
 
 def test_seeds_draw_differently(bank):
-    train = select_bank(bank, ["train"])
+    train = bank.select(["train"])
     draws = draw_supports(jax.random.key(0), train, LabelSpace(np.arange(CLASSES), ()), 2, 2)
     assert not np.array_equal(draws.task.support[0], draws.task.support[1])
 
@@ -191,7 +190,7 @@ def predicted(adapter, params, task, query, per_draw=False):
 
 
 def test_the_setting_that_val_likes_best_is_chosen(bank):
-    train = select_bank(bank, ["train"])
+    train = bank.select(["train"])
     whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
     draws = draw_supports(jax.random.key(1), train, whole, 2, 2)
     val = prepare.queries_of(bank, "val", whole, whole.groups[0])
@@ -208,7 +207,7 @@ def test_the_setting_that_val_likes_best_is_chosen(bank):
 
 
 def test_tip_selection_is_at_least_as_good_on_val_as_any_setting_tried(bank):
-    train = select_bank(bank, ["train"])
+    train = bank.select(["train"])
     whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
     draws = draw_supports(jax.random.key(1), train, whole, 3, 2)
     val = prepare.queries_of(bank, "val", whole, whole.groups[0])
@@ -249,7 +248,7 @@ def test_select_shots_uses_no_other_labelled_image(bank, tmp_path):
 def test_folds_ask_every_shot_once(tmp_path):
     stored = synthetic_bank(tmp_path / "bank", {"train": 6, "test": 1})
     whole = LabelSpace(np.arange(CLASSES), ())
-    draws = draw_supports(jax.random.key(0), select_bank(stored, ["train"]), whole, 6, 1)
+    draws = draw_supports(jax.random.key(0), stored.select(["train"]), whole, 6, 1)
     asked = []
     adapter = get_adapter("text_prototype")
 
@@ -269,7 +268,7 @@ def test_folds_ask_every_shot_once(tmp_path):
 
 def test_calibration_follows_from_the_logits(bank, tmp_path):
     report = run(bank, tmp_path, methods=("zero_shot",))
-    test = select_bank(bank, ["test"])
+    test = bank.select(["test"])
     logits = np.float64(test.logit_scale) * np.asarray(test.features[0]) @ np.asarray(test.text).T
     log = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     labels = np.asarray(test.labels)
@@ -285,7 +284,7 @@ def test_calibration_follows_from_the_logits(bank, tmp_path):
 
 def test_held_out_shots_are_no_longer_in_the_support(bank, tmp_path):
     whole = LabelSpace(np.arange(CLASSES), ())
-    draws = draw_supports(jax.random.key(0), select_bank(bank, ["train"]), whole, 3, 2)
+    draws = draw_supports(jax.random.key(0), bank.select(["train"]), whole, 3, 2)
     task, query = hold_out(draws, np.array([False, True, False]))
     assert task.support_mask.all()
     np.testing.assert_array_equal(task.support, draws.task.support[:, :, [0, 2]])
@@ -293,7 +292,7 @@ def test_held_out_shots_are_no_longer_in_the_support(bank, tmp_path):
     np.testing.assert_array_equal(query.labels[1], np.arange(CLASSES))
 
     artists = synthetic_bank(tmp_path / "families", families=2)
-    draws = draw_supports(jax.random.key(0), select_bank(artists, ["train"]), whole, 6, 2)
+    draws = draw_supports(jax.random.key(0), artists.select(["train"]), whole, 6, 2)
     task, query = hold_out(draws, np.arange(6) == 0)
     domains, kept = np.asarray(draws.domains), np.asarray(task.support_mask)
     assert not (kept & (domains == domains[:, :, :1])[:, :, 1:]).any()
@@ -364,7 +363,7 @@ def test_small_pieces_give_the_same_answers(bank, monkeypatch):
     from fsclip_jax.fitting import fitted
 
     whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
-    draws = draw_supports(jax.random.key(1), select_bank(bank, ["train"]), whole, 2, 5)
+    draws = draw_supports(jax.random.key(1), bank.select(["train"]), whole, 2, 5)
     queries = {"test": prepare.queries_of(bank, "test", whole, whole.groups[0])}
     adapter = get_adapter("tip_adapter")
     params = {"alpha": jnp.linspace(0.5, 3, 5), "beta": jnp.linspace(1, 6, 5)}
@@ -444,7 +443,7 @@ def test_a_draw_without_choice_is_told(bank, tmp_path):
 def test_no_more_folds_than_a_choice_needs(tmp_path, monkeypatch):
     stored = synthetic_bank(tmp_path / "bank", {"train": 6, "test": 1})
     whole = LabelSpace(np.arange(CLASSES), ())
-    draws = draw_supports(jax.random.key(0), select_bank(stored, ["train"]), whole, 6, 2)
+    draws = draw_supports(jax.random.key(0), stored.select(["train"]), whole, 6, 2)
     chosen = (Engine(), get_adapter("text_prototype"), START["text_prototype"], draws)
     for enough, together, folds in ((2 * CLASSES, False, 1), (2 * CLASSES + 1, False, 2)):
         monkeypatch.setattr("fsclip_jax.fitting.selection.ENOUGH_HELD_OUT", enough)

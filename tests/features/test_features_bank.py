@@ -9,7 +9,7 @@ from sample_banks import description, random_rows
 
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.bank import StoredBank, largest_class, select_bank
+from fsclip_jax.features.bank import StoredBank, largest_class
 from fsclip_jax.features.layout import Rows
 from fsclip_jax.features.writing import write_bank
 
@@ -35,9 +35,9 @@ def test_selection_is_sorted_relabelled_and_complete(tmp_path_factory, data):
     ]
     if not wanted:
         with pytest.raises(UserError, match="no image"):
-            select_bank(stored, sorted(splits), asked)
+            stored.select(sorted(splits), asked)
         return
-    bank = select_bank(stored, sorted(splits), asked)
+    bank = stored.select(sorted(splits), asked)
     np.testing.assert_allclose(bank.features, rows.features[:, wanted], atol=1e-6)
     assert asked[np.asarray(bank.labels)].tolist() == rows.labels[wanted].tolist()
     assert (np.diff(bank.labels) >= 0).all()
@@ -88,7 +88,7 @@ def test_dtypes_and_families_on_the_device(make_bank):
 def test_what_cannot_be_selected_is_told_in_one_line(make_bank, splits, classes, line):
     ids = None if classes is None else np.array(classes)
     with pytest.raises(UserError, match=line) as caught:
-        select_bank(make_bank(), splits, ids)
+        make_bank().select(splits, ids)
     assert "\n" not in str(caught.value)
 
 
