@@ -38,7 +38,6 @@ def compare_detections(config: DetectConfig, console: Console, command: str = ""
     """Detect with every method and every draw of the support, judge, and write it down.
 
     Args:
-        console: told of the progress and the result.
         command: the command line, for the report.
 
     Raises:

@@ -32,13 +32,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class ScoredMethod:
-    """A method fitted to every draw of the support, and how its logits become scores.
-
-    Attributes:
-        fitted: the method.
-        scoring: how its logits become scores.
-        selection: how its settings were chosen, JSON values.
-    """
+    """A method fitted to every draw of the support, and how its logits become scores."""
 
     fitted: Fitted
     scoring: Scoring
@@ -54,7 +48,6 @@ class Supported(NamedTuple):
     """The support of all draws.
 
     Attributes:
-        task: tasks with a leading axis of draws.
         background: mean feature of boxes without an object, by draw.
     """
 
@@ -68,14 +61,7 @@ def encode_support(
     """Draw boxes of every class and lay their features out as tasks.
 
     Args:
-        model: what describes the boxes.
-        split: annotations to draw from.
         categories: the classes, found by their names.
-        shots: boxes of a class.
-        draws: how often.
-
-    Returns:
-        The support.
 
     Raises:
         UserError: a class has no box, or a picture cannot be read.
@@ -91,12 +77,7 @@ def encode_objects(model: Model, split: Split, categories: Sequence[Category]) -
     """Describe the annotated objects of a split, to choose settings on.
 
     Args:
-        model: what describes the boxes.
-        split: the annotated pictures.
         categories: the classes, found by their names.
-
-    Returns:
-        The objects as queries.
     """
     row = {category.name: i for i, category in enumerate(categories)}
     label = {c.id: row[c.name] for c in split.data.categories if c.name in row}
@@ -125,13 +106,6 @@ def fit_methods(
 
     They are chosen on the annotated objects of val; without val, on shots held out in turn.
 
-    Args:
-        methods: the methods.
-        supported: the support.
-        val_objects: objects of val, if there are any.
-
-    Returns:
-        The fitted methods, with the first scoring there is.
     """
     task, engine = supported.task, Engine()
     val = None

@@ -134,8 +134,6 @@ def find_regions(
         shift_i = u . z_i + c,  scale_i = elu(v . z_i + d) + 1
 
     Args:
-        graphdef: static part of an ``OwlVit``.
-        state: its weights.
         pixels: images after ``Preprocess.normalize``.
 
     Returns:

@@ -63,16 +63,6 @@ def choose_scoring(
 
     The same settings are open to every method. An OWL-ViT has nothing to choose.
 
-    Args:
-        model: what describes the regions.
-        scored: the fitted methods.
-        supported: the support.
-        split: val.
-        categories: the classes.
-        say: told of the progress.
-
-    Returns:
-        The methods with their scoring.
     """
     if model.proposes:
         return list(scored)
@@ -125,13 +115,6 @@ def detect(
     categories: Sequence[Category],
 ) -> dict[str, list[Detections]]:
     """Detect by every method and every draw, in one pass over the pictures.
-
-    Args:
-        model: what describes the regions.
-        scored: the fitted methods.
-        supported: the support.
-        split: the pictures.
-        categories: the classes.
 
     Returns:
         Detections by the name of the method, one for each draw, rounded as a file has them.

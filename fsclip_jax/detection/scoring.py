@@ -12,7 +12,6 @@ class Found(NamedTuple):
     """Regions of one image.
 
     Attributes:
-        image: number of the image.
         boxes: left, top, width, height, in pixels.
         features: unit vectors.
         objectness: how much each looks like an object, 0 to 1; of given proposals.
@@ -67,14 +66,9 @@ def score_proposals(
         \mathrm{score}_c = p_c^{1 - \gamma} o^\gamma
 
     Args:
-        logits: of a method.
-        found: the regions.
         background: ``b``, unit length.
         logit_scale: ``s``.
         scoring: ``delta`` (its term is left out where it is None) and ``gamma``.
-
-    Returns:
-        Scores, 0 to 1.
 
     Source: Gu et al., Open-Vocabulary Object Detection via Vision and Language Knowledge
     Distillation (ViLD), ICLR 2022, section 3.3, has a class for the background beside the texts,
@@ -105,7 +99,6 @@ def score_owlvit(
     stand in the place of the text queries; for any other it is what replaces that cosine.
 
     Args:
-        logits: of a method, ``z``.
         found: the regions, with shift and scale.
         logit_scale: ``s``, the inverse temperature that the method was given.
 

@@ -68,7 +68,6 @@ def choose_on_test(
     whichever of the two settings is better on test.
 
     Args:
-        method: from :func:`published_methods`.
         task: tasks with a leading axis of draws.
 
     Returns:

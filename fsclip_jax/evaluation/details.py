@@ -36,8 +36,6 @@ def details_of(
 
     Args:
         predictions: what every method predicted; None where it is not kept.
-        banks: the features, in the order of ``predictions.data``.
-        methods: those that took part; a Meta-Adapter among them is looked into.
 
     Returns:
         The details; None where no predictions were kept, or without the reference: then there is
@@ -97,13 +95,7 @@ def _pictures(
 def look_closer(
     look: Look, stored: StoredBank, query_bank: StoredBank, methods: Sequence[Method] = ()
 ) -> Details:
-    """Compute all details but the pictures, bounded in size but for a number a class and method.
-
-    Args:
-        stored: the bank of the support.
-        query_bank: the bank of the queries.
-        methods: those that took part.
-    """
+    """Compute all details but the pictures, bounded in size but for a number a class and method."""
     focus = _focus(look)
     features = _mean_views(stored, look.support[0])
     details = Details(

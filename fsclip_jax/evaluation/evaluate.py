@@ -54,13 +54,8 @@ def evaluate_bank(
     """Compare methods on an opened bank.
 
     Args:
-        config: what to evaluate.
-        stored: the features.
         workdir: where to look for a checkpoint if the configuration names none.
-        progress: told a line before every piece of work.
-        command: the command line, for the report.
         engine: keeps what was compiled, for several evaluations of one bank.
-        targets: banks of ``config.targets``.
 
     Raises:
         UserError: the settings, the data and the checkpoint do not go together.
@@ -71,7 +66,6 @@ def evaluate_bank(
     chosen = choose_methods(
         config.methods, features, config.checkpoint, workdir=workdir, missing=missing
     )
-    checkpoints = chosen.checkpoints
     methods = (*chosen.methods, *published_methods(config.as_published, stored.dim))
     named = targets_of(config, stored, targets) if config.protocol in TRANSFERS else ()
     if named:
@@ -97,16 +91,12 @@ def evaluate_bank(
         },
         rows=rows,
         settings=_settings(config, stored, chosen),
-        checkpoints=tuple(map(describe_checkpoint, checkpoints)),
+        checkpoints=tuple(map(describe_checkpoint, chosen.checkpoints)),
         warning=(
             *(f"{name}{SUFFIX}: {NOTES[name]}" for name in config.as_published),
-            *_training_warnings(config, checkpoints, stored, named),
-            *(
-                f"{name}: {count} of its classes are not among those of {config.data} and are "
-                "left out"
-                for name, count in unmatched_classes(config, stored, named).items()
-            ),
-            *_warnings(config, stored, None if checkpoints else workdir),
+            *_training_warnings(config, chosen.checkpoints, stored, named),
+            *_class_warnings(config, stored, named),
+            *_warnings(config, stored, None if chosen.checkpoints else workdir),
         ),
         details=details_of(predictions, [stored, *targets], methods),
     )
@@ -140,6 +130,14 @@ def keep_predictions(evaluation: Evaluation, folder: Path) -> Report:
     sha256 = store_predictions(predictions, folder)
     settings = {**report.settings, "predictions_sha256": sha256}
     return dataclasses.replace(report, settings=settings)
+
+
+def _class_warnings(config: EvalConfig, stored: StoredBank, targets: Sequence[Target]) -> list[str]:
+    """Say which targets have classes that the source has not."""
+    return [
+        f"{name}: {count} of its classes are not among those of {config.data} and are left out"
+        for name, count in unmatched_classes(config, stored, targets).items()
+    ]
 
 
 def _training_warnings(

@@ -42,11 +42,7 @@ Halves: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
 def class_halves(config: EvalConfig, stored: StoredBank) -> Halves:
-    """Return the base and novel classes that the configuration means.
-
-    Args:
-        stored: the opened bank; of ``easy_hard`` its train images are classified zero-shot.
-    """
+    """Return the base and novel classes that the configuration means."""
     if config.class_split == "easy_hard":
         return easy_hard(zero_shot_by_class(stored))
     return base_novel(len(stored.class_names))

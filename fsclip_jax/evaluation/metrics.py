@@ -20,10 +20,8 @@ class Judged(NamedTuple):
     """Predictions beside the truth; every array has a leading axis of draws, or none.
 
     Attributes:
-        predicted: predicted class.
         confidence: probability of the predicted class.
         nll: negative logarithm of the probability of the true class, in nats.
-        labels: true class.
         mask: true where a query is present; the others do not count.
     """
 

@@ -45,7 +45,6 @@ class Records:
     Attributes:
         data: place of the data set in ``StoredPredictions.data``, int32 [n].
         rows: row of the image in the feature bank of that data set, int32 [n].
-        keys: file name or record id.
     """
 
     data: np.ndarray
@@ -152,9 +151,6 @@ class Part(NamedTuple):
     """A label space before its images are numbered.
 
     Attributes:
-        data: place of the data set of the classes and shots.
-        class_names: names of the classes of the space.
-        classes: ids of the classes.
         support: rows of the bank of each shot, [draw way shot]; -1 for none.
         groups: by name: the data set of the queries, their rows in its bank, their labels.
     """
@@ -169,13 +165,7 @@ class Part(NamedTuple):
 def assemble(
     data: Sequence[tuple[str, Sequence[str]]], parts: Sequence[Part], rows: Sequence[Predicted]
 ) -> StoredPredictions:
-    """Number the images of an evaluation, in the order of data sets and rows.
-
-    Args:
-        data: spec of every data set, and the keys of all rows of its bank.
-        parts: the label spaces.
-        rows: the predictions.
-    """
+    """Number the images of an evaluation, in the order of data sets and rows."""
     used = [np.zeros(len(keys), bool) for _, keys in data]
     for part in parts:
         used[part.data][part.support[part.support >= 0]] = True

@@ -59,11 +59,7 @@ def prepare(
     *,
     patches: bool = False,
 ) -> Setting:
-    """Draw the supports of a label space and read the images to ask.
-
-    Args:
-        words: of all classes of the bank, if a method needs them.
-    """
+    """Draw the supports of a label space and read the images to ask."""
     if config.protocol == "episodic":
         return _prepare_episodes(config, stored, space, shots, on_val, patches=patches)
     train = stored.select(["train"])
@@ -140,9 +136,6 @@ def check_train(train: Bank, stored: StoredBank, classes: np.ndarray, shots: int
 
     Where it has artist families, a class with fewer images gives what it has, and the mask says
     so; then only the largest class must have enough.
-
-    Args:
-        train: the train images, of all classes of the data or of the ones asked about.
 
     Raises:
         UserError: a class has too few images.

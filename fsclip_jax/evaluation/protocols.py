@@ -43,11 +43,7 @@ def run_protocol(
     """Evaluate the methods.
 
     Args:
-        progress: told a line before every piece of work.
         words: of all classes of the bank, for methods that need them.
-
-    Returns:
-        The rows of the report, facts about the draws, and the answers.
 
     Raises:
         UserError: the data does not have the images or shots that were asked for.

@@ -64,14 +64,7 @@ class Images(NamedTuple):
 
 
 class PublishedData(NamedTuple):
-    """What one run of the published code is given.
-
-    Attributes:
-        text: unit text features of all classes.
-        support_mask: true where there is a shot.
-        train: images of the base classes.
-        test: images of the novel classes.
-    """
+    """What one run of the published code is given."""
 
     text: Float[Array, "way dim"]
     support: Float[Array, "way shot dim"]
@@ -96,8 +89,6 @@ def draw_published(
         key: randomness of the three draws, which know nothing of each other.
         support_bank: all classes; the val images, or the train images where there are none. Then
             support and training images may be the same.
-        train_bank: all classes, train images.
-        test_bank: all classes, test images.
     """
     support_key, train_key, test_key, again_key = jax.random.split(key, 4)
     every = jnp.arange(support_bank.text.shape[0], dtype=jnp.int32)
@@ -130,7 +121,6 @@ def published_accuracies(
 
     Args:
         key: randomness of the starting values, the order of the images and their views.
-        data: from :func:`draw_published`.
 
     Returns:
         Accuracy on the test images after every epoch, in percent, and the predicted classes.

@@ -64,11 +64,7 @@ def rows_from(results: Results) -> tuple[Row, ...]:
 
 
 def kept_predictions(results: Results, ways: Mapping[str, int]) -> tuple[Predicted, ...]:
-    """Return the predictions that the results carry, in the order of the rows of the report.
-
-    Args:
-        ways: classes that a group is told apart among, by its name.
-    """
+    """Return the predictions that the results carry, in the order of the rows of the report."""
     groups = list(dict.fromkeys(group for group, _, _ in results))
     kept = []
     for group, name, shots in sorted(results, key=lambda place: groups.index(place[0])):

@@ -64,12 +64,7 @@ def run_transfer(
     together: on its val images, or on held-out shots of it. It is used on every target as it is.
 
     Args:
-        config: what to evaluate.
-        source: bank of the source.
         targets: from :func:`~fsclip_jax.evaluation.targets.targets_of`.
-        methods: the methods.
-        progress: told a line before every piece of work.
-        engine: keeps what was compiled.
 
     Returns:
         Rows of the source (if it has query images of its own), of every target, and their

@@ -30,10 +30,7 @@ class Checkpoint:
     """A trained adapter.
 
     Attributes:
-        path: the workdir.
         adapter: the method, with the static settings it was trained with.
-        params: the trained parameters.
-        meta: what else is known of the training.
     """
 
     path: Path
@@ -76,13 +73,8 @@ def find_checkpoints(
     Args:
         given: train workdirs; if there are none, ``workdir`` is looked into, and its subfolders
             named after a method.
-        features: what they are to be applied to.
         wanted: methods that a checkpoint serves. Of a workdir no other one is looked at: it may
             lie there from an experiment on other features.
-        workdir: folder of the experiment, if there is one.
-
-    Returns:
-        One checkpoint a method.
 
     Raises:
         UserError: there is no checkpoint where one was given, two are of the same method, or see

@@ -42,7 +42,6 @@ class Predictions(NamedTuple):
 
     Attributes:
         predicted: predicted place in the label space, int32.
-        confidence: probability of the predicted class.
         nll: negative log-probability of the true class, in nats.
     """
 
@@ -56,7 +55,6 @@ class Fitted:
     """A method fitted to draws of a support.
 
     Attributes:
-        method: the method.
         choice: the parameters that it was fitted with, and how they were chosen.
         state: what its ``fit`` returned, with a leading axis of draws.
         draws: how many of them; the last ones of a batch may repeat a draw and do not count.
@@ -91,8 +89,6 @@ class Asked:
     """What a method predicts for groups of queries, and what it costs.
 
     Attributes:
-        predictions: by group.
-        fit_seconds: time to fit one draw.
         predict_us_per_query: microseconds to classify one query, by group.
         state_bytes: size of what one fit leaves for classifying.
     """
@@ -115,16 +111,8 @@ def choose_setting(
     """Choose the parameters that a method is fitted with.
 
     Args:
-        engine: keeps what was compiled.
-        method: the method; only searched scalars are chosen, learned parameters stay.
-        draws: the support.
         select: ``val``: on the images of ``val``, or as ``shots`` where there are none. ``shots``:
             by cross-validation within the support. ``none``: the setting that the method has.
-        val: images to choose on.
-        together: choose one setting for all draws.
-
-    Returns:
-        The choice, with a record of what was chosen on which images.
     """
     if not method.searched:
         return Choice(method.params, False, dict(method.origin))
@@ -148,13 +136,7 @@ def fit_in_batches(engine: Engine, method: Method, choice: Choice, task: Task) -
     """Fit a method to the draws of a support, as many side by side as is quick.
 
     Args:
-        engine: keeps what was compiled.
-        method: the method.
         choice: its parameters, from :func:`choose_setting`.
-        task: tasks with a leading axis of draws.
-
-    Yields:
-        The fitted method, some draws at a time.
     """
     adapter = method.adapter
     draws, way, shot, dim = task.support.shape
@@ -184,10 +166,6 @@ def fit_and_predict(
     """Fit a method to every draw and classify the queries.
 
     Args:
-        engine: keeps what was compiled.
-        method: the method.
-        choice: its parameters.
-        task: tasks with a leading axis of draws.
         queries: images to classify, by group: the same for all draws [query dim], or each draw's
             own [draw query dim].
     """
@@ -272,8 +250,6 @@ def logits_of(
     """Return the logits of every draw for features on the host.
 
     Args:
-        fitted: the method.
-        features: unit features, any number of them.
         at_once: features that are classified together. Always so many, the last ones padded, so
             that few shapes are compiled and the logits of one do not depend on its company.
     """

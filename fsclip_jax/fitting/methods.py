@@ -35,10 +35,8 @@ class Method:
 
     Attributes:
         name: what the report calls it.
-        adapter: the method.
         params: its parameters, before any selection.
         origin: where learned parameters came from, for the report; empty if there are none.
-        trained: the checkpoint that holds them.
     """
 
     name: str
@@ -124,8 +122,6 @@ def choose_methods(
 
     Args:
         names: of methods, ``NAME_untrained``, or ``all``.
-        features: what they are to be fitted to.
-        checkpoints: workdirs of trained adapters.
         workdir: where to look for a checkpoint that a method needs and that was not given.
         missing: why an input that methods may need is not at hand, by its name.
 
@@ -204,10 +200,7 @@ def choose_method(
 
     Args:
         name: of a method, or ``NAME_untrained``; that of the checkpoint, or ``default``, if None.
-        features: what it is to be fitted to.
-        checkpoint: workdir of a training run, for a meta-learned method.
         default: name of the method where nothing was asked for.
-        missing: as for :func:`choose_methods`.
 
     Raises:
         UserError: there is no such method or checkpoint, the two do not belong together, the

@@ -70,9 +70,6 @@ def select_on(
     Among equal settings the first of the grid is taken. Every draw chooses for itself, unless
     ``together``: then one setting serves all (for episodes, whose tasks are too small to choose
     on one by one).
-
-    Args:
-        params: its parameters; the searched ones are replaced.
     """
     counts = _counts(engine, adapter, params, val.task, val.query)
     return _choose(adapter, params, counts, val.split, val.rule, together)
@@ -111,7 +108,6 @@ def hold_out(draws: Draws, held: Bool[np.ndarray, " shot"]) -> tuple[Task, Query
 
     Args:
         draws: the support, two shots or more.
-        held: true for the shots that are held out.
 
     Returns:
         Tasks without those shots (others of their family are masked), and their images as

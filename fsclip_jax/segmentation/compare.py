@@ -30,13 +30,8 @@ class SegmentationSetting:
     """What all methods are compared on.
 
     Attributes:
-        text: unit text features of the classes.
-        logit_scale: of the backbone.
-        novel: whether each class is novel.
         support: for every size of window the unit features of the labelled objects.
         val: for every size of window the points of val.
-        test: the same of test.
-        parts: of the pictures of test.
         things: whether each part is taken for a thing, the same for all methods.
     """
 
@@ -56,12 +51,7 @@ def make_task(
     """Lay the labelled objects out as tasks, one a draw.
 
     Args:
-        ready: the features.
-        scale: which size of window.
         draws: positions of the objects, -1 for none.
-
-    Returns:
-        Tasks with a leading axis of draws.
     """
     mask = draws >= 0
     support = ready.support[scale][np.where(mask, draws, 0)] * mask[..., None]
@@ -80,17 +70,7 @@ def measure(
     draws: Int[np.ndarray, "draw way shot"],
     engine: Engine,
 ) -> tuple[Float[np.ndarray, "draw classes"], list[dict[str, Any]]]:
-    """Measure a method on test, for every draw of the support.
-
-    Args:
-        ready: what it is measured on.
-        method: the method.
-        draws: positions of the labelled objects.
-        engine: keeps what was compiled.
-
-    Returns:
-        Intersection over union of background and every class, and how scalars were chosen.
-    """
+    """Measure a method on test, for every draw of the support."""
     fitted = []
     for scale, val in enumerate(ready.val):
         task = make_task(ready, scale, draws)
@@ -130,7 +110,6 @@ def compare_segmentations(
 
     Args:
         draws: by number of shots, positions of the labelled objects.
-        say: is told what was measured.
 
     Returns:
         The mean intersection over union of novel and base classes and of the background; and, by

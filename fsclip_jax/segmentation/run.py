@@ -1,6 +1,6 @@
 """From a folder of scenes to a report of mean intersections over union."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,8 @@ def prepare_scenes(
     """Encode the scenes and find the rule that tells things from background.
 
     Args:
-        backbone: a loaded CLIP.
-        scenes: made by ``fsclip scenes``.
         windows: sides of the windows, in pixels of the pictures.
         segments: cut pictures along edges; otherwise into squares of 4 x 4 pixels.
-        say: is told what is being done.
 
     Returns:
         What methods are compared on, the labelled objects, and a record of the rule.
@@ -102,7 +99,6 @@ def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _
 
     Args:
         command: the command line, for the report.
-        say: is told what is being done.
 
     Raises:
         UserError: the input is wrong, or the result cannot be written.
@@ -111,21 +107,11 @@ def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _
     read_split(config.scenes, "test")  # before anything is loaded
     clip = load_clip(config.backbone)
     chosen = gather_methods(config, clip)
-    labelled = read_split(config.scenes, "support")
-    draws = {
-        count: np.stack(
-            [
-                draw_shots(labelled.objects, labelled.classes.ids, count, seed)
-                for seed in range(config.seeds)
-            ]
-        )
-        for count in config.shots
-    }
+    draws = _draws(config)
     with only_writer(config.out, ".segment.lock", "is segmenting", "--out"):
         windows = config.windows or default_windows(clip)
         ready, _, rule = prepare_scenes(clip, config.scenes, windows, config.segments, say)
         measured, of_classes = compare_segmentations(ready, chosen.methods, draws, say)
-        test = read_split(config.scenes, "test")
         report = Report(
             kind="segment",
             **circumstances(),
@@ -134,20 +120,7 @@ def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _
             protocol="segment",
             label_space="generalised",
             backbone={"id": clip.id, "sha256": clip.sha256},
-            data={
-                "spec": str(config.scenes),
-                "title": str(config.scenes),
-                "n_classes": len(test.classes.names),
-                "n_query": len(test.images),
-                "classes": [
-                    {"name": name, "novel": novel}
-                    for name, novel in zip(test.classes.names, test.classes.novel, strict=True)
-                ],
-                "class_iou": [
-                    {"method": method, "shots": shots, "background_and_classes": ious.tolist()}
-                    for (method, shots), ious in of_classes.items()
-                ],
-            },
+            data=_described(config, of_classes),
             rows=rows_of(measured),
             settings={
                 "shots": list(config.shots),
@@ -160,6 +133,37 @@ def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _
         )
         write_report(report, config.out)
     return report
+
+
+def _draws(config: SegmentConfig) -> dict[int, np.ndarray]:
+    """Positions of the labelled objects of every draw, by number of shots."""
+    labelled = read_split(config.scenes, "support")
+    objects, ids = labelled.objects, labelled.classes.ids
+    return {
+        shots: np.stack([draw_shots(objects, ids, shots, seed) for seed in range(config.seeds)])
+        for shots in config.shots
+    }
+
+
+def _described(
+    config: SegmentConfig, of_classes: Mapping[tuple[str, int], np.ndarray]
+) -> dict[str, Any]:
+    """What was segmented, and how well each class came out."""
+    test = read_split(config.scenes, "test")
+    return {
+        "spec": str(config.scenes),
+        "title": str(config.scenes),
+        "n_classes": len(test.classes.names),
+        "n_query": len(test.images),
+        "classes": [
+            {"name": name, "novel": novel}
+            for name, novel in zip(test.classes.names, test.classes.novel, strict=True)
+        ],
+        "class_iou": [
+            {"method": method, "shots": shots, "background_and_classes": ious.tolist()}
+            for (method, shots), ious in of_classes.items()
+        ],
+    }
 
 
 def default_windows(backbone: Backbone) -> tuple[int, ...]:
