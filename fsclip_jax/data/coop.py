@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fsclip_jax.data.catalog import KNOWN_SETS, find_known, name_hint
-from fsclip_jax.data.folder import picture_files, subfolders
+from fsclip_jax.data.folder import is_picture, subfolders, visible_entries
 from fsclip_jax.data.labelled import ImageRecords, content_version, make_source
 from fsclip_jax.data.names import spoken, wordnet_names
 from fsclip_jax.data.pictures import FileLoader
@@ -135,8 +135,8 @@ def _read_numbered(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> 
         if not folder.isdecimal() or int(folder) >= len(names):
             raise UserError(f"{spec}: the folder {folder!r} is no label; accepted: 0 to 999")
         files |= {
-            f"{folder}/{file.name}": (int(folder), TEST)
-            for file in picture_files(base / coop.images / folder)
+            f"{folder}/{file}": (int(folder), TEST)
+            for file in _pictures(base / coop.images / folder)
         }
     return _records(files, names)
 
@@ -163,8 +163,7 @@ def _by_wnid(
             )
         prefix = f"{part}/{folder}" if part else folder
         files |= {
-            f"{prefix}/{file.name}": (labels[folder], split)
-            for file in picture_files(images / prefix)
+            f"{prefix}/{file}": (labels[folder], split) for file in _pictures(images / prefix)
         }
     return files
 
@@ -200,6 +199,11 @@ def _lines(path: Path, known: KnownSet, spec: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{spec}: cannot read {path}; {_how(known)}") from error
     return [line.strip() for line in lines if line.strip()]
+
+
+def _pictures(folder: Path) -> list[str]:
+    """Name the pictures of a folder; a link that leads nowhere is one, to be missed when read."""
+    return [entry.name for entry in visible_entries(folder) if is_picture(entry.name)]
 
 
 def _require_files(images: Path, keys: Iterable[str], source: str, spec: str) -> None:

@@ -48,7 +48,7 @@ def open_folder(path: str | Path) -> ImageSource:
         label = names.index(name.replace("_", " "))
         files += [
             (f"{prefix}/{file.name}", file.stat().st_size, label, split)
-            for file in picture_files(root / prefix)
+            for file in _picture_files(root / prefix)
         ]
     files.sort(key=lambda file: (file[2], _natural(file[0])))
     keys = tuple(key for key, _, _, _ in files)
@@ -71,6 +71,11 @@ def open_folder(path: str | Path) -> ImageSource:
     )
 
 
+def is_picture(name: str) -> bool:
+    """Say whether a file counts as a picture, by the end of its name."""
+    return name.lower().endswith(EXTENSIONS)
+
+
 def _class_folders(root: Path, spec: str) -> list[tuple[str, str]]:
     """Return (split, name) of every class folder; split is "" without split folders."""
     if not root.exists():
@@ -79,7 +84,7 @@ def _class_folders(root: Path, spec: str) -> list[tuple[str, str]]:
         raise UserError(f"{spec}: that is a file, not a folder; {LAYOUT}")
     top = subfolders(root)
     if not top:
-        pictures = len(picture_files(root))
+        pictures = len(_picture_files(root))
         found = f"{pictures} pictures but no sub-folders" if pictures else "no pictures"
         raise UserError(f"{spec}: the folder holds {found}; {LAYOUT}")
     known = [name for name in top if name in SPLITS]
@@ -97,15 +102,15 @@ def _class_folders(root: Path, spec: str) -> list[tuple[str, str]]:
 
 def subfolders(folder: Path) -> list[str]:
     """Name the folders in a folder that are not hidden, in no order."""
-    return [entry.name for entry in _entries(folder) if _leads_to(entry, os.DirEntry.is_dir)]
+    return [entry.name for entry in visible_entries(folder) if _leads_to(entry, os.DirEntry.is_dir)]
 
 
-def picture_files(folder: Path) -> list[os.DirEntry[str]]:
+def _picture_files(folder: Path) -> list[os.DirEntry[str]]:
     """List the pictures that lie right in a folder and are not hidden, in no order."""
     return [
         entry
-        for entry in _entries(folder)
-        if entry.name.lower().endswith(EXTENSIONS) and _leads_to(entry, os.DirEntry.is_file)
+        for entry in visible_entries(folder)
+        if is_picture(entry.name) and _leads_to(entry, os.DirEntry.is_file)
     ]
 
 
@@ -117,7 +122,7 @@ def _leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool])
         return False
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
     """Everything in a folder that is not hidden."""
     try:
         with os.scandir(folder) as entries:
@@ -178,7 +183,7 @@ def list_pictures(places: Sequence[Path]) -> tuple[str, ...]:
         if place.is_dir():
             found.update(dict.fromkeys(_below(place)))
         elif place.is_file():
-            if not place.name.lower().endswith(EXTENSIONS):
+            if not is_picture(place.name):
                 raise UserError(f"{place} is no picture; accepted are {', '.join(EXTENSIONS)}")
             found[str(place)] = None
         else:
@@ -194,5 +199,5 @@ def _below(folder: Path) -> Iterator[str]:
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+            if is_picture(name) and not name.startswith("."):
                 yield os.path.join(root, name)

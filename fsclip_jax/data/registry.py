@@ -22,11 +22,9 @@ KINDS = (
 
 
 def open_source(spec: str) -> ImageSource:
-    """Open the images that a data spec names.
+    """Open the images that a data spec names, in one of the spellings of ``KINDS``.
 
-    ``spec`` is ``emoji``, ``emoji:TOPIC``, ``folder:DIR``, ``coop:NAME@ROOT``,
-    ``tfds:NAME[/CONFIG]``, which ``@FILE`` may follow (CoOp's split), or ``hf:NAME``, which
-    ``@CONFIG`` may follow.
+    ``@SPLIT.json`` may follow ``tfds:`` (CoOp's split), and ``@CONFIG`` may follow ``hf:``.
 
     Raises:
         UserError: the kind is unknown, or is ``bank`` where images are needed, or the data is

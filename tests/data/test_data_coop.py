@@ -186,10 +186,13 @@ def test_variants_of_imagenet(tmp_path, name):
     for wnid in ("n01443537", "n15075141"):
         picture(base / wnid / "x.jpg")
     (base / "README.txt").write_text("no folder")
+    (base / "n01443537" / "y.jpg").symlink_to(tmp_path / "never fetched")
     data = open_source(f"coop:{name}@{tmp_path}")
     assert data.class_names == ("goldfish", "toilet paper")
-    assert data.labels.tolist() == [0, 1]
+    assert data.labels.tolist() == [0, 0, 1]
     assert {SPLITS[split] for split in data.splits} == {"test"}
+    with pytest.raises(UnreadableImage, match=r"n01443537/y\.jpg"):
+        data.load(1)
 
 
 def test_imagenet_v2_is_numbered(tmp_path):
