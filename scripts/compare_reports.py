@@ -28,10 +28,11 @@ def differences(before: Report, after: Report) -> tuple[list[str], dict[str, flo
     for place in old.keys() & new.keys():
         for name, metric in old[place].metrics.items():
             other = new[place].metrics.get(name)
-            if other is None or len(metric.per_seed) != len(other.per_seed):
+            if other is None:
                 alone.append(f"{' '.join(map(str, place))}: {name}")
                 continue
-            pairs = [(metric.mean, other.mean), *zip(metric.per_seed, other.per_seed, strict=True)]
+            # Schema 1 held one number of some metrics, where schema 2 has one a draw.
+            pairs = [(metric.mean, other.mean), *zip(metric.per_seed, other.per_seed, strict=False)]
             moved = max(abs(a - b) for a, b in pairs)
             largest[name] = max(largest.get(name, 0.0), moved)
     return sorted(alone), largest
