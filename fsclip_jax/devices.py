@@ -23,9 +23,6 @@ def data_mesh(n_devices: int | None = None) -> Mesh:
     Args:
         n_devices: how many devices to use, the first ones; all of them by default.
 
-    Returns:
-        A mesh with one axis named ``data``.
-
     Raises:
         UserError: there are fewer devices than asked for.
 
@@ -56,9 +53,6 @@ def _mesh(devices: Sequence[jax.Device]) -> Mesh:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding that splits the first axis of an array over the devices.
 
-    Args:
-        mesh: from `data_mesh`.
-
     Returns:
         A sharding for arrays whose first axis is a multiple of the number of devices.
 
@@ -71,9 +65,6 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """Sharding that keeps a whole copy on every device.
-
-    Args:
-        mesh: from `data_mesh`.
 
     Returns:
         A sharding for parameters, for the feature bank and for whatever else is shared.

@@ -25,9 +25,6 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system refuses (full disk, no permission) into a ``UserError``.
 
-    Args:
-        path: what is being written; the message names it.
-
     Raises:
         UserError: instead of any ``OSError`` of the block.
     """
@@ -58,10 +55,6 @@ def write_file(path: Path, data: bytes) -> str:
 
     Args:
         path: the final name; an older file of this name is replaced in one step.
-        data: the whole content.
-
-    Returns:
-        The sha256 of the content, in hex.
 
     Raises:
         UserError: the disk is full or the place cannot be written. The old file is untouched.
@@ -85,7 +78,6 @@ def publish_folder(partial: Path, final: Path) -> None:
     """Give a finished folder its final name; its files must have been flushed.
 
     Args:
-        partial: the folder under its temporary name.
         final: the final name, which must be free or an empty folder.
     """
     with storage_errors(final):
@@ -148,7 +140,6 @@ def only_writer(folder: Path, name: str, work: str, remedy: str) -> Iterator[Non
     leaves behind holds nobody up.
 
     Args:
-        folder: the folder.
         name: of the file in it that is locked, and removed in the end.
         work: what the other process does there, for the message.
         remedy: flag that names another folder, for the message.
@@ -193,10 +184,6 @@ def sha256_file(path: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, and make its folder if it is missing.
-
-    Args:
-        path: the file.
-        text: its content.
 
     Raises:
         UserError: the disk is full or the folder cannot be written to. The former content of

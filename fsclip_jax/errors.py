@@ -15,13 +15,6 @@ class UserError(ValueError):
 def suggestion(given: str, accepted: Iterable[str]) -> str:
     """Return ``; did you mean X?`` when something accepted resembles what was given.
 
-    Args:
-        given: the name that is not known.
-        accepted: the names that are.
-
-    Returns:
-        The clause to append to an error message, or an empty string.
-
     Example:
         >>> suggestion("tip_adpter", ["zero_shot", "tip_adapter"])
         '; did you mean tip_adapter?'

@@ -12,11 +12,7 @@ def l2_normalize(x: Float[Array, "*batch dim"], eps: float = 1e-12) -> Float[Arr
     ``x / sqrt(max(sum(x^2), eps))``: the zero vector stays zero and has a finite gradient.
 
     Args:
-        x: vectors of any scale.
         eps: floor of the squared length.
-
-    Returns:
-        Vectors of length one, in the dtype of ``x``.
 
     Example:
         >>> l2_normalize(jnp.array([3.0, 4.0])).tolist()
@@ -30,13 +26,6 @@ def masked_mean(
     x: Float[Array, "*batch shot dim"], mask: Bool[Array, "*batch shot"]
 ) -> Float[Array, "*batch dim"]:
     """Mean over the shots that the mask keeps; zero where it keeps none.
-
-    Args:
-        x: one vector a shot.
-        mask: true where the shot is present.
-
-    Returns:
-        The mean over the axis ``shot``.
 
     Example:
         >>> masked_mean(jnp.array([[1.0], [5.0]]), jnp.array([True, False])).tolist()
@@ -55,12 +44,8 @@ def cosine_logits(
     """Scaled inner products of unit vectors, ``logit_scale * query . weights``.
 
     Args:
-        query: unit image features.
         weights: one unit vector a class.
         logit_scale: CLIP's inverse temperature, 100 for the published models.
-
-    Returns:
-        Logits, to be read by a softmax.
 
     Example:
         >>> cosine_logits(jnp.eye(2), jnp.eye(2), 100.0)[0].tolist()

@@ -45,12 +45,6 @@ _LARGEST_EXPONENT = 80.0  # exp of it, and of its negative, are normal float32 n
 class TipGrid:
     """The published grid: ``x_i = 0.1 + i (scale - 0.1) / steps``, the end left out.
 
-    Attributes:
-        beta_scale: upper end of the betas.
-        alpha_scale: upper end of the alphas.
-        beta_steps: number of betas.
-        alpha_steps: number of alphas.
-
     Example:
         >>> grid = TipGrid()
         >>> len(grid.betas), len(grid.alphas), float(grid.alphas[0])

@@ -9,7 +9,7 @@ from fsclip_jax.features.progress import Progress
 from fsclip_jax.training.config import TrainConfig
 from fsclip_jax.training.interrupt import stop_requests
 from fsclip_jax.training.loop import Episodes
-from fsclip_jax.training.metrics_log import Row
+from fsclip_jax.training.metrics_log import LogRow
 from fsclip_jax.training.run import TrainOutcome
 
 
@@ -33,7 +33,7 @@ class Display(contextlib.ExitStack):
         """The signal that asked for a stop, 0 if none did."""
         return self._requested()
 
-    def row(self, row: Row) -> None:
+    def row(self, row: LogRow) -> None:
         """Show a row of the log."""
         assert self._progress is not None
         step = int(row["step"] or 0)
@@ -59,7 +59,7 @@ def describe_episodes(stored: StoredBank, episodes: Episodes, step: int) -> str:
     )
 
 
-def validation_line(row: Row) -> str | None:
+def validation_line(row: LogRow) -> str | None:
     """Say in a line what a validation gave; None where the row has none."""
     accuracy = row.get("val_accuracy")
     if accuracy is None or accuracy != accuracy:

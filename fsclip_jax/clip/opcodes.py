@@ -81,7 +81,7 @@ def interpret(program: bytes | io.BytesIO, scripted: bool) -> Any:
     return _Reader(scripted).run(program)
 
 
-def kind_of(value: Any) -> str:
+def kind_named(value: Any) -> str:
     """Say what a value is, for a message."""
     return (
         f"{value.module}.{value.name}"[:120] if isinstance(value, _Name) else type(value).__name__
@@ -140,7 +140,7 @@ class _Reader:
         value = self.pop()
         self.stack.append(value)
         if type(value) is not kind:
-            raise RefusedError(f"fills {kind_of(value)}")
+            raise RefusedError(f"fills {kind_named(value)}")
         return value
 
     def put(self, index: int | None) -> None:
@@ -163,7 +163,7 @@ class _Reader:
             raise RefusedError("has a broken pickle")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if type(key) not in (str, int):
-                raise RefusedError(f"has a dict with the key {kind_of(key)}")
+                raise RefusedError(f"has a dict with the key {kind_named(key)}")
             target[key] = value
 
     def set_item(self) -> None:
@@ -181,7 +181,7 @@ class _Reader:
         known = _Name(module, name)
         inert = self.scripted and (module == "__torch__" or module.startswith("__torch__."))
         if known not in _CALLS and not (module == "torch" and name in _STORAGES) and not inert:
-            raise RefusedError(f"asks for {kind_of(known)}")
+            raise RefusedError(f"asks for {kind_named(known)}")
         self.stack.append(known)
 
     def stack_name(self) -> None:
@@ -204,20 +204,20 @@ class _Reader:
         args, name = self.pop(), self.pop()
         call = _CALLS.get(name) if type(name) is _Name else None
         if call is None or type(args) is not tuple:
-            raise RefusedError(f"calls {kind_of(name)}")
+            raise RefusedError(f"calls {kind_named(name)}")
         self.stack.append(call(args))
 
     def new(self) -> None:
         args, name = self.pop(), self.pop()
         if type(name) is not _Name or not name.module.startswith("__torch__") or args != ():
-            raise RefusedError(f"makes an object of {kind_of(name)}")
+            raise RefusedError(f"makes an object of {kind_named(name)}")
         self.stack.append(Module())
 
     def build(self) -> None:
         state, target = self.pop(), self.pop()
         self.stack.append(target)
         if type(state) is not dict or type(target) not in (Module, dict):
-            raise RefusedError(f"sets the inside of {kind_of(target)}")
+            raise RefusedError(f"sets the inside of {kind_named(target)}")
         if type(target) is Module:
             target.attributes.update(state)  # of an OrderedDict it is metadata, and left out
 

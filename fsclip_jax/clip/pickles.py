@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fsclip_jax.clip.opcodes import Module, RefusedError, Storage, Tensor, interpret, kind_of
+from fsclip_jax.clip.opcodes import Module, RefusedError, Storage, Tensor, interpret, kind_named
 from fsclip_jax.errors import UserError
 
 _MAX_PICKLE = 64 * 2**20
@@ -169,7 +169,7 @@ def _state_dict(held: Any) -> Iterator[tuple[str, Tensor]]:
         raise RefusedError("holds no dict of tensors")
     for key, value in held.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise RefusedError(f"holds {kind_of(value)} where a named tensor belongs")
+            raise RefusedError(f"holds {kind_named(value)} where a named tensor belongs")
         # What a model that was trained on several devices puts before every name.
         yield key.removeprefix("module."), value
 

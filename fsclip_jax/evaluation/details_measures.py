@@ -15,10 +15,8 @@ from fsclip_jax.report.details import (
     Neighbour,
     Reliability,
 )
+from fsclip_jax.report.measured import REFERENCE
 from fsclip_jax.typing import Bool, Float, Int
-
-REFERENCE = "zero_shot"
-"""What changes are measured from."""
 
 MOST_PAIRS, MOST_MISTAKES, MOST_NEIGHBOURS = 12, 12, 4
 """Upper bounds that keep a report small."""

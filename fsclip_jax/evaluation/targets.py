@@ -12,9 +12,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.naming import unlike_names
 from fsclip_jax.features.bank import StoredBank
-
-AVERAGE = "average"
-"""Name of the mean over the targets."""
+from fsclip_jax.report.measured import AVERAGE
 
 _SYNSET = re.compile(r"(?<![a-z0-9])n\d{8}(?!\d)")
 

@@ -35,10 +35,11 @@ from fsclip_jax.evaluation.prepare import (
 )
 from fsclip_jax.evaluation.protocols import Outcome, groups_of, keep, short_of
 from fsclip_jax.evaluation.results import Result, mean_results, rows_from
-from fsclip_jax.evaluation.targets import AVERAGE, Target, match_classes
+from fsclip_jax.evaluation.targets import Target, match_classes
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import Method
+from fsclip_jax.report.measured import AVERAGE
 
 
 class Shape(NamedTuple):

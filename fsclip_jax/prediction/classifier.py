@@ -29,10 +29,7 @@ class Classifier:
     """A classifier of image features.
 
     Attributes:
-        fitted: the method, fitted to one draw, its state on the host.
-        class_names: name of every class.
         temperature: what the logits are divided by.
-        record: how it was made, JSON values.
     """
 
     fitted: Fitted
@@ -62,9 +59,6 @@ def fit_support(
     """Fit a method to a support, with settings and temperature from shots held out of it.
 
     Args:
-        draws: the support, one draw.
-        class_names: name of every class.
-        method: the method. Searched scalars are chosen on shots that are held out.
         calibrate: also fit a temperature to held-out shots; otherwise it is 1.
 
     Example:
@@ -107,11 +101,6 @@ def _trained(method: Method) -> dict[str, Any]:
 def probabilities(
     classifier: Classifier, features: Float[Array | np.ndarray, "n dim"]
 ) -> Float[np.ndarray, "n way"]:
-    """Return the calibrated probability of every class for every image, ``softmax(logits / T)``.
-
-    Args:
-        classifier: from :func:`fit_support`.
-        features: unit features of the images.
-    """
+    """Return the calibrated probability of every class for every image, ``softmax(logits / T)``."""
     (logits,) = logits_of(classifier.fitted, np.asarray(features, np.float32), _BATCH)
     return np.asarray(jax.nn.softmax(jnp.asarray(logits) / classifier.temperature.value, axis=-1))

@@ -29,13 +29,7 @@ from fsclip_jax.prediction.table import UNKNOWN, PredictionTable, prediction_row
 
 @dataclass(frozen=True, eq=False)
 class PictureClassifier:
-    """A classifier of pictures.
-
-    Attributes:
-        classifier: of features.
-        backbone: what makes the features.
-        bank: the labelled pictures.
-    """
+    """A classifier of pictures."""
 
     classifier: Classifier
     backbone: Backbone
@@ -88,12 +82,8 @@ def write_predictions(
     """Classify pictures and write a line for each as soon as it is known.
 
     Args:
-        ready: the classifier.
-        keys: paths of the pictures.
         out: the table; one that this same classifier began is continued.
         top: classes to list for each picture.
-        threshold: see ``prediction_row``.
-        workers: see ``encode_pictures``.
 
     Returns:
         Number of lines in the table, of pictures that could not be read, and of new lines whose

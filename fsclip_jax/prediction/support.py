@@ -21,12 +21,6 @@ def support_of(stored: StoredBank, shots: int | None = None) -> Draws:
     shots than a class has images, the shots are spread evenly over them in their order, because
     neighbouring files often show the same thing.
 
-    Args:
-        stored: the labelled images.
-        shots: images of each class at most; all of them if None.
-
-    Returns:
-        The support, with a leading axis of one draw.
 
     Raises:
         UserError: shots is less than 1, or the support would not fit into memory.
@@ -50,10 +44,6 @@ def spread_rows(
     bank: Bank, shots: int
 ) -> tuple[Int[np.ndarray, "way shot"], Bool[np.ndarray, "way shot"]]:
     """Choose rows of every class, evenly spread over its images.
-
-    Args:
-        bank: the images, sorted by class.
-        shots: slots of a class.
 
     Returns:
         Row of every slot, and whether the slot is an image.

@@ -21,7 +21,6 @@ class ClassChanges:
     Attributes:
         classes: names of the classes that have queries.
         reference: accuracy of the reference method within each class, in percent.
-        change: accuracy minus the reference, by method.
     """
 
     classes: tuple[str, ...]
@@ -128,11 +127,9 @@ class Details:
 
     Attributes:
         draws: support draws that the counts are added up over.
-        reference: method that changes are measured from.
         method: method whose confusions and mistakes are shown.
         changes: accuracy class by class; ``None`` without the reference.
         confusions: pairs of classes, the most frequent first.
-        reliability: calibration of each method.
         attention: some classes as the Meta-Adapter sees them, in the first draw.
         attention_method: the line of the table that ``attention`` is of.
         gates: gate of every class, ascending.

@@ -18,6 +18,9 @@ Place: TypeAlias = tuple[str, str, int]
 LIBRARIES = ("jax", "flax", "numpy")
 """Libraries whose version a report states."""
 
+AVERAGE = "average"
+"""Name of a mean over data sets."""
+
 REFERENCE = "zero_shot"
 """The method that others are compared with, besides their own untrained form."""
 

@@ -155,8 +155,6 @@ def place_names(
     """Find a place beside each point for its name, upon no other name or dot.
 
     Args:
-        points: x and y of each point.
-        sizes: width and height of each name.
         taken: what must stay free.
         within: left, low, right and top of the room there is.
         distance: from the point to its name.
@@ -201,9 +199,6 @@ def place_names(
 
 def undominated(points: Sequence[tuple[float, float]]) -> list[int]:
     """Return the points that no other point beats in cost and accuracy alike.
-
-    Args:
-        points: cost, the less the better, and accuracy, the more the better.
 
     Example:
         >>> undominated([(1.0, 50.0), (2.0, 40.0), (3.0, 60.0)])

@@ -43,7 +43,6 @@ class Row:
     """One method at one number of shots on one group of classes.
 
     Attributes:
-        shots: labelled examples per class.
         split: ``test`` (all classes), ``base``, ``novel``, ``harmonic`` or another group.
         metrics: numbers by name; a derived row (``harmonic``, ``average``) has fewer.
         selection: what was chosen, and on which images; empty where there is nothing to choose.
@@ -73,17 +72,13 @@ class Report:
     """A whole comparison.
 
     Attributes:
-        fsclip_version: of the program that measured.
-        device: what the numbers were computed on.
         protocol: of ``fsclip eval``; ``detect`` or ``segment``.
         label_space: ``restricted`` or ``generalised``.
-        backbone: ``id`` and ``sha256`` of the CLIP.
         data: ``spec``, ``title``, ``n_classes``, ``n_query`` and more.
         settings: seeds, shots, split of the queries and so on.
         checkpoints: where the trained adapters came from.
         versions: of the libraries.
         warning: what a reader must know before trusting the numbers.
-        created: time of the measurement, UTC.
         details: a closer look at the predictions, where it was taken.
     """
 

@@ -2,13 +2,13 @@
 
 from typing import Any
 
+from fsclip_jax.report.measured import AVERAGE
 from fsclip_jax.report.page import render
 from fsclip_jax.report.plots import table_panel
 from fsclip_jax.report.rows import ordered
 from fsclip_jax.report.styles import styles
 from fsclip_jax.report.suite import StoredSuite
 from fsclip_jax.report.suite_tables import (
-    AVERAGE,
     SuitePart,
     draws_line,
     parts_of,

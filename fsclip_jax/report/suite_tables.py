@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from fsclip_jax.report.measured import AVERAGE
 from fsclip_jax.report.metrics import MetricInfo
 from fsclip_jax.report.rows import Row, ordered
 from fsclip_jax.report.sentences import ahead, fact_name, short
@@ -19,9 +20,6 @@ from fsclip_jax.report.tables import (
     shots_phrase,
     table_of,
 )
-
-AVERAGE = "average"
-"""Name of the column of means."""
 
 
 @dataclass(frozen=True)

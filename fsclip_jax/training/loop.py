@@ -15,7 +15,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.training.checkpoint import Best, Checkpoints, Saved, to_host
 from fsclip_jax.training.config import TrainConfig
-from fsclip_jax.training.metrics_log import MetricsLog, Row
+from fsclip_jax.training.metrics_log import LogRow, MetricsLog
 from fsclip_jax.training.state import run_keys
 from fsclip_jax.training.step import StepMetrics, make_multi_step
 from fsclip_jax.training.tasks import (
@@ -72,7 +72,7 @@ class Observer(NamedTuple):
     """
 
     begin: Callable[[StoredBank, Episodes, int], None] = lambda *_: None
-    row: Callable[[Row], None] = lambda *_: None
+    row: Callable[[LogRow], None] = lambda *_: None
     stop_requested: Callable[[], int] = lambda: 0
 
 
@@ -107,7 +107,7 @@ def run_loop(
     def judge(params: Params) -> float:
         return float("nan") if validation is None else float(validate(params, validation))
 
-    def report(row: Row) -> None:
+    def report(row: LogRow) -> None:
         log.write(row)
         observer.row(row)
 
@@ -136,7 +136,7 @@ def run_loop(
     return Saved(to_host(state), best)
 
 
-def _row(step: int, metrics: StepMetrics, rate: float) -> Row:
+def _row(step: int, metrics: StepMetrics, rate: float) -> LogRow:
     """One row of the log: means over a dispatch, and the learning rate of its last step."""
     return {
         "step": step,
@@ -156,9 +156,9 @@ def _better(best: Best, step: int, accuracy: float, params: Params) -> Best:
     return best
 
 
-def _reference_lines(validation: Validation) -> Row:
+def _reference_lines(validation: Validation) -> LogRow:
     """Accuracies that training must exceed to be worth it, on the same episodes."""
-    lines: Row = {}
+    lines: LogRow = {}
     dim = validation.support.mean.shape[-1]
     for name in ("zero_shot", "text_prototype"):
         adapter = get_adapter(name)

@@ -13,11 +13,11 @@ from fsclip_jax.training.events import new_event_file, scalar_event
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"
 
-Row = dict[str, float | int | None]
+LogRow = dict[str, float | int | None]
 """One line: ``step`` and named numbers; null stands for a number that is not finite."""
 
 
-def read_metrics(path: Path, last_step: int | None = None) -> list[Row]:
+def read_metrics(path: Path, last_step: int | None = None) -> list[LogRow]:
     """Read the whole lines of a metrics file, up to a step.
 
     The file need not exist. What follows a damaged line, the mark of a killed process, is left out.
@@ -26,7 +26,7 @@ def read_metrics(path: Path, last_step: int | None = None) -> list[Row]:
         >>> read_metrics(Path("nowhere/metrics.jsonl"))
         []
     """
-    rows: list[Row] = []
+    rows: list[LogRow] = []
     if not path.is_file():
         return rows
     for line in path.read_text(errors="replace").splitlines():
@@ -63,7 +63,7 @@ class MetricsLog:
             for row in kept:
                 self._write_events(row)
 
-    def write(self, row: Row) -> None:
+    def write(self, row: LogRow) -> None:
         """Add a row.
 
         Raises:
@@ -84,7 +84,7 @@ class MetricsLog:
             os.fsync(self._rows.fileno())
             self._events.flush()
 
-    def _write_events(self, row: Row) -> None:
+    def _write_events(self, row: LogRow) -> None:
         for name, value in row.items():
             if name not in ("step", "time") and value is not None:
                 kind = "val" if name.startswith("val_") else "train"
@@ -106,5 +106,5 @@ class MetricsLog:
             self._events.close()
 
 
-def _line(row: Row) -> str:
+def _line(row: LogRow) -> str:
     return json.dumps(row) + "\n"

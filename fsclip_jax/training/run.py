@@ -33,8 +33,6 @@ class TrainOutcome(NamedTuple):
     """How a run ended.
 
     Attributes:
-        step: optimiser steps done.
-        best_step: step of the best parameters.
         val_accuracy: theirs, in percent; NaN where no class was held out.
         references: validation accuracies in percent of what training must exceed.
         was_done: the run was finished before this call.
