@@ -11,8 +11,6 @@ from synthetic_bank import CLASSES, COUNTS, DIM, synthetic_bank
 from fsclip_jax.adapters.base import grids_of
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.checkpoint import save_adapter
-from fsclip_jax.adapters.prototype import Prototype
-from fsclip_jax.adapters.text_prototype import GATES
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation import measure, prepare
 from fsclip_jax.evaluation.config import EvalConfig
@@ -21,15 +19,9 @@ from fsclip_jax.evaluation.evaluate import evaluate_bank
 from fsclip_jax.evaluation.label_spaces import Group, LabelSpace, label_spaces
 from fsclip_jax.evaluation.metrics import Judged, calibration_error
 from fsclip_jax.fitting.checkpoints import FeatureSpec
-from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.fitted import fit_and_predict
-from fsclip_jax.fitting.methods import Method, choose_methods
-from fsclip_jax.fitting.selection import Choice, Val, hold_out, select_held_out, select_on
+from fsclip_jax.fitting.methods import choose_methods
 
-START = {
-    name: get_adapter(name).init(jax.random.key(0), DIM)
-    for name in ("text_prototype", "tip_adapter")
-}
 PLAIN = ("zero_shot", "prototype", "text_prototype", "tip_adapter", "meta_adapter")
 QUICK = ("zero_shot", "text_prototype")
 
@@ -183,47 +175,6 @@ def test_the_test_labels_have_no_part_in_the_selection(
     assert selections(other) != selections(honest)
 
 
-def predicted(adapter, params, task, query, per_draw=False):
-    method, choice = Method(adapter.name, adapter, params), Choice(params, per_draw, {})
-    found = fit_and_predict(Engine(), method, choice, task, {"val": query})
-    return found.predictions["val"].predicted
-
-
-def test_the_setting_that_val_likes_best_is_chosen(bank):
-    train = bank.select(["train"])
-    whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
-    draws = draw_supports(jax.random.key(1), train, whole, 2, 2)
-    val = prepare.queries_of(bank, "val", whole, whole.groups[0])
-    adapter = get_adapter("text_prototype")
-    choice = select_on(Engine(), adapter, START[adapter.name], Val(draws.task, val, "rule"))
-    counts = []
-    for gate in GATES:
-        params = {"gate": jnp.float32(gate)}
-        best = predicted(adapter, params, draws.task, val)
-        counts.append((best == np.asarray(val.labels)).sum(1))
-    expected = np.asarray(GATES)[np.argmax(counts, axis=0)]
-    np.testing.assert_allclose(choice.params["gate"], expected, rtol=1e-6)
-    assert choice.record["split"] == "val"
-
-
-def test_tip_selection_is_at_least_as_good_on_val_as_any_setting_tried(bank):
-    train = bank.select(["train"])
-    whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
-    draws = draw_supports(jax.random.key(1), train, whole, 3, 2)
-    val = prepare.queries_of(bank, "val", whole, whole.groups[0])
-    adapter = get_adapter("tip_adapter")
-    choice = select_on(Engine(), adapter, START[adapter.name], Val(draws.task, val, "rule"))
-
-    def counted(params, per_draw):
-        found = predicted(adapter, params, draws.task, val, per_draw)
-        return (found == np.asarray(val.labels)).sum(1)
-
-    best = counted(choice.params, True)
-    for alpha, beta in [(1.0, 5.5), (0.1, 0.1), (3.0, 1.0), (20.0, 30.0)]:
-        tried = {"alpha": jnp.float32(alpha), "beta": jnp.float32(beta)}
-        assert (best + 1 >= counted(tried, False)).all()
-
-
 def test_without_val_shots_are_held_out_and_one_shot_keeps_the_fixed_setting(tmp_path):
     stored = synthetic_bank(tmp_path / "bank", {"train": 6, "test": 5})
     report = run(stored, tmp_path, methods=("tip_adapter", "text_prototype"), shots=(1, 3))
@@ -245,27 +196,6 @@ def test_select_shots_uses_no_other_labelled_image(bank, tmp_path):
         assert selections(shuffled) == selections(report)
 
 
-def test_folds_ask_every_shot_once(tmp_path):
-    stored = synthetic_bank(tmp_path / "bank", {"train": 6, "test": 1})
-    whole = LabelSpace(np.arange(CLASSES), ())
-    draws = draw_supports(jax.random.key(0), stored.select(["train"]), whole, 6, 1)
-    asked = []
-    adapter = get_adapter("text_prototype")
-
-    class Recorder(Engine):
-        def run(self, name, function, *args):
-            task, query = args[1:]
-            assert int(query.mask.sum()) + int(task.support_mask.sum()) == 6 * CLASSES
-            asked.append(np.asarray(query.features))
-            return super().run(name, function, *args)
-
-    choice = select_held_out(Recorder(), adapter, START["text_prototype"], draws)
-    assert choice.record["rule"].endswith("4 of 4 folds")
-    together = np.concatenate(asked, axis=1).reshape(-1, DIM)
-    everything = np.asarray(draws.plain).reshape(-1, DIM)
-    assert sorted(map(tuple, together)) == sorted(map(tuple, everything))
-
-
 def test_calibration_follows_from_the_logits(bank, tmp_path):
     report = run(bank, tmp_path, methods=("zero_shot",))
     test = bank.select(["test"])
@@ -280,24 +210,6 @@ def test_calibration_follows_from_the_logits(bank, tmp_path):
     error = calibration_error(judged)
     assert row.metrics["calibration_error"].mean == pytest.approx(float(error), abs=0.5)
     assert row.metrics["state_bytes"].mean == 4 * (CLASSES * DIM + 1)
-
-
-def test_held_out_shots_are_no_longer_in_the_support(bank, tmp_path):
-    whole = LabelSpace(np.arange(CLASSES), ())
-    draws = draw_supports(jax.random.key(0), bank.select(["train"]), whole, 3, 2)
-    task, query = hold_out(draws, np.array([False, True, False]))
-    assert task.support_mask.all()
-    np.testing.assert_array_equal(task.support, draws.task.support[:, :, [0, 2]])
-    np.testing.assert_array_equal(query.features, draws.plain[:, :, 1])
-    np.testing.assert_array_equal(query.labels[1], np.arange(CLASSES))
-
-    artists = synthetic_bank(tmp_path / "families", families=2)
-    draws = draw_supports(jax.random.key(0), artists.select(["train"]), whole, 6, 2)
-    task, query = hold_out(draws, np.arange(6) == 0)
-    domains, kept = np.asarray(draws.domains), np.asarray(task.support_mask)
-    assert not (kept & (domains == domains[:, :, :1])[:, :, 1:]).any()
-    assert np.abs(np.asarray(task.support)[~kept]).sum() == 0
-    assert kept.sum() == 2 * CLASSES * 4
 
 
 def test_select_none_is_one_fixed_setting(bank, tmp_path):
@@ -359,38 +271,6 @@ def test_episodes_are_drawn_from_train_and_test_and_make_the_interval(bank, tmp_
     assert more["test", "zero_shot", 1].mean > whole["test", "zero_shot", 1].mean
 
 
-def test_small_pieces_give_the_same_answers(bank, monkeypatch):
-    from fsclip_jax.fitting import fitted
-
-    whole = LabelSpace(np.arange(CLASSES), (Group("test", np.arange(CLASSES)),))
-    draws = draw_supports(jax.random.key(1), bank.select(["train"]), whole, 2, 5)
-    queries = {"test": prepare.queries_of(bank, "test", whole, whole.groups[0])}
-    adapter = get_adapter("tip_adapter")
-    params = {"alpha": jnp.linspace(0.5, 3, 5), "beta": jnp.linspace(1, 6, 5)}
-    method, choice = Method("tip_adapter", adapter, params), Choice(params, True, {})
-    at_once = fit_and_predict(Engine(), method, choice, draws.task, queries)
-    for piece in (1, 400, 1000):
-        monkeypatch.setattr(fitted, "PIECE", piece)
-        in_pieces = fit_and_predict(Engine(), method, choice, draws.task, queries)
-        np.testing.assert_array_equal(
-            in_pieces.predictions["test"].predicted, at_once.predictions["test"].predicted
-        )
-    assert at_once.fit_seconds > 0
-    assert at_once.predict_us_per_query["test"] > 0
-
-
-def test_what_is_compiled_once_is_used_again():
-    engine, traced = Engine(), []
-
-    def double(x):
-        traced.append(1)
-        return 2 * x
-
-    for size in (2, 2, 3):
-        engine.run("double", double, jnp.ones(size))
-    assert len(traced) == 2
-
-
 def test_a_checkpoint_gives_a_trained_and_an_untrained_row(bank, tmp_path):
     adapter = get_adapter("meta_adapter", heads=2)
     params = adapter.init(jax.random.key(7), DIM)
@@ -438,20 +318,6 @@ def test_a_draw_without_choice_is_told(bank, tmp_path):
     assert few.metrics["accuracy"].ci95 is not None
     assert len(all_of_them.metrics["accuracy"].per_seed) == 1
     assert all_of_them.metrics["accuracy"].ci95 is None
-
-
-def test_no_more_folds_than_a_choice_needs(tmp_path, monkeypatch):
-    stored = synthetic_bank(tmp_path / "bank", {"train": 6, "test": 1})
-    whole = LabelSpace(np.arange(CLASSES), ())
-    draws = draw_supports(jax.random.key(0), stored.select(["train"]), whole, 6, 2)
-    chosen = (Engine(), get_adapter("text_prototype"), START["text_prototype"], draws)
-    for enough, together, folds in ((2 * CLASSES, False, 1), (2 * CLASSES + 1, False, 2)):
-        monkeypatch.setattr("fsclip_jax.fitting.selection.ENOUGH_HELD_OUT", enough)
-        choice = select_held_out(*chosen, together=together)
-        assert choice.record["rule"].endswith(f"{folds} of 4 folds")
-    # The images of all draws count where one setting serves them all.
-    choice = select_held_out(*chosen, together=True)
-    assert choice.record["rule"].endswith("1 of 4 folds")
 
 
 def test_families_leave_gaps_in_the_support_and_plain_data_does_not(tmp_path):
@@ -511,21 +377,6 @@ def test_checkpoints_are_found_in_folders_named_after_their_method(bank, tmp_pat
     both = (tmp_path / "meta_adapter", tmp_path / "again")
     with pytest.raises(UserError, match="both hold a meta_adapter"):
         run(bank, tmp_path, checkpoint=both)
-
-
-def test_a_method_that_does_not_apply_is_left_out_of_all_and_refused_by_name(monkeypatch):
-    monkeypatch.setattr(Prototype, "needs", frozenset({"prompts"}), raising=False)
-    missing = {"prompts": "no prompts here"}
-    chosen = choose_methods(["all"], FeatureSpec(DIM), missing=missing)
-    assert "prototype" not in [method.name for method in chosen.methods]
-    assert chosen.left_out["prototype"] == "prototype: no prompts here"
-    with pytest.raises(UserError, match="no prompts here; leave prototype out"):
-        choose_methods(["prototype"], FeatureSpec(DIM), missing=missing)
-    monkeypatch.setattr(Prototype, "needs", frozenset({"words"}))
-    assert "ask for it by name" in choose_methods(["all"], FeatureSpec(DIM)).left_out["prototype"]
-    chosen = choose_methods(["all", "prototype"], FeatureSpec(DIM))
-    assert "prototype" in [method.name for method in chosen.methods]
-    assert "prototype" not in chosen.left_out
 
 
 def test_a_checkpoint_that_does_not_fit_is_told(bank, tmp_path):

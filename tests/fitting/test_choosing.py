@@ -7,6 +7,7 @@ import pytest
 from fsclip_jax.adapters.base import is_meta_learned, needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.adapters.checkpoint import save_adapter
+from fsclip_jax.adapters.prototype import Prototype
 from fsclip_jax.cli.main import main
 from fsclip_jax.errors import UserError
 from fsclip_jax.fitting.checkpoints import FeatureSpec, find_checkpoints
@@ -126,3 +127,18 @@ def test_what_is_named_as_usable_is_accepted():
     }
     with pytest.raises(UserError, match=", ".join(usable)):
         choose_method("coop", FEATURES, default="gda", missing=missing)
+
+
+def test_a_method_that_does_not_apply_is_left_out_of_all_and_refused_by_name(monkeypatch):
+    monkeypatch.setattr(Prototype, "needs", frozenset({"prompts"}), raising=False)
+    missing = {"prompts": "no prompts here"}
+    chosen = choose_methods(["all"], FeatureSpec(DIM), missing=missing)
+    assert "prototype" not in [method.name for method in chosen.methods]
+    assert chosen.left_out["prototype"] == "prototype: no prompts here"
+    with pytest.raises(UserError, match="no prompts here; leave prototype out"):
+        choose_methods(["prototype"], FeatureSpec(DIM), missing=missing)
+    monkeypatch.setattr(Prototype, "needs", frozenset({"words"}))
+    assert "ask for it by name" in choose_methods(["all"], FeatureSpec(DIM)).left_out["prototype"]
+    chosen = choose_methods(["all", "prototype"], FeatureSpec(DIM))
+    assert "prototype" in [method.name for method in chosen.methods]
+    assert "prototype" not in chosen.left_out
