@@ -78,11 +78,11 @@ def recipe(stored):
     )
 
 
-@pytest.fixture
-def config_file(tmp_path, recipe):
+@pytest.fixture(scope="session")
+def config_file(tmp_path_factory, recipe):
     """The recipe as a file, for the command."""
     fields = {k: v for k, v in vars(recipe).items() if not isinstance(v, Path)}
-    path = tmp_path / "tiny.py"
+    path = tmp_path_factory.mktemp("recipe") / "tiny.py"
     body = ", ".join(f"{name}={value!r}" for name, value in fields.items())
     head = "from fsclip_jax.training.config import TrainConfig"
     path.write_text(f"{head}\n\ntrain = TrainConfig({body})\n")

@@ -8,25 +8,30 @@ import sys
 import time
 
 import pytest
+from killing import kills_of
 
 from fsclip_jax.adapters.checkpoint import load_adapter
 from fsclip_jax.cli.main import main
 from fsclip_jax.training.metrics_log import read_metrics
 
-SLOWER = ["--steps", "600", "--steps-per-dispatch", "5", "--eval-every", "50"]
-CHECKPOINTS = ["--checkpoint-every", "20"]
+RECIPE = ["--steps", "120", "--steps-per-dispatch", "5", "--eval-every", "50"]
+RECIPE += ["--checkpoint-every", "20"]
+
+
+def environment():
+    """One device, and what one process compiled the others read."""
+    programs = os.environ["FSCLIP_TEST_PROGRAMS"]
+    return {"XLA_FLAGS": "", "FSCLIP_COMPILE_CACHE": programs}
 
 
 def start(config_file, workdir, *flags, **options):
-    programs = os.environ["FSCLIP_TEST_PROGRAMS"]  # compiled once for all children
-    environment = {**os.environ, "XLA_FLAGS": "", "FSCLIP_COMPILE_CACHE": programs}
     command = [sys.executable, "-m", "fsclip_jax.cli.main", "train", str(config_file)]
     return subprocess.Popen(
-        [*command, "--workdir", str(workdir), *SLOWER, *CHECKPOINTS, *flags],
+        [*command, "--workdir", str(workdir), *RECIPE, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
+        env=os.environ | environment(),
         **options,
     )
 
@@ -46,25 +51,36 @@ def wait_for_step(process, workdir, step):
     raise AssertionError(f"step {step} was not reached: {finish(process)}")
 
 
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_in_the_same_bits(config_file, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert finish(start(config_file, whole))[0] == 0
-    # In the middle of a dispatch, right behind a checkpoint, and while one is being written.
-    for step, delay in ((10, 0.0), (60, 0.003), (200, 0.0), (350, 0.011)):
-        process = start(config_file, killed, "--resume")
-        wait_for_step(process, killed, step)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    code, output = finish(start(config_file, killed, "--resume"))
+@pytest.fixture(scope="module")
+def whole(config_file, tmp_path_factory):
+    """A run that nothing disturbed."""
+    workdir = tmp_path_factory.mktemp("whole")
+    code, output = finish(start(config_file, workdir))
     assert code == 0, output
-    assert "continuing from step" in output
-    assert (whole / "adapter.safetensors").read_bytes() == (
-        killed / "adapter.safetensors"
-    ).read_bytes()
-    steps = [row["step"] for row in read_metrics(killed / "metrics.jsonl")]
-    assert steps == [row["step"] for row in read_metrics(whole / "metrics.jsonl")]
+    return workdir
+
+
+def assert_ends_as(workdir, whole):
+    file = "adapter.safetensors"
+    assert (workdir / file).read_bytes() == (whole / file).read_bytes()
+    steps, expected = (
+        [row["step"] for row in read_metrics(place / "metrics.jsonl")] for place in (workdir, whole)
+    )
+    assert steps == expected
+
+
+@pytest.mark.slow
+@pytest.mark.kills
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are POSIX")
+def test_a_run_killed_again_and_again_ends_in_the_same_bits(config_file, whole, tmp_path, kills):
+    words = ["train", config_file, *RECIPE]
+    lines = kills_of("training_child.py", kills, tmp_path, *words, **environment())
+    assert len(lines) == kills
+    assert len({tuple(line) for line in lines}) >= min(6, kills - 1), lines  # in many states
+    runs = sorted(tmp_path.glob("killed-*"))
+    assert runs
+    for workdir in runs:
+        assert_ends_as(workdir, whole)
 
 
 @pytest.mark.slow
@@ -89,26 +105,21 @@ def test_ctrl_c_leaves_a_workdir_that_continues(config_file, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
-def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_space(config_file, tmp_path):
+def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_space(
+    config_file, whole, tmp_path
+):
     import resource
 
-    run, limit = tmp_path / "run", 4000
-
     def shrink():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
 
-    process = start(config_file, run, "--steps", "60")
-    assert finish(process)[0] == 0
-    process = start(config_file, tmp_path / "full", "--steps", "60", preexec_fn=shrink)
-    code, output = finish(process)
+    code, output = finish(start(config_file, tmp_path, preexec_fn=shrink))
     assert code == 2, output
     assert "Traceback" not in output
     assert [line for line in output.splitlines() if "no space left to write" in line]
-    code, output = finish(start(config_file, tmp_path / "full", "--steps", "60", "--resume"))
+    code, output = finish(start(config_file, tmp_path, "--resume"))
     assert code == 0, output
-    assert (run / "adapter.safetensors").read_bytes() == (
-        tmp_path / "full" / "adapter.safetensors"
-    ).read_bytes()
+    assert_ends_as(tmp_path, whole)
 
 
 def test_the_command_ends_with_a_summary_and_the_next_command(config_file, tmp_path, capsys):
