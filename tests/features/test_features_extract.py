@@ -1,18 +1,12 @@
 """Extraction: right features, one compile, and the same bits after any interruption."""
 
 import dataclasses
-import hashlib
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from folders import content
 from tiny_clip import linear_towers, noise, noise_source, tiny_backbone
 
 from fsclip_jax.clip.model import encode_image, encode_text
@@ -41,11 +35,6 @@ def linear(monkeypatch):
 def unit(x):
     x = np.asarray(x, np.float32)
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-
-def content(folder):
-    """The sum of every file of a folder, by name."""
-    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
 
 
 SETTINGS = ExtractSettings(views=2, dtype="float32", shard=4, batch=8)
@@ -236,61 +225,6 @@ def test_a_whole_bank_is_not_made_again(backbone, tmp_path):
     (tmp_path / "full" / "file").write_text("")
     with pytest.raises(UserError, match="exists already"):
         extract(noise_source(11), backbone, tmp_path / "full", SETTINGS)
-
-
-SLOW_RUN = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-import dataclasses
-from tiny_clip import linear_towers, noise_source, tiny_backbone
-from fsclip_jax.features.extract import extract
-from fsclip_jax.features.shards import ExtractSettings
-linear_towers(setattr)
-source = noise_source(60)
-load = source.load
-def slow(index):
-    time.sleep(0.05)
-    return load(index)
-source = dataclasses.replace(source, load=slow)
-settings = ExtractSettings(views=2, dtype="float32", shard=4, batch=8, workers=0)
-extract(source, tiny_backbone(), Path(sys.argv[2]), settings)
-"""
-
-
-@pytest.mark.usefixtures("linear")
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
-def test_killed_at_any_moment_it_loses_at_most_a_shard(backbone, tmp_path):
-    place = tmp_path / "bank"
-    partial = partial_name(place)
-    command = [
-        sys.executable,
-        "-c",
-        SLOW_RUN,
-        str(Path(__file__).parents[1] / "support"),
-        str(place),
-    ]
-    kept = 0
-    for target in (1, 3, 8):
-        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-            deadline = time.monotonic() + 60
-            while len(list(partial.glob("shard-*.safetensors"))) < target:
-                assert process.poll() is None, process.stderr.read().decode()
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
-        assert not place.exists()
-        found = len(list(partial.glob("shard-*.safetensors")))
-        assert found >= max(kept, target)
-        kept = found
-    settings = ExtractSettings(views=2, dtype="float32", shard=4, batch=8)
-    opened = []
-    extract(noise_source(60, opened=opened), backbone, place, settings)
-    assert sorted(opened) == list(range(4 * kept, 60))
-    extract(noise_source(60), backbone, tmp_path / "whole", settings)
-    assert content(place) == content(tmp_path / "whole")
 
 
 @pytest.mark.usefixtures("linear")

@@ -1,12 +1,12 @@
 """Several hosts make one bank: here two processes that meet through jax.distributed."""
 
-import hashlib
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from folders import content
 from tiny_clip import noise_source, tiny_backbone
 
 from fsclip_jax.errors import UserError
@@ -17,10 +17,6 @@ from fsclip_jax.features.shards import Extraction, ExtractSettings, encode_missi
 
 SETTINGS = ExtractSettings(views=2, dtype="float32", shard=4, batch=8)
 PROGRAM = Path(__file__).parents[1] / "support" / "host_process.py"
-
-
-def content(folder):
-    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
 
 
 def test_each_host_writes_its_own_shards(tmp_path, monkeypatch):

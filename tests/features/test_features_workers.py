@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -10,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from folders import content
 from PIL import Image
 from tiny_clip import linear_towers, noise, noise_source, tiny_backbone
 
@@ -24,10 +24,6 @@ from fsclip_jax.features.shards import ExtractSettings
 from fsclip_jax.features.workers import decoded, in_processes
 
 SIZE = Preprocess(16)
-
-
-def content(folder):
-    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
 
 
 def test_threads_give_the_views_of_every_image_in_order():

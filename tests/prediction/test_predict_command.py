@@ -4,11 +4,11 @@ import os
 import jax
 import numpy as np
 import pytest
+from emoji_folders import write_emoji
 from killing import kills_of
 
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.cli.main import main
-from fsclip_jax.data.emoji import open_emoji
 from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.label_spaces import label_spaces
@@ -26,17 +26,7 @@ CLASSES = 12
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Bundled emoji as PNG files: train families as labelled pictures, test families to ask."""
-    root = tmp_path_factory.mktemp("emoji")
-    source = open_emoji()
-    for i in np.flatnonzero(source.labels < CLASSES).tolist():
-        split = {0: "train", 2: "test"}.get(int(source.splits[i]))
-        if split is None:
-            continue
-        folder = root / split / source.class_names[source.labels[i]]
-        folder.mkdir(parents=True, exist_ok=True)
-        source.load(i).save(folder / f"{i}.png")
-    return root
+    return write_emoji(tmp_path_factory.mktemp("emoji"), CLASSES)
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
+from emoji_folders import write_emoji
 
 from fsclip_jax.cli.main import main
-from fsclip_jax.data.emoji import open_emoji
 from fsclip_jax.errors import UserError
 from fsclip_jax.prediction.table import PredictionTable, prediction_row
 
@@ -25,8 +26,6 @@ def largest_file(size):
 
 
 def rows(count):
-    import numpy as np
-
     chances = np.array([0.25, 0.75])
     return [prediction_row(f"{i}.png", chances, ["cat", "dog"], 2, 0.0) for i in range(count)]
 
@@ -55,14 +54,7 @@ def test_a_full_disk_is_one_line_and_the_table_is_continued(tmp_path, size):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    root, source = tmp_path_factory.mktemp("emoji"), open_emoji()
-    for i, label in enumerate(source.labels.tolist()):
-        if label < 3:
-            split = {0: "train", 2: "test"}.get(int(source.splits[i]), "val")
-            folder = root / split / source.class_names[label]
-            folder.mkdir(parents=True, exist_ok=True)
-            source.load(i).save(folder / f"{i}.png")
-    return root
+    return write_emoji(tmp_path_factory.mktemp("emoji"), 3)
 
 
 @pytest.mark.slow
