@@ -32,3 +32,13 @@ def some(names: Sequence[str], most: int = 5) -> str:
     """
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def first_line(error: Exception) -> str:
+    r"""Say in a line what an error of somebody else's says, or what kind it is if it says nothing.
+
+    Example:
+        >>> first_line(ValueError("too short\nsee the manual")), first_line(KeyError())
+        ('too short', 'KeyError')
+    """
+    return str(error).partition("\n")[0] or type(error).__name__

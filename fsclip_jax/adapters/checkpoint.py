@@ -23,7 +23,7 @@ from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.clip.files import TORCH
 from fsclip_jax.clip.pickles import read_torch
 from fsclip_jax.durable import storage_errors, write_file
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, first_line
 from fsclip_jax.typing import Params
 
 WEIGHTS_FILE = "adapter.safetensors"
@@ -133,15 +133,14 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"no adapter at {path}; give the folder of a finished training run")
     if path.suffix in TORCH:
-        return _published(path, read_torch(path).tensors)
+        return _published(path, read_torch(path))
     try:
         with safe_open(path, framework="numpy") as file:
             header = (file.metadata() or {}).get(_HEADER)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         meta = json.loads(header) if header else None
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} cannot be read ({reason}); train again") from error
+        raise UserError(f"{path} cannot be read ({first_line(error)}); train again") from error
     if meta is None:
         return _published(path, tensors)
     if not isinstance(meta, dict) or not isinstance(meta.get("config", {}), dict):

@@ -78,6 +78,17 @@ def flash_attention(
         return None
 
 
+def linear(width: int, out: int, std: float, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
+    """Build a linear layer whose weights start out normally distributed about zero."""
+    initial = nnx.initializers.normal(std)
+    return nnx.Linear(width, out, use_bias=bias, kernel_init=initial, rngs=rngs)
+
+
+def embedding(rows: int, width: int, std: float, *, rngs: nnx.Rngs) -> nnx.Param:
+    """Build a table of vectors that start out normally distributed about zero."""
+    return nnx.Param(nnx.initializers.normal(std)(rngs.params(), (rows, width)))
+
+
 class Attention(nnx.Module):
     """Multi-head attention, ``softmax(Q K^T / sqrt(d)) V``, with a bias in every projection.
 
@@ -87,13 +98,10 @@ class Attention(nnx.Module):
 
     def __init__(self, width: int, heads: int, out_std: float, *, rngs: nnx.Rngs):
         self.heads = heads
-        initial = nnx.initializers.normal(width**-0.5)
-        self.q_proj = nnx.Linear(width, width, kernel_init=initial, rngs=rngs)
-        self.k_proj = nnx.Linear(width, width, kernel_init=initial, rngs=rngs)
-        self.v_proj = nnx.Linear(width, width, kernel_init=initial, rngs=rngs)
-        self.out_proj = nnx.Linear(
-            width, width, kernel_init=nnx.initializers.normal(out_std), rngs=rngs
-        )
+        self.q_proj = linear(width, width, width**-0.5, rngs=rngs)
+        self.k_proj = linear(width, width, width**-0.5, rngs=rngs)
+        self.v_proj = linear(width, width, width**-0.5, rngs=rngs)
+        self.out_proj = linear(width, width, out_std, rngs=rngs)
 
     def keys_values(
         self, source: Float[Array, "batch length width"]

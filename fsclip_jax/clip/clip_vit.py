@@ -50,11 +50,7 @@ HF_TEXT = _BOTH | {
 def clip_shapes(
     values: Mapping[str, Any], vision: Mapping[str, Any], text: Mapping[str, Any]
 ) -> ClipVitConfig:
-    """Build the shapes out of a ``config.json`` and the fields of its towers.
-
-    Raises:
-        UserError: they fit no CLIP.
-    """
+    """Build the shapes out of a ``config.json`` and the fields of its towers."""
     ends, dim = text["eos_token_id"], values.get("projection_dim", 512)
     return build_config(
         lambda: ClipConfig(

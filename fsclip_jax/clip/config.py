@@ -89,7 +89,7 @@ class ResNetConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """A causal text transformer that is read at its end-of-text token.
+    """A causal text transformer that is read at its end-of-text token; its blocks are as a ViT's.
 
     Example:
         >>> TextConfig(49408, 77, 512, 12, 8, 2048, 512).eos_id is None
@@ -101,22 +101,15 @@ class TextConfig:
     context_length: int
     """Most tokens of a prompt, start and end included."""
     width: int
-    """Channels of the residual stream."""
     layers: int
-    """Residual attention blocks."""
     heads: int
-    """Attention heads; they divide the width."""
     mlp_width: int
-    """Hidden channels of a block's multi-layer perceptron."""
     embed_dim: int
-    """Width of the joint embedding."""
     activation: Activation = "quick_gelu"
-    """``x sigmoid(1.702 x)`` (OpenAI's weights), the exact GELU, or its tanh approximation."""
     eos_id: int | None = None
     """The prompt ends at the first token with this id. None: at the largest id, OpenAI's rule,
     which Hugging Face writes as ``eos_token_id: 2``."""
     norm_eps: float = 1e-5
-    """Added to the variance in every layer norm."""
 
     def __post_init__(self) -> None:
         _check_heads("text", self.width, self.heads)
@@ -124,7 +117,7 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class SiglipVisionConfig:
-    """SigLIP's vision transformer: no class token, read by a learned query.
+    """SigLIP's vision transformer: no class token, read by a learned query; else as a ViT.
 
     Example:
         >>> SiglipVisionConfig(384, 14, 1152, 27, 16, 4304).grid
@@ -134,19 +127,15 @@ class SiglipVisionConfig:
     image_size: int
     """Side of the square input, in pixels; what the last whole patch leaves over is cut off."""
     patch_size: int
-    """Side of a patch, in pixels."""
     width: int
     """Channels of the residual stream, and of the joint embedding."""
     layers: int
-    """Residual attention blocks."""
     heads: int
     """Attention heads, also of the pooling; they divide the width."""
     mlp_width: int
     """Hidden channels of a block's multi-layer perceptron, and of the pooling's."""
     activation: Activation = "gelu_tanh"
-    """The non-linearity."""
     norm_eps: float = 1e-6
-    """Added to the variance in every layer norm."""
 
     def __post_init__(self) -> None:
         _check_heads("vision", self.width, self.heads)
@@ -168,7 +157,7 @@ class SiglipVisionConfig:
 
 @dataclass(frozen=True)
 class SiglipTextConfig:
-    """SigLIP's text transformer: every token sees every other, padding too.
+    """SigLIP's text transformer: every token sees every other, padding too; else as CLIP's.
 
     Example:
         >>> SiglipTextConfig(32000, 64, 768, 12, 12, 3072, 768).context_length
@@ -180,19 +169,12 @@ class SiglipTextConfig:
     context_length: int
     """Tokens of every prompt, padding included."""
     width: int
-    """Channels of the residual stream."""
     layers: int
-    """Residual attention blocks."""
     heads: int
-    """Attention heads; they divide the width."""
     mlp_width: int
-    """Hidden channels of a block's multi-layer perceptron."""
     embed_dim: int
-    """Width of the joint embedding."""
     activation: Activation = "gelu_tanh"
-    """The non-linearity."""
     norm_eps: float = 1e-6
-    """Added to the variance in every layer norm."""
 
     def __post_init__(self) -> None:
         _check_heads("text", self.width, self.heads)

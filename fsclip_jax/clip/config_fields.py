@@ -1,10 +1,12 @@
 """Check the fields that the config files of both layouts share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from fsclip_jax.clip.config import Activation, ClipConfig
-from fsclip_jax.errors import UserError
+from fsclip_jax.clip.config import Activation
+from fsclip_jax.errors import UserError, first_line
+
+Built = TypeVar("Built")
 
 CLIP_PREPROCESSING = (
     "accepted is a bicubic or bilinear resize, of the shortest edge with a centre crop of that "
@@ -19,12 +21,8 @@ _ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def build_config(make: Callable[[], ClipConfig]) -> ClipConfig:
-    """Build the shapes from a file's fields.
-
-    Raises:
-        UserError: a field is missing, of the wrong type, or fits no CLIP.
-    """
+def build_config(make: Callable[[], Built]) -> Built:
+    """Build from a file's fields; one that is missing or fits no CLIP is a ``UserError``."""
     try:
         return make()
     except UserError:
@@ -32,8 +30,9 @@ def build_config(make: Callable[[], ClipConfig]) -> ClipConfig:
     except KeyError as error:
         raise UserError(f"the config lacks the field {error}; take the model's own") from error
     except (ValueError, TypeError, ArithmeticError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"the config describes no CLIP that can be built: {reason}") from error
+        raise UserError(
+            f"the config describes no CLIP that can be built: {first_line(error)}"
+        ) from error
 
 
 def square_side(size: Any, *keys: str) -> int:
@@ -55,11 +54,7 @@ def square_side(size: Any, *keys: str) -> int:
 
 
 def activation_of(name: str) -> Activation:
-    """Read Hugging Face's name of an activation.
-
-    Raises:
-        UserError: it is not accepted.
-    """
+    """Read Hugging Face's name of an activation; a ``UserError`` lists what is accepted."""
     if name not in _ACTIVATIONS:
         accepted = ", ".join(_ACTIVATIONS)
         raise UserError(f"the config has the activation {name!r}; accepted are {accepted}")
@@ -72,11 +67,7 @@ def activation_name(activation: Activation) -> str:
 
 
 def three_numbers(values: Sequence[float], name: str) -> tuple[float, float, float]:
-    """Read one number a channel.
-
-    Raises:
-        UserError: they are not three numbers.
-    """
+    """Read one number a channel; anything else is a ``UserError``."""
     try:
         red, green, blue = (float(value) for value in values)
     except (TypeError, ValueError) as error:

@@ -19,11 +19,7 @@ TITLES: dict[LayoutName, str] = {"hf": "Hugging Face", "open_clip": "open_clip"}
 
 
 def family_of(config: ClipConfig) -> Family:
-    """Find the family that builds these towers.
-
-    Raises:
-        ValueError: none has these two towers together.
-    """
+    """Find the family that has these two towers together; a ``ValueError`` if none has."""
     for family in FAMILIES:
         text = type(None) if family.text is None else family.text.shapes
         if (family.shapes, text) == (type(config.vision), type(config.text)):
@@ -33,11 +29,7 @@ def family_of(config: ClipConfig) -> Family:
 
 
 def text_side(config: ClipConfig) -> TextSide:
-    """Return what the family says of its prompts.
-
-    Raises:
-        ValueError: it has no text tower.
-    """
+    """Return what the family says of its prompts; a ``ValueError`` without a text tower."""
     family = family_of(config)
     if family.text is None:
         raise ValueError(f"{family.name} has no text tower")
@@ -45,11 +37,7 @@ def text_side(config: ClipConfig) -> TextSide:
 
 
 def layout_of(config: ClipConfig, name: LayoutName) -> FileLayout:
-    """Return how these towers are written in a layout.
-
-    Raises:
-        ValueError: the layout does not know such towers.
-    """
+    """Return how these towers are written in a layout; a ``ValueError`` if they are not."""
     family = family_of(config)
     if name not in family.layouts:
         others = " or ".join(TITLES[other] for other in family.layouts)

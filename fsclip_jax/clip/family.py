@@ -16,7 +16,6 @@ from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import Entry
-from fsclip_jax.typing import Int
 
 LayoutName: TypeAlias = Literal["hf", "open_clip"]
 """Hugging Face's layout of a model folder, or open_clip's."""
@@ -25,15 +24,8 @@ Leaves: TypeAlias = dict[str, Any]
 """Weights by their dotted paths."""
 
 
-def keep_all(ids: Int[np.ndarray, "batch length"], config: Any) -> Int[np.ndarray, "batch length"]:
-    """Leave prompts at their full length, as a tower needs them that sees the padding."""
-    del config
-    return ids
-
-
-def keep_norms(config: ClipConfig, leaves: Leaves) -> tuple[ClipConfig, Leaves]:
-    """Leave the weights as they are: nothing to fold."""
-    return config, leaves
+Folding: TypeAlias = Callable[[Any, Leaves], tuple[ClipConfig, Leaves]]
+"""What is done to weights, from the shapes of the towers."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +57,7 @@ class TextSide:
     tokenizer: Callable[[Path, Any, bool], Tokenizer] = field(repr=False)
     """Loads the tokenizer of a model folder for a tower's shapes; the last argument says whether
     OpenAI's bundled one is meant where the folder has none."""
-    cut: Callable[[np.ndarray, Any], np.ndarray] = field(default=keep_all, repr=False)
+    cut: Callable[[np.ndarray, Any], np.ndarray] = field(default=lambda ids, _: ids, repr=False)
     """Leaves out positions of token ids that no feature depends on, if there are such."""
     no_prompts: str = ""
     """Why no prompts can be learned through the tower, after "MODEL ..."; empty if they can."""
@@ -92,9 +84,7 @@ class Family:
     """What that file calls the preprocessing."""
     logit_bias: float | None = None
     """Where the bias of a sigmoid loss starts; None without one."""
-    fold: Callable[[Any, Leaves], tuple[ClipConfig, Leaves]] = field(default=keep_norms, repr=False)
+    fold: Folding = field(default=lambda config, leaves: (config, leaves), repr=False)
     """Folds into the weights what is static once they are frozen."""
-    unfold: Callable[[Any, Leaves], tuple[ClipConfig, Leaves]] = field(
-        default=keep_norms, repr=False
-    )
+    unfold: Folding = field(default=lambda config, leaves: (config, leaves), repr=False)
     """Takes it apart again, for files that have it apart."""

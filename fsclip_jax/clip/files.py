@@ -13,7 +13,7 @@ import numpy as np
 
 from fsclip_jax.clip.pickles import read_torch
 from fsclip_jax.durable import sha256_file, write_file
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, first_line
 
 TORCH = (".pt", ".pth", ".bin")
 """Endings of PyTorch's archives."""
@@ -75,14 +75,14 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
                 case ".msgpack":
                     tensors |= _read_msgpack(shard)
                 case ".pt" | ".pth" | ".bin":
-                    tensors |= read_torch(shard).tensors
+                    tensors |= read_torch(shard)
                 case other:
                     raise UserError(f"{shard} ends in {other!r}; accepted are {', '.join(WEIGHTS)}")
         except (UserError, OSError, MemoryError):
             raise
         except Exception as error:  # safetensors, msgpack and numpy raise many kinds
             raise UserError(
-                f"{shard} is truncated or broken ({_first_line(error)}); download it again"
+                f"{shard} is truncated or broken ({first_line(error)}); download it again"
             ) from error
     return tensors
 
@@ -108,10 +108,6 @@ def _read_msgpack(path: Path) -> dict[str, np.ndarray]:
 
     collect(msgpack_restore(path.read_bytes()), "")
     return flat
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray], dtype: str) -> None:

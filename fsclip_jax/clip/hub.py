@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fsclip_jax.clip.layouts import choose_weights, layouts_of, wanted_weights
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, first_line
 
 _SMALL = ["*.json", "*.txt", "*.model"]
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -68,8 +68,9 @@ def fetch(hub_id: HubId, accepted: str) -> Path:
             f"the Hugging Face hub has no model {name!r}, or not for you; {accepted}"
         ) from error
     except Exception as error:  # no network, a proxy, a full disk: a copy in the cache will do
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        return find_cached(hub_id, f"the hub cannot be reached ({reason}); go online", error)
+        return find_cached(
+            hub_id, f"the hub cannot be reached ({first_line(error)}); go online", error
+        )
 
 
 def _online(hub_id: HubId) -> Path:

@@ -103,11 +103,7 @@ def patch_values(part: Any) -> dict[str, int]:
 
 
 def image_values(folder: Path) -> dict[str, Any]:
-    """Read the settings of a folder's images.
-
-    Raises:
-        UserError: it has none.
-    """
+    """Read the settings of a folder's images; a ``UserError`` if it has none."""
     path = folder / "preprocessor_config.json"
     if path.is_file():
         return read_json(path)

@@ -15,29 +15,19 @@ from fsclip_jax.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from fsclip_jax.errors import UserError
 
 # What open_clip's options must be for its towers to be plain CLIP. An option may be absent.
+_OFF = (
+    *("attentional_pool", "no_ln_pre", "final_ln_after_pool", "qk_norm", "scaled_cosine_attn"),
+    *("scale_heads", "scale_attn_inner", "scale_attn", "scale_fc", "embed_cls", "no_causal_mask"),
+    "proj_bias",
+)
 _PLAIN: dict[str, tuple[Any, ...]] = {
-    "ls_init_value": (None,),
-    "attentional_pool": (False,),
-    "no_ln_pre": (False,),
-    "pos_embed_type": ("learnable",),
-    "final_ln_after_pool": (False,),
-    "act_kwargs": (None, {}),
-    "norm_kwargs": (None, {}),
-    "block_type": (None, "default"),
-    "qk_norm": (False,),
-    "scaled_cosine_attn": (False,),
-    "scale_heads": (False,),
-    "scale_attn_inner": (False,),
-    "scale_attn": (False,),
-    "scale_fc": (False,),
-    "timm_model_name": (None,),
-    "hf_model_name": (None,),
-    "embed_cls": (False,),
-    "no_causal_mask": (False,),
-    "proj_bias": (False,),
-    "proj_type": ("linear",),
-    "tokenizer_kwargs": (None, {}),
+    **dict.fromkeys(_OFF, (False,)),
+    **dict.fromkeys(("ls_init_value", "timm_model_name", "hf_model_name"), (None,)),
+    **dict.fromkeys(("act_kwargs", "norm_kwargs", "tokenizer_kwargs"), (None, {})),
     "tokenizer_mode": (None,),
+    "pos_embed_type": ("learnable",),
+    "proj_type": ("linear",),
+    "block_type": (None, "default"),
 }
 # Options that are read, and those that change nothing in a plain tower at inference.
 _KNOWN = {

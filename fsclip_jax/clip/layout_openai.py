@@ -1,11 +1,10 @@
 """OpenAI's release: a config read from the shapes of the weights, which is all there is."""
 
-import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from fsclip_jax.clip.config import Activation, ClipConfig, ResNetConfig, TextConfig, VitConfig
 from fsclip_jax.clip.config_fields import build_config
 from fsclip_jax.errors import UserError
 
@@ -23,7 +22,6 @@ SUMS = {
     "ViT-L-14-336px": "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
 }
 """SHA-256 of the archives that OpenAI published; each is a part of its download address too."""
-_HEAD_WIDTH = 64
 
 
 def is_open_clip_keys(keys: Iterable[str]) -> bool:
@@ -31,59 +29,51 @@ def is_open_clip_keys(keys: Iterable[str]) -> bool:
     return {"visual.conv1.weight", "token_embedding.weight", "text_projection"} <= set(keys)
 
 
-def shapes_config(tensors: Mapping[str, np.ndarray], activation: Activation) -> ClipConfig:
-    """Read a config from the shapes of weights that are named as in OpenAI's release.
+def shapes_values(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Read a ``model_cfg`` of open_clip from the shapes of weights named as in OpenAI's release.
 
-    The shapes say all but the activation, and the number of heads only where a head has 64
-    channels, as in every model of that release.
+    They say all but the activation, and the number of heads only where a head has 64 channels; both
+    are taken to be as in that release.
 
     Raises:
         UserError: the weights are those of no CLIP.
     """
 
-    def build() -> ClipConfig:
+    def build() -> dict[str, Any]:
         vocab_size, width = _shape(tensors, "token_embedding.weight")
-        embed_dim = _shape(tensors, "text_projection")[1]
-        text = TextConfig(
-            vocab_size=vocab_size,
-            context_length=_shape(tensors, "positional_embedding")[0],
-            width=width,
-            layers=_depth(tensors, r"transformer\.resblocks\."),
-            heads=width // _HEAD_WIDTH,
-            mlp_width=_shape(tensors, "transformer.resblocks.0.mlp.c_fc.weight")[0],
-            embed_dim=embed_dim,
-            activation=activation,
-        )
-        if "visual.proj" in tensors:
-            return ClipConfig(_vit(tensors, embed_dim, activation), text)
-        return ClipConfig(_resnet(tensors, embed_dim), text)
+        text = {
+            "vocab_size": vocab_size,
+            "context_length": _shape(tensors, "positional_embedding")[0],
+            "heads": width // 64,
+            **_blocks(tensors, "transformer.resblocks", width),
+        }
+        vision = (_vit if "visual.proj" in tensors else _resnet)(tensors)
+        dim = _shape(tensors, "text_projection")[1]
+        return {"embed_dim": dim, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
 
     return build_config(build)
 
 
-def _vit(tensors: Mapping[str, np.ndarray], embed_dim: int, activation: Activation) -> VitConfig:
+def _vit(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     width, _, patch_size, _ = _shape(tensors, "visual.conv1.weight")
-    return VitConfig(
-        image_size=_grid(tensors, "visual.positional_embedding") * patch_size,
-        patch_size=patch_size,
-        width=width,
-        layers=_depth(tensors, r"visual\.transformer\.resblocks\."),
-        heads=width // _HEAD_WIDTH,
-        mlp_width=_shape(tensors, "visual.transformer.resblocks.0.mlp.c_fc.weight")[0],
-        embed_dim=embed_dim,
-        activation=activation,
-    )
+    return {
+        "image_size": _grid(tensors, "visual.positional_embedding") * patch_size,
+        "patch_size": patch_size,
+        **_blocks(tensors, "visual.transformer.resblocks", width),
+    }
 
 
-def _resnet(tensors: Mapping[str, np.ndarray], embed_dim: int) -> ResNetConfig:
-    width = _shape(tensors, "visual.layer1.0.conv1.weight")[0]
-    return ResNetConfig(
-        layers=tuple(_depth(tensors, rf"visual\.layer{stage}\.") for stage in (1, 2, 3, 4)),
-        width=width,
-        image_size=_grid(tensors, "visual.attnpool.positional_embedding") * 32,
-        embed_dim=embed_dim,
-        heads=width * 32 // _HEAD_WIDTH,
-    )
+def _resnet(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {
+        "image_size": _grid(tensors, "visual.attnpool.positional_embedding") * 32,
+        "width": _shape(tensors, "visual.layer1.0.conv1.weight")[0],
+        "layers": [_depth(tensors, f"visual.layer{stage}") for stage in (1, 2, 3, 4)],
+    }
+
+
+def _blocks(tensors: Mapping[str, np.ndarray], key: str, width: int) -> dict[str, Any]:
+    ratio = _shape(tensors, f"{key}.0.mlp.c_fc.weight")[0] / width
+    return {"width": width, "layers": _depth(tensors, key), "mlp_ratio": ratio}
 
 
 def _shape(tensors: Mapping[str, np.ndarray], key: str) -> tuple[int, ...]:
@@ -94,7 +84,8 @@ def _shape(tensors: Mapping[str, np.ndarray], key: str) -> tuple[int, ...]:
 
 def _depth(tensors: Mapping[str, np.ndarray], prefix: str) -> int:
     """Count the parts that are numbered behind a prefix."""
-    return len({match[1] for key in tensors if (match := re.match(rf"{prefix}(\d+)\.", key))})
+    behind = (key.removeprefix(f"{prefix}.") for key in tensors if key.startswith(f"{prefix}."))
+    return len({key.partition(".")[0] for key in behind})
 
 
 def _grid(tensors: Mapping[str, np.ndarray], key: str) -> int:

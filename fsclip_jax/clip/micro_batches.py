@@ -39,6 +39,12 @@ def in_pieces(
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
 
 
+def require_size(pixels: Float[Array, "batch height width 3"], size: int) -> None:
+    """Raise a ``ValueError`` at images that are not of the size that a tower takes."""
+    if pixels.shape[1:3] != (size, size):
+        raise ValueError(f"images are {pixels.shape[1:3]}, the tower takes {(size, size)}")
+
+
 def transformer_piece(length: int, mlp_width: int) -> int:
     """Return how many images a transformer takes at a time on this kind of device; 0 means all.
 

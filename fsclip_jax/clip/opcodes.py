@@ -166,16 +166,8 @@ class _Reader:
                 raise RefusedError(f"has a dict with the key {kind_named(key)}")
             target[key] = value
 
-    def set_item(self) -> None:
-        value, key = self.pop(), self.pop()
-        self.set_items([key, value])
-
     def append(self, items: list[Any]) -> None:
         self.top(list).extend(items)
-
-    def append_one(self) -> None:
-        value = self.pop()
-        self.append([value])
 
     def name(self, module: str, name: str) -> None:
         known = _Name(module, name)
@@ -286,9 +278,9 @@ _STEPS: dict[str, Callable[[_Reader, Any], None]] = {
     "TUPLE1": lambda reader, _: reader.tuple_of(1),
     "TUPLE2": lambda reader, _: reader.tuple_of(2),
     "TUPLE3": lambda reader, _: reader.tuple_of(3),
-    "SETITEM": lambda reader, _: reader.set_item(),
+    "SETITEM": lambda reader, _: reader.set_items([reader.pop(), reader.pop()][::-1]),
     "SETITEMS": lambda reader, _: reader.set_items(reader.marked()),
-    "APPEND": lambda reader, _: reader.append_one(),
+    "APPEND": lambda reader, _: reader.append([reader.pop()]),
     "APPENDS": lambda reader, _: reader.append(reader.marked()),
     "GLOBAL": lambda reader, both: reader.name(*both.split(" ", 1)),
     "STACK_GLOBAL": lambda reader, _: reader.stack_name(),

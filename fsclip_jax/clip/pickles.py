@@ -10,14 +10,13 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fsclip_jax.clip.opcodes import Module, RefusedError, Storage, Tensor, interpret, kind_named
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, first_line
 
 _MAX_PICKLE = 64 * 2**20
 _MAX_MODULES = 100_000
@@ -26,17 +25,7 @@ _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """What a file of PyTorch before 1.6 begins with: its magic number, pickled."""
 
 
-@dataclass(frozen=True)
-class TorchFile:
-    """What a ``.pt`` archive holds."""
-
-    tensors: dict[str, np.ndarray] = field(repr=False)
-    """Tensors by the names of the state dict."""
-    scripted: bool
-    """It is a TorchScript archive, as OpenAI's releases are, not a saved state dict."""
-
-
-def read_torch(path: Path) -> TorchFile:
+def read_torch(path: Path) -> dict[str, np.ndarray]:
     """Read the tensors of a ``.pt``, ``.pth`` or ``.bin`` file.
 
     Of a training checkpoint they are those under ``state_dict``.
@@ -61,11 +50,11 @@ def read_torch(path: Path) -> TorchFile:
         raise
     # zipfile and pickletools raise many kinds on a broken file, OSError for a negative place.
     except Exception as error:
-        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        reason = first_line(error)[:200]
         raise UserError(f"{path} is truncated or broken ({reason}); download it again") from error
 
 
-def _read_archive(archive: zipfile.ZipFile, length: int) -> TorchFile:
+def _read_archive(archive: zipfile.ZipFile, length: int) -> dict[str, np.ndarray]:
     entries = {entry.filename: entry for entry in archive.infolist()}
     if len(entries) != len(archive.infolist()):
         raise RefusedError("has two entries of one name")
@@ -77,12 +66,11 @@ def _read_archive(archive: zipfile.ZipFile, length: int) -> TorchFile:
     sizes = (entry.file_size for name, entry in entries.items() if name.startswith(f"{root}data/"))
     if sum(sizes) > length:
         raise RefusedError("holds more bytes than it is long")
-    scripted = f"{root}constants.pkl" in entries
     order = f"{root}byteorder"
     if order in entries and _bytes(archive, entries[order], 16) != b"little":
         raise RefusedError("was written by a big-endian machine")
     program = _bytes(archive, entries[pickles[0]], _MAX_PICKLE)
-    held = interpret(program, scripted)
+    held = interpret(program, scripted=f"{root}constants.pkl" in entries)
     storages: dict[str, np.ndarray] = {}
 
     def read(storage: Storage) -> np.ndarray:
@@ -96,7 +84,7 @@ def _read_archive(archive: zipfile.ZipFile, length: int) -> TorchFile:
             storages[key] = np.frombuffer(_bytes(archive, entry, length), np.uint8)
         return storages[key]
 
-    return TorchFile(_tensors(held, read), scripted)
+    return _tensors(held, read)
 
 
 def _starts_as_legacy(path: Path) -> bool:
@@ -104,7 +92,7 @@ def _starts_as_legacy(path: Path) -> bool:
         return file.read(len(_LEGACY)) == _LEGACY
 
 
-def _read_legacy(data: bytes) -> TorchFile:
+def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
     """Read a file of PyTorch before 1.6: five pickles, then each storage behind its length."""
     file = io.BytesIO(data)
     _, version, machine, held, keys = (interpret(file, False) for _ in range(5))
@@ -125,7 +113,7 @@ def _read_legacy(data: bytes) -> TorchFile:
         storages[key] = np.frombuffer(raw, np.uint8)
     if missing := sorted(set(wanted) - set(storages)):
         raise RefusedError(f"names a storage {missing[0][:40]!r} that is not in it")
-    return TorchFile(_tensors(held, lambda storage: storages[storage.key]), False)
+    return _tensors(held, lambda storage: storages[storage.key])
 
 
 def _tensors(held: Any, read: Callable[[Storage], np.ndarray]) -> dict[str, np.ndarray]:

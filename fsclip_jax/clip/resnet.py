@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 from flax import nnx
 
+from fsclip_jax.clip.attention import embedding, linear
 from fsclip_jax.clip.config import ResNetConfig
 from fsclip_jax.clip.convolve import Convolution, average_pool
-from fsclip_jax.clip.micro_batches import in_pieces, power_of_two
+from fsclip_jax.clip.micro_batches import in_pieces, power_of_two, require_size
 from fsclip_jax.typing import Array, Float
 
 EXPANSION = 4
@@ -62,12 +63,12 @@ class AttentionPool(nnx.Module):
 
     def __init__(self, grid: int, width: int, heads: int, out: int, *, rngs: nnx.Rngs):
         self.heads = heads
-        normal = nnx.initializers.normal(width**-0.5)
-        self.position_embedding = nnx.Param(normal(rngs.params(), (grid**2 + 1, width)))
-        self.q_proj = nnx.Linear(width, width, kernel_init=normal, rngs=rngs)
-        self.k_proj = nnx.Linear(width, width, kernel_init=normal, rngs=rngs)
-        self.v_proj = nnx.Linear(width, width, kernel_init=normal, rngs=rngs)
-        self.out_proj = nnx.Linear(width, out, kernel_init=normal, rngs=rngs)
+        std = width**-0.5
+        self.position_embedding = embedding(grid**2 + 1, width, std, rngs=rngs)
+        self.q_proj = linear(width, width, std, rngs=rngs)
+        self.k_proj = linear(width, width, std, rngs=rngs)
+        self.v_proj = linear(width, width, std, rngs=rngs)
+        self.out_proj = linear(width, out, std, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch dim"]:
         """Pool each map to one vector."""
@@ -166,9 +167,7 @@ class ModifiedResNet(nnx.Module):
     def _map(
         self, pixels: Float[Array, "batch size size 3"], train: bool
     ) -> Float[Array, "batch height width channels"]:
-        size = self.config.image_size
-        if pixels.shape[1:3] != (size, size):
-            raise ValueError(f"images are {pixels.shape[1:3]}, the tower takes {(size, size)}")
+        require_size(pixels, self.config.image_size)
         x = nnx.relu(_normalise(self.bn1, self.conv1(pixels), train))
         x = nnx.relu(_normalise(self.bn2, self.conv2(x), train))
         x = nnx.relu(_normalise(self.bn3, self.conv3(x), train))

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 from flax import nnx
 
-from fsclip_jax.clip.attention import Attention
+from fsclip_jax.clip.attention import Attention, embedding, linear
 from fsclip_jax.clip.config import ClipConfig, SiglipTextConfig, SiglipVisionConfig
 from fsclip_jax.clip.config_fields import build_config
 from fsclip_jax.clip.family import Family, FileLayout, TextSide
@@ -22,7 +22,7 @@ from fsclip_jax.clip.layout_hf import (
     tower_shapes,
     tower_values,
 )
-from fsclip_jax.clip.micro_batches import in_pieces, transformer_piece
+from fsclip_jax.clip.micro_batches import in_pieces, require_size, transformer_piece
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import Tokenizer, load_siglip_tokenizer
 from fsclip_jax.clip.transformer import activate, layer_norm, make_blocks, run_blocks
@@ -48,14 +48,13 @@ class PoolingHead(nnx.Module):
     """
 
     def __init__(self, config: SiglipVisionConfig, *, rngs: nnx.Rngs):
-        width = config.width
-        initial = nnx.initializers.normal(width**-0.5)
+        width, std = config.width, config.width**-0.5
         self.activation = config.activation
-        self.probe = nnx.Param(initial(rngs.params(), (width,)))
-        self.attention = Attention(width, config.heads, width**-0.5, rngs=rngs)
+        self.probe = nnx.Param(nnx.initializers.normal(std)(rngs.params(), (width,)))
+        self.attention = Attention(width, config.heads, std, rngs=rngs)
         self.norm = layer_norm(width, config.norm_eps, rngs=rngs)
-        self.fc1 = nnx.Linear(width, config.mlp_width, kernel_init=initial, rngs=rngs)
-        self.fc2 = nnx.Linear(config.mlp_width, width, kernel_init=initial, rngs=rngs)
+        self.fc1 = linear(width, config.mlp_width, std, rngs=rngs)
+        self.fc2 = linear(config.mlp_width, width, std, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch patches width"]) -> Float[Array, "batch width"]:
         """Pool the patches of each image."""
@@ -84,11 +83,8 @@ class SiglipVision(nnx.Module):
     def __init__(self, config: SiglipVisionConfig, *, rngs: nnx.Rngs):
         self.config = config
         width, values = config.width, 3 * config.patch_size**2
-        self.patch_embedding = nnx.Linear(
-            values, width, kernel_init=nnx.initializers.normal(values**-0.5), rngs=rngs
-        )
-        normal = nnx.initializers.normal(width**-0.5)
-        self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2, width)))
+        self.patch_embedding = linear(values, width, values**-0.5, rngs=rngs)
+        self.position_embedding = embedding(config.grid**2, width, width**-0.5, rngs=rngs)
         self.blocks = nnx.List(make_blocks(config, causal=False, rngs=rngs))
         self.post_norm = layer_norm(width, config.norm_eps, rngs=rngs)
         self.head = PoolingHead(config, rngs=rngs)
@@ -118,10 +114,8 @@ class SiglipVision(nnx.Module):
     def _patches(
         self, pixels: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch patches width"]:
-        size, patch = self.config.image_size, self.config.patch_size
-        if pixels.shape[1:3] != (size, size):
-            raise ValueError(f"images are {pixels.shape[1:3]}, the tower takes {(size, size)}")
-        whole = self.config.grid * patch
+        require_size(pixels, self.config.image_size)
+        patch, whole = self.config.patch_size, self.config.grid * self.config.patch_size
         x = self.patch_embedding(cut_patches(pixels[:, :whole, :whole], patch))
         x = x + self.position_embedding[...][None].astype(x.dtype)
         for block in self.blocks:
@@ -143,13 +137,12 @@ class SiglipText(nnx.Module):
 
     def __init__(self, config: SiglipTextConfig, *, rngs: nnx.Rngs):
         self.config = config
-        width = config.width
-        normal = nnx.initializers.normal(width**-0.5)
-        self.token_embedding = nnx.Param(normal(rngs.params(), (config.vocab_size, width)))
-        self.position_embedding = nnx.Param(normal(rngs.params(), (config.context_length, width)))
+        width, std = config.width, config.width**-0.5
+        self.token_embedding = embedding(config.vocab_size, width, std, rngs=rngs)
+        self.position_embedding = embedding(config.context_length, width, std, rngs=rngs)
         self.blocks = nnx.List(make_blocks(config, causal=False, rngs=rngs))
         self.final_norm = layer_norm(width, config.norm_eps, rngs=rngs)
-        self.projection = nnx.Linear(width, config.embed_dim, kernel_init=normal, rngs=rngs)
+        self.projection = linear(width, config.embed_dim, std, rngs=rngs)
 
     def embed(self, ids: Int[Array, "*shape"]) -> Float[Array, "*shape width"]:
         """Look up token embeddings, before positions are added; an id out of range gives NaN."""

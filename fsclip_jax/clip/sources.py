@@ -7,10 +7,11 @@ import numpy as np
 
 from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.families import family_of, layout_of, read_config, text_side
+from fsclip_jax.clip.family import LayoutName
 from fsclip_jax.clip.files import WEIGHTS, read_json, read_tensors, sha256_of, shard_paths
 from fsclip_jax.clip.layout_hf import hf_preprocess, image_values
 from fsclip_jax.clip.layout_open_clip import open_clip_preprocess
-from fsclip_jax.clip.layout_openai import MARKS, SUMS, is_open_clip_keys, shapes_config
+from fsclip_jax.clip.layout_openai import MARKS, SUMS, is_open_clip_keys, shapes_values
 from fsclip_jax.clip.layouts import (
     HF_CONFIG,
     OPEN_CLIP_CONFIG,
@@ -110,51 +111,44 @@ def _read_file(path: Path) -> WeightsSource:
 
 
 def _openai_source(path: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
-    config = shapes_config(tensors, "quick_gelu")
-    return WeightsSource(
-        config,
-        tuple(layout_of(config, "open_clip").entries(config)),
-        {key: array for key, array in tensors.items() if key not in MARKS},
-        path,
-        sha256_of([path]),
-        Preprocess(config.vision.image_size, odd_margin="round"),
-        text_side(config).tokenizer(path.parent, config.text, True),
-    )
+    config = read_config("open_clip", shapes_values(tensors))
+    tensors = {key: array for key, array in tensors.items() if key not in MARKS}
+    preprocess = Preprocess(config.vision.image_size, odd_margin="round")
+    return _source("open_clip", config, path.parent, path, tensors, preprocess, True)
 
 
 def _hf_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
     config = read_config("hf", read_json(folder / HF_CONFIG))
-    layout, family = layout_of(config, "hf"), family_of(config)
-    entries = tuple(layout.entries(config))
-    if weights.suffix == ".msgpack":
-        if not layout.flax:
-            raise UserError(
-                f"{weights} is {family.name} in Flax; only model.safetensors is read of it"
-            )
-        entries = tuple(flax_entry(entry) for entry in entries)
-    return WeightsSource(
-        config,
-        entries,
-        tensors,
-        weights,
-        sha256_of(shard_paths(weights)),
-        hf_preprocess(image_values(folder), family.preprocess),
-        text_side(config).tokenizer(folder, config.text, False),
-    )
+    preprocess = hf_preprocess(image_values(folder), family_of(config).preprocess)
+    return _source("hf", config, folder, weights, tensors, preprocess, False)
 
 
 def _open_clip_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
     values = read_json(folder / OPEN_CLIP_CONFIG)
     model = values.get("model_cfg", values)  # a bare model config is one too
     config = read_config("open_clip", model)
+    preprocess = open_clip_preprocess(values.get("preprocess_cfg", {}), config.vision.image_size)
     # open_clip takes OpenAI's tokenizer unless its config names another.
     bundled = not model.get("text_cfg", {}).get("hf_tokenizer_name")
-    return WeightsSource(
-        config,
-        tuple(layout_of(config, "open_clip").entries(config)),
-        tensors,
-        weights,
-        sha256_of(shard_paths(weights)),
-        open_clip_preprocess(values.get("preprocess_cfg", {}), config.vision.image_size),
-        text_side(config).tokenizer(folder, config.text, bundled),
-    )
+    return _source("open_clip", config, folder, weights, tensors, preprocess, bundled)
+
+
+def _source(
+    name: LayoutName,
+    config: ClipConfig,
+    folder: Path,
+    weights: Path,
+    tensors: dict[str, np.ndarray],
+    preprocess: Preprocess,
+    bundled: bool,
+) -> WeightsSource:
+    layout = layout_of(config, name)
+    entries = tuple(layout.entries(config))
+    if weights.suffix == ".msgpack":
+        if not layout.flax:
+            kind = family_of(config).name
+            raise UserError(f"{weights} is {kind} in Flax; only model.safetensors is read of it")
+        entries = tuple(flax_entry(entry) for entry in entries)
+    tokenizer = text_side(config).tokenizer(folder, config.text, bundled)
+    sha256 = sha256_of(shard_paths(weights))
+    return WeightsSource(config, entries, tensors, weights, sha256, preprocess, tokenizer)

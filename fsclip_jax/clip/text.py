@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fsclip_jax.clip.attention import Past
+from fsclip_jax.clip.attention import Past, embedding, linear
 from fsclip_jax.clip.bpe import clip_tokenizer
 from fsclip_jax.clip.config import TextConfig
 from fsclip_jax.clip.family import TextSide
@@ -69,21 +69,11 @@ class TextTower(nnx.Module):
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
         self.config = config
         width = config.width
-        self.token_embedding = nnx.Param(
-            nnx.initializers.normal(0.02)(rngs.params(), (config.vocab_size, width))
-        )
-        self.position_embedding = nnx.Param(
-            nnx.initializers.normal(0.01)(rngs.params(), (config.context_length, width))
-        )
+        self.token_embedding = embedding(config.vocab_size, width, 0.02, rngs=rngs)
+        self.position_embedding = embedding(config.context_length, width, 0.01, rngs=rngs)
         self.blocks = nnx.List(make_blocks(config, causal=True, rngs=rngs))
         self.final_norm = layer_norm(width, config.norm_eps, rngs=rngs)
-        self.projection = nnx.Linear(
-            width,
-            config.embed_dim,
-            use_bias=False,
-            kernel_init=nnx.initializers.normal(width**-0.5),
-            rngs=rngs,
-        )
+        self.projection = linear(width, config.embed_dim, width**-0.5, bias=False, rngs=rngs)
 
     def embed(self, ids: Int[Array, "*shape"]) -> Float[Array, "*shape width"]:
         """Look up token embeddings, before positions are added; an id out of range gives NaN."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, first_line
 from fsclip_jax.typing import Int
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model")
@@ -122,9 +122,8 @@ def _open(folder: Path, kind: str) -> Any:
             folder, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:  # transformers and tokenizers raise many kinds, bare ones among them
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"the tokenizer in {folder} cannot be loaded ({reason}); restore its files"
+            f"the tokenizer in {folder} cannot be loaded ({first_line(error)}); restore its files"
         ) from error
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from fsclip_jax.clip.attention import Attention, Past
+from fsclip_jax.clip.attention import Attention, Past, linear
 from fsclip_jax.clip.config import Activation
 from fsclip_jax.typing import Array, Float, Int
 
@@ -65,12 +65,8 @@ class Block(nnx.Module):
         self.norm1 = layer_norm(width, norm_eps, rngs=rngs)
         self.attention = Attention(width, heads, out_std, rngs=rngs)
         self.norm2 = layer_norm(width, norm_eps, rngs=rngs)
-        self.fc1 = nnx.Linear(
-            width, mlp_width, kernel_init=nnx.initializers.normal((2 * width) ** -0.5), rngs=rngs
-        )
-        self.fc2 = nnx.Linear(
-            mlp_width, width, kernel_init=nnx.initializers.normal(out_std), rngs=rngs
-        )
+        self.fc1 = linear(width, mlp_width, (2 * width) ** -0.5, rngs=rngs)
+        self.fc2 = linear(mlp_width, width, out_std, rngs=rngs)
 
     def past(self, x: Float[Array, "past width"]) -> Past:
         """Return what later positions see of these, in this block."""

@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 from flax import nnx
 
+from fsclip_jax.clip.attention import embedding, linear
 from fsclip_jax.clip.config import VitConfig
-from fsclip_jax.clip.micro_batches import in_pieces, transformer_piece
+from fsclip_jax.clip.micro_batches import in_pieces, require_size, transformer_piece
 from fsclip_jax.clip.transformer import layer_norm, make_blocks, run_blocks
 from fsclip_jax.typing import Array, Float
 
@@ -37,24 +38,15 @@ class VisionTransformer(nnx.Module):
 
     def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):
         self.config = config
-        width = config.width
-        normal = nnx.initializers.normal(width**-0.5)
-        values = 3 * config.patch_size**2
-        self.patch_embedding = nnx.Linear(
-            values,
-            width,
-            use_bias=False,
-            kernel_init=nnx.initializers.normal(values**-0.5),
-            rngs=rngs,
-        )
-        self.class_embedding = nnx.Param(normal(rngs.params(), (width,)))
-        self.position_embedding = nnx.Param(normal(rngs.params(), (config.grid**2 + 1, width)))
+        width, values = config.width, 3 * config.patch_size**2
+        std = width**-0.5
+        self.patch_embedding = linear(values, width, values**-0.5, bias=False, rngs=rngs)
+        self.class_embedding = nnx.Param(nnx.initializers.normal(std)(rngs.params(), (width,)))
+        self.position_embedding = embedding(config.grid**2 + 1, width, std, rngs=rngs)
         self.pre_norm = layer_norm(width, config.norm_eps, rngs=rngs)
         self.blocks = nnx.List(make_blocks(config, causal=False, rngs=rngs))
         self.post_norm = layer_norm(width, config.norm_eps, rngs=rngs)
-        self.projection = nnx.Linear(
-            width, config.embed_dim, use_bias=False, kernel_init=normal, rngs=rngs
-        )
+        self.projection = linear(width, config.embed_dim, std, bias=False, rngs=rngs)
 
     def __call__(self, pixels: Float[Array, "batch size size 3"]) -> Float[Array, "batch dim"]:
         """Encode normalised images of side ``image_size``; features are not normalised."""
@@ -91,9 +83,7 @@ class VisionTransformer(nnx.Module):
         self, pixels: Float[Array, "batch size size 3"]
     ) -> Float[Array, "batch length width"]:
         """Embed the class token and the patches with their positions, as the blocks take them."""
-        size = self.config.image_size
-        if pixels.shape[1:3] != (size, size):
-            raise ValueError(f"images are {pixels.shape[1:3]}, the tower takes {(size, size)}")
+        require_size(pixels, self.config.image_size)
         patches = self.patch_embedding(cut_patches(pixels, self.config.patch_size))
         first = jnp.broadcast_to(
             self.class_embedding[...][None, None], (patches.shape[0], 1, self.config.width)

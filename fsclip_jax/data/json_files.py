@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, first_line
 
 
 def read_layout(path: Path, layout: Any, what: str, expected: str) -> Any:
@@ -26,5 +26,6 @@ def read_layout(path: Path, layout: Any, what: str, expected: str) -> Any:
         reason = reason if len(reason) <= 200 else f"{reason[:100]} ... {reason[-95:]}"
         raise UserError(f"{path} is no {what}: {reason}; expected is {expected}") from error
     except (ValueError, RecursionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} is no JSON ({reason}); make or download it again") from error
+        raise UserError(
+            f"{path} is no JSON ({first_line(error)}); make or download it again"
+        ) from error

@@ -13,7 +13,6 @@ from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.save import save_clip
 from fsclip_jax.clip.weights import leaf_paths
 from fsclip_jax.clip.weights_maps import flax_entry
-from fsclip_jax.errors import UserError
 
 HF = "patch16_quick_largest_id"
 
@@ -22,16 +21,6 @@ HF = "patch16_quick_largest_id"
 def hf_folder(parts, tmp_path):
     save_clip("hf", tmp_path / "model", *parts(HF))
     return tmp_path / "model"
-
-
-def refused(spec, *named):
-    with pytest.raises(UserError) as caught:
-        load_clip(str(spec))
-    line = str(caught.value)
-    assert "\n" not in line
-    for part in named:
-        assert part in line
-    return line
 
 
 def same_state(ours, theirs, **tolerance):
@@ -129,9 +118,9 @@ def test_shards_and_a_flax_file_load_equal(hf_folder):
     same_state(sharded.state, exact.state, rtol=0)
     assert sharded.sha256 != exact.sha256
     (hf_folder / "model-00002-of-00002.safetensors").unlink()
-    refused(hf_folder, "model-00002-of-00002.safetensors")
+    cases.refused(hf_folder, "model-00002-of-00002.safetensors")
     index.write_text(json.dumps({"weight_map": {"a": "../model.safetensors"}}))
-    refused(hf_folder, "not beside it")
+    cases.refused(hf_folder, "not beside it")
     index.unlink()
 
     entries = map(flax_entry, cases.entries_in("hf", exact.config))
@@ -150,7 +139,7 @@ def test_shards_and_a_flax_file_load_equal(hf_folder):
     (hf_folder / "flax_model.msgpack").write_bytes(msgpack_serialize(tree))
     same_state(load_clip(str(hf_folder)).state, exact.state, rtol=0)
     (hf_folder / "flax_model.msgpack").write_bytes(b"\x93")
-    refused(hf_folder, "flax_model.msgpack is truncated or broken")
+    cases.refused(hf_folder, "flax_model.msgpack is truncated or broken")
 
 
 class _Trap:
@@ -165,33 +154,33 @@ def test_a_pickle_is_never_run(name, hf_folder, tmp_path):
     trap = pickle.dumps(_Trap(), 2)
     (tmp_path / name).write_bytes(trap)
     wanted = "ends in '.PKL'" if name == "model.PKL" else "no zip archive"
-    refused(tmp_path / name, name, wanted, "safetensors")
+    cases.refused(tmp_path / name, name, wanted, "safetensors")
     if name == "model.PKL":
         return
     # A pickle in the zip that PyTorch writes around it.
     write_zip(tmp_path / name, trap)
-    refused(tmp_path / name, "it asks for")
+    cases.refused(tmp_path / name, "it asks for")
     # Nor under a name that lies.
     (hf_folder / "model.safetensors").write_bytes(trap)
-    refused(hf_folder, "model.safetensors is truncated or broken")
+    cases.refused(hf_folder, "model.safetensors is truncated or broken")
     # Nor in the place of a model's weights.
     (hf_folder / "model.safetensors").unlink()
     write_zip(hf_folder / "pytorch_model.bin", trap)
-    refused(hf_folder, "pytorch_model.bin is refused: it asks for")
+    cases.refused(hf_folder, "pytorch_model.bin is refused: it asks for")
     assert not hasattr(builtins, "fsclip_pickle_was_opened")
 
 
 def test_unknown_specs_say_what_is_accepted(tmp_path):
-    refused("minni", "did you mean mini?", "Hugging Face id")
-    refused(tmp_path / "absent", "no backbone", "folder")
-    refused(tmp_path / "absent.pt", "no backbone", "weights file")
-    refused("RN50", "that model is called timm/resnet50_clip.openai")
-    refused("ViT-B/32", "that model is called openai/clip-vit-base-patch32")
-    refused("openai/clip-vit@", "no backbone")
+    cases.refused("minni", "did you mean mini?", "Hugging Face id")
+    cases.refused(tmp_path / "absent", "no backbone", "folder")
+    cases.refused(tmp_path / "absent.pt", "no backbone", "weights file")
+    cases.refused("RN50", "that model is called timm/resnet50_clip.openai")
+    cases.refused("ViT-B/32", "that model is called openai/clip-vit-base-patch32")
+    cases.refused("openai/clip-vit@", "no backbone")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "holds no CLIP", "model.safetensors", "open_clip_config.json")
+    cases.refused(tmp_path / "empty", "holds no CLIP", "model.safetensors", "open_clip_config.json")
     (tmp_path / "notes.txt").write_text("hello")
-    refused(tmp_path / "notes.txt", "ends in '.txt'", ".safetensors")
+    cases.refused(tmp_path / "notes.txt", "ends in '.txt'", ".safetensors")
 
 
 def test_a_folder_with_half_its_files_says_what_is_missing(hf_folder, parts, tmp_path):
@@ -204,27 +193,27 @@ def test_a_folder_with_half_its_files_says_what_is_missing(hf_folder, parts, tmp
         for path in hf_folder.iterdir() if name == "tokenizer.json" else [hf_folder / name]:
             if path.name == name or path.name in ("vocab.json", "merges.txt"):
                 path.unlink()
-        refused(hf_folder, said)
+        cases.refused(hf_folder, said)
         (hf_folder / name).write_bytes(kept)
     load_clip(str(hf_folder))
     save_clip("open_clip", tmp_path / "open", *parts("open_clip_vit"))
     (tmp_path / "open" / "open_clip_model.safetensors").unlink()
-    refused(tmp_path / "open", "has open_clip_config.json but no weights")
+    cases.refused(tmp_path / "open", "has open_clip_config.json but no weights")
 
 
 def test_configs_of_other_models_are_told_apart(hf_folder):
     path = hf_folder / "config.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps(values | {"model_type": "bert"}))
-    refused(hf_folder, "describes a 'bert' model", "'clip' and 'siglip'")
+    cases.refused(hf_folder, "describes a 'bert' model", "'clip' and 'siglip'")
     path.write_text(json.dumps({"architecture": "resnet50", "num_classes": 1000}))
-    refused(hf_folder, "config.json describes no CLIP")
+    cases.refused(hf_folder, "config.json describes no CLIP")
     path.write_text(json.dumps(values | {"model_type": "siglip2"}))
-    refused(hf_folder, "NaFlex", "google/siglip2-base-patch16-224")
+    cases.refused(hf_folder, "NaFlex", "google/siglip2-base-patch16-224")
     # The weights of one architecture under the config of another: named, but not all of them.
     other = {"text_config": {"eos_token_id": 2}, "vision_config": {"image_size": 32}}
     path.write_text(json.dumps(other | {"model_type": "clip"}))
-    line = refused(hf_folder, "does not hold the weights that its config describes", "more")
+    line = cases.refused(hf_folder, "does not hold the weights that its config describes", "more")
     assert len(line) < 3000
 
 
@@ -244,7 +233,7 @@ def test_open_clip_refuses_fields_that_it_does_not_know(parts, tmp_path):
     values["model_cfg"]["vision_cfg"]["swirl"] = 2
     values["model_cfg"]["flavour"] = "vanilla"
     path.write_text(json.dumps(values))
-    refused(tmp_path, "vision_cfg.swirl=2", "flavour='vanilla'")
+    cases.refused(tmp_path, "vision_cfg.swirl=2", "flavour='vanilla'")
 
 
 def test_timms_own_config_beside_open_clips_is_passed_by(parts, tmp_path):
@@ -257,7 +246,7 @@ def test_timms_own_config_beside_open_clips_is_passed_by(parts, tmp_path):
 def test_a_truncated_file_is_named(hf_folder):
     path = hf_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    refused(hf_folder, "model.safetensors is truncated or broken", "download it again")
+    cases.refused(hf_folder, "model.safetensors is truncated or broken", "download it again")
 
 
 def test_files_of_different_models_are_refused(hf_folder):
@@ -265,19 +254,19 @@ def test_files_of_different_models_are_refused(hf_folder):
     values = json.loads(path.read_text())
     values["text_config"]["hidden_size"] = 27
     path.write_text(json.dumps(values))
-    refused(hf_folder, "text_projection.weight is [20, 24], wanted [20, 27]")
+    cases.refused(hf_folder, "text_projection.weight is [20, 24], wanted [20, 27]")
     values["vision_config"]["image_size"] = 48
     path.write_text(json.dumps(values))
-    refused(hf_folder, "crops to 32 pixels", "takes 48")
+    cases.refused(hf_folder, "crops to 32 pixels", "takes 48")
     path.write_text("{")
-    refused(hf_folder, "config.json is no JSON")
+    cases.refused(hf_folder, "config.json is no JSON")
 
 
 def test_missing_settings_of_images_are_named(hf_folder):
     path = hf_folder / "preprocessor_config.json"
     values = path.read_text()
     path.unlink()
-    refused(hf_folder, "no preprocessor_config.json")
+    cases.refused(hf_folder, "no preprocessor_config.json")
     # What transformers 5 saves instead.
     (hf_folder / "processor_config.json").write_text('{"image_processor": ' + values + "}")
     assert load_clip(str(hf_folder)).preprocess.size == 32

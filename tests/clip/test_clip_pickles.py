@@ -53,11 +53,10 @@ TENSORS = {
 @pytest.mark.parametrize("scripted", [False, True])
 def test_tensors_come_back_under_their_names(scripted, tmp_path):
     held = read_torch(write_state_dict(tmp_path / "a.pt", TENSORS, scripted=scripted))
-    assert held.scripted is scripted
-    assert set(held.tensors) == set(TENSORS)
+    assert set(held) == set(TENSORS)
     for key, array in TENSORS.items():
-        assert held.tensors[key].dtype == array.dtype
-        np.testing.assert_array_equal(held.tensors[key], array)
+        assert held[key].dtype == array.dtype
+        np.testing.assert_array_equal(held[key], array)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -75,7 +74,7 @@ def test_what_pytorch_saves_is_read(protocol, tmp_path):
     }
     path = tmp_path / "saved.pt"
     torch.save(saved, path, pickle_protocol=protocol)
-    held = read_torch(path).tensors
+    held = read_torch(path)
     assert set(held) == set(saved)
     for key, tensor in saved.items():
         np.testing.assert_array_equal(
@@ -94,7 +93,7 @@ def test_the_weights_in_a_training_checkpoint_are_found(tmp_path):
     torch.save(
         {"epoch": 3, "name": "run", "state_dict": state, "optimizer": optimizer.state_dict()}, path
     )
-    held = read_torch(path).tensors
+    held = read_torch(path)
     np.testing.assert_array_equal(held["weight"], layer.weight.detach().numpy())
     assert set(held) == {"weight", "bias"}
 
@@ -106,10 +105,9 @@ def test_a_torchscript_archive_is_read(tmp_path):
     path = tmp_path / "scripted.pt"
     torch.jit.script(model).save(str(path))
     held = read_torch(path)
-    assert held.scripted
-    assert set(held.tensors) == set(model.state_dict())
+    assert set(held) == set(model.state_dict())
     for key, tensor in model.state_dict().items():
-        np.testing.assert_array_equal(held.tensors[key], tensor.numpy())
+        np.testing.assert_array_equal(held[key], tensor.numpy())
 
 
 class Call:

@@ -53,15 +53,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-def refused(folder, *named):
-    with pytest.raises(UserError) as caught:
-        load_clip(str(folder))
-    line = str(caught.value)
-    assert "\n" not in line
-    for part in named:
-        assert part in line
-
-
 def test_a_folder_loads_whole(folder):
     clip = load_clip(str(folder))
     assert clip.config == cases.config_of(NAME)
@@ -145,10 +136,10 @@ def test_tokenizers_that_do_not_fit_are_refused(folder):
     values = json.loads(path.read_text())
     del values["pad_token"]
     path.write_text(json.dumps(values))
-    refused(folder, "has no end or no padding token")
+    cases.refused(folder, "has no end or no padding token")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    refused(folder, "has no tokenizer; wanted is tokenizer.json or spiece.model")
+    cases.refused(folder, "has no tokenizer; wanted is tokenizer.json or spiece.model")
 
 
 def test_sentencepiece_is_asked_for_by_name(folder, monkeypatch):
@@ -157,7 +148,7 @@ def test_sentencepiece_is_asked_for_by_name(folder, monkeypatch):
     (folder / "tokenizer.json").unlink()
     (folder / "spiece.model").write_bytes(b"")
     monkeypatch.setattr(tokenizer.importlib.util, "find_spec", lambda _: None)
-    refused(folder, "needs the package sentencepiece", "pip install 'fsclip-jax[siglip]'")
+    cases.refused(folder, "needs the package sentencepiece", "pip install 'fsclip-jax[siglip]'")
 
 
 def test_a_sentencepiece_model_is_read_as_the_first_siglips(tmp_path):

@@ -14,14 +14,14 @@ from torch_archives import write_state_dict
 
 from fsclip_jax.clip.bpe import bundled_tokenizer
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
+from fsclip_jax.clip.families import read_config
 from fsclip_jax.clip.files import write_safetensors
-from fsclip_jax.clip.layout_openai import SUMS, shapes_config
+from fsclip_jax.clip.layout_openai import SUMS, shapes_values
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.published import KNOWN
 from fsclip_jax.clip.save import save_clip
 from fsclip_jax.clip.weights import expected_shapes, leaf_paths
-from fsclip_jax.errors import UserError
 
 TEXT = TextConfig(49408, 77, 64, 2, 1, 256, 24)
 OPENAI = {
@@ -47,15 +47,6 @@ def tensors_of(config):
         if key.endswith(("embedding", "logit_scale", "projection")):
             tensors[key] = tensors[key].astype(np.float32)
     return tensors
-
-
-def refused(spec, *named):
-    with pytest.raises(UserError) as caught:
-        load_clip(str(spec))
-    line = str(caught.value)
-    assert "\n" not in line
-    for part in named:
-        assert part in line
 
 
 @pytest.mark.parametrize("name", OPENAI)
@@ -121,12 +112,12 @@ def test_shapes_give_the_configs_of_the_release():
                 leaf_paths(abstract), cases.entries_in("open_clip", model.config)
             )
             empty = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
-            assert shapes_config(empty, "quick_gelu") == model.config
+            assert read_config("open_clip", shapes_values(empty)) == model.config
 
 
 def test_a_published_file_is_known_by_its_sum(tmp_path, monkeypatch):
     path = write_state_dict(tmp_path / "state.pt", tensors_of(OPENAI["vit"]))
-    refused(path, "does not say which activation", "open_clip_config.json")
+    cases.refused(path, "does not say which activation", "open_clip_config.json")
     monkeypatch.setitem(SUMS, "tiny", hashlib.sha256(path.read_bytes()).hexdigest())
     assert load_clip(str(path)).config == OPENAI["vit"]
 
@@ -148,12 +139,12 @@ def test_other_files_are_read_with_the_config_beside_them(name, ending, parts, t
     assert clip.config == whole.config
     for ours, theirs in zip(jax.tree.leaves(clip.state), jax.tree.leaves(whole.state), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    refused(tmp_path, "but no weights")
+    cases.refused(tmp_path, "but no weights")
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(file, alone)
-    refused(alone / file.name, "config.json")
-    refused(alone, "holds no CLIP", f"or give one file, such as {alone / file.name}")
+    cases.refused(alone / file.name, "config.json")
+    cases.refused(alone, "holds no CLIP", f"or give one file, such as {alone / file.name}")
 
 
 @pytest.mark.parametrize(
@@ -178,16 +169,16 @@ def test_a_folder_may_hold_pytorchs_own_archive(name, file, parts, tmp_path):
 def test_weights_of_other_architectures_are_refused(tmp_path):
     path = tmp_path / "resnet50.safetensors"
     write_safetensors(path, {"conv1.weight": np.zeros((4, 3, 7, 7), np.float32)}, "float32")
-    refused(path, "holds no CLIP", "conv1.weight")
+    cases.refused(path, "holds no CLIP", "conv1.weight")
     # Half of OpenAI's own: what is missing is said.
     tensors = tensors_of(OPENAI["vit"]) | MARKS
     for key in list(tensors):
         if key.startswith("visual.transformer"):
             del tensors[key]
-    refused(write_state_dict(tmp_path / "half.pt", tensors), "visual.transformer.resblocks.0")
+    cases.refused(write_state_dict(tmp_path / "half.pt", tensors), "visual.transformer.resblocks.0")
     tensors = tensors_of(OPENAI["vit"]) | MARKS
     tensors["visual.positional_embedding"] = np.zeros((19, 128), np.float16)
-    refused(write_state_dict(tmp_path / "odd.pt", tensors), "19 positions", "no square")
+    cases.refused(write_state_dict(tmp_path / "odd.pt", tensors), "19 positions", "no square")
 
 
 def test_a_named_tokenizer_is_not_replaced_by_the_bundled_one(tmp_path):
@@ -196,7 +187,7 @@ def test_a_named_tokenizer_is_not_replaced_by_the_bundled_one(tmp_path):
     model["text_cfg"]["hf_tokenizer_name"] = "somebody/bpe"
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
     write_safetensors(tmp_path / "open_clip_model.safetensors", tensors_of(config), "float32")
-    refused(tmp_path, "has no tokenizer")
+    cases.refused(tmp_path, "has no tokenizer")
 
 
 def test_the_bundled_tokenizer_is_open_clips(monkeypatch):

@@ -111,7 +111,7 @@ def test_a_tensor_that_announces_terabytes_costs_nothing(tmp_path_factory, shape
         archive.writestr("archive/data/0", bytes(64))
     tracemalloc.start()
     try:
-        found = read_torch(path).tensors
+        found = read_torch(path)
         assert all(tensor.size <= 16 for tensor in found.values())
     except UserError:
         pass

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from fsclip_jax.clip import model
 from fsclip_jax.clip.families import layout_of, read_config
+from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.weights import expected_shapes, fill_state, leaf_paths
+from fsclip_jax.errors import UserError
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 TOLERANCE = 1e-5
@@ -193,3 +196,14 @@ def relative_error(ours, theirs):
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     assert ours.shape == theirs.shape
     return np.abs(ours - theirs).max() / np.abs(theirs).max()
+
+
+def refused(spec, *named):
+    """Load what cannot be loaded, and return the one line that says so."""
+    with pytest.raises(UserError) as caught:
+        load_clip(str(spec))
+    line = str(caught.value)
+    assert "\n" not in line
+    for part in named:
+        assert part in line
+    return line

@@ -291,7 +291,7 @@ def _read_torch(folder: Path, data: bytes) -> None:
                 archive.writestr(f"archive/data/{key}", storage.read_bytes())
     else:
         path.write_bytes(content)
-    for tensor in read_torch(path).tensors.values():
+    for tensor in read_torch(path).values():
         assert tensor.size <= 1 << 20
     load_adapter(path)
 
