@@ -8,6 +8,7 @@ import numpy as np
 from fsclip_jax.data.coco_files import Boxes
 from fsclip_jax.detection.average_precision import Precision, group_numbers
 from fsclip_jax.detection.fitting import ScoredMethod
+from fsclip_jax.fitting.fitted import fit_costs
 from fsclip_jax.report.measured import Measured, Place, rows_of, saw_of
 from fsclip_jax.report.rows import Row
 
@@ -32,7 +33,7 @@ def detection_rows(data: Boxes, judged: Sequence[JudgedMethod], shots: int) -> t
     measured: dict[Place, Measured] = {}
     for split, numbers in splits.items():
         for method, precisions in judged:
-            metrics = {
+            metrics = fit_costs([method.fitted]) | {
                 name: np.array([precision.mean(numbers, overlap) for precision in precisions])
                 for name, overlap in OVERLAPS.items()
             }

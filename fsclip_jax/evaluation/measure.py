@@ -47,10 +47,10 @@ def _result(
         np.broadcast_to(np.asarray(part), predictions.predicted.shape)
         for part in (query.labels, query.mask)
     )
-    metrics = judge(Judged(*predictions, labels, mask), few=episodic) | {
-        "fit_seconds": np.asarray(asked.fit_seconds),
+    metrics = {
+        **judge(Judged(*predictions, labels, mask), few=episodic),
+        **asked.costs,
         "predict_us_per_query": np.asarray(asked.predict_us_per_query[group]),
-        "state_bytes": np.asarray(asked.state_bytes),
     }
     measured = Measured(metrics, choice.record, saw_of(method.name, choice.record))
     return Result(measured, predictions if config.predictions and not episodic else None)

@@ -4,7 +4,7 @@ The draws of a support are fitted in batches and the queries classified in chunk
 grows with the number of neither.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -84,19 +84,30 @@ class Fitted:
         return Fitted(self.method, self.choice, state, 1, self.fit_seconds)
 
 
+FIT_COSTS: Mapping[str, Callable[[Fitted], float]] = {
+    "fit_seconds": lambda fitted: fitted.fit_seconds,
+    "state_bytes": lambda fitted: fitted.state_bytes,
+}
+"""What a fit costs, by the names of ``report.metrics.METRICS``; every comparison measures it."""
+
+
+def fit_costs(fitted: Sequence[Fitted]) -> dict[str, np.ndarray]:
+    """Add up what fits cost that serve one answer together, such as those of several windows."""
+    return {name: np.asarray(sum(map(cost, fitted))) for name, cost in FIT_COSTS.items()}
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a method predicts for groups of queries, and what it costs.
 
     Attributes:
+        costs: of the fit of one draw.
         predict_us_per_query: microseconds to classify one query, by group.
-        state_bytes: size of what one fit leaves for classifying.
     """
 
     predictions: Mapping[str, Predictions]
-    fit_seconds: float
+    costs: Mapping[str, np.ndarray]
     predict_us_per_query: Mapping[str, float]
-    state_bytes: int
 
 
 def choose_setting(
@@ -172,7 +183,7 @@ def fit_and_predict(
     way, shot = task.support.shape[1:3]
     found: dict[str, list[Predictions]] = {name: [] for name in queries}
     seconds = dict.fromkeys(queries, 0.0)
-    fit_seconds, state_bytes, first, worked = 0.0, 0, 0, 0
+    costs, first, worked = dict.fromkeys(FIT_COSTS, 0.0), 0, 0
     for fitted in fit_in_batches(engine, method, choice, task):
         batch = fitted.rows
         rows = np.minimum(np.arange(first, first + batch), len(task.text) - 1)
@@ -181,16 +192,15 @@ def fit_and_predict(
             predictions, took = _predict(engine, fitted, query, rows, most)
             seconds[name] += took
             found[name].append(predictions)
-        fit_seconds += fitted.fit_seconds * batch
-        state_bytes, first, worked = fitted.state_bytes, first + batch, worked + batch
+        costs = {name: costs[name] + batch * cost(fitted) for name, cost in FIT_COSTS.items()}
+        first, worked = first + batch, worked + batch
     return Asked(
         {name: _joined(parts) for name, parts in found.items()},
-        fit_seconds / worked,
+        {name: np.asarray(cost / worked) for name, cost in costs.items()},
         {
             name: 1e6 * seconds[name] / (worked * query.features.shape[-2])
             for name, query in queries.items()
         },
-        state_bytes,
     )
 
 

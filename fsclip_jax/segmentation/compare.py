@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.fitting.draws import draws_of
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.fitted import choose_setting, fit, logits_of
+from fsclip_jax.fitting.fitted import Fitted, choose_setting, fit, fit_costs, logits_of
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Val
 from fsclip_jax.report.measured import Measured, Place, saw_of
@@ -69,8 +68,8 @@ def measure(
     method: Method,
     draws: Int[np.ndarray, "draw way shot"],
     engine: Engine,
-) -> tuple[Float[np.ndarray, "draw classes"], list[dict[str, Any]]]:
-    """Measure a method on test, for every draw of the support."""
+) -> tuple[Float[np.ndarray, "draw classes"], list[Fitted]]:
+    """Fit a method for every size of window; measure it on test, for every draw of the support."""
     fitted = []
     for scale, val in enumerate(ready.val):
         task = make_task(ready, scale, draws)
@@ -85,7 +84,7 @@ def measure(
         scores = ready.parts.average(ready.test, logits)
         predicted = np.where(ready.things, scores.argmax(1) + 1, 0)
         ious.append(class_ious(confusion(predicted, ready.parts.counts)))
-    return np.stack(ious), [one.choice.record for one in fitted]
+    return np.stack(ious), fitted
 
 
 def _val(task: Task, val: Points) -> Val:
@@ -120,7 +119,8 @@ def compare_segmentations(
     of_classes = {}
     for method in methods:
         for shots, chosen in draws.items():
-            ious, choices = measure(ready, method, chosen, engine)
+            ious, fitted = measure(ready, method, chosen, engine)
+            choices = [one.choice.record for one in fitted]
             things, novel = 100 * ious[:, 1:], ready.novel
             groups = {
                 "novel": np.nanmean(things[:, novel], axis=1),
@@ -131,7 +131,8 @@ def compare_segmentations(
             selection = choices[0] if len(choices) == 1 else sizes
             saw = saw_of(method.name, selection)
             for split, values in groups.items():
-                measured[split, method.name, shots] = Measured({"miou": values}, selection, saw)
+                metrics = {"miou": values, **fit_costs(fitted)}
+                measured[split, method.name, shots] = Measured(metrics, selection, saw)
             of_classes[method.name, shots] = 100 * np.mean(ious, axis=0)
             say(f"{method.name}, {shots} shots")
     return measured, of_classes

@@ -69,7 +69,7 @@ def test_the_report_has_every_method_and_its_intervals(result):
         (split, n) for split in ("test", "novel", "base") for n in names
     )
     for row in report["rows"]:
-        assert set(row["metrics"]) == {"ap", "ap50", "ap75"}
+        assert set(row["metrics"]) == {"ap", "ap50", "ap75", "fit_seconds", "state_bytes"}
         assert len(row["metrics"]["ap"]["per_seed"]) == 2
         assert row["selection"]["scoring"]["split"] == "val"
         assert row["saw"] == (["val"] if row["method"] == "zero_shot" else ["shots", "val"])
