@@ -7,34 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from fsclip_jax.pixels import cut, to_rgb
 from fsclip_jax.typing import Array, Float, UInt8
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 """Channel means of CLIP's training images."""
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 """Channel standard deviations of CLIP's training images."""
-
-_FILTERS = {
-    "bicubic": Image.Resampling.BICUBIC,
-    "bilinear": Image.Resampling.BILINEAR,
-}
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB, with transparency laid on white.
-
-    As ``transformers`` does it. OpenAI's own code drops the transparency, which uncovers
-    whatever colour a picture happens to have below it.
-
-    Example:
-        >>> to_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
-        (255, 255, 255)
-    """
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
-    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, image).convert("RGB")
 
 
 @dataclass(frozen=True)
@@ -64,20 +43,7 @@ class Preprocess:
 
     def crop(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
         """Convert to RGB, resize with PIL's filter, crop the centre."""
-        image = to_rgb(image)
-        width, height = image.size
-        short = min(width, height)
-        # CLIP truncates the longer edge; an exact product keeps integers from rounding down.
-        new_width, new_height = (side * self.size // short for side in (width, height))
-        if self.fit == "squash":
-            new_width = new_height = self.size
-        if image.size != (new_width, new_height):
-            image = image.resize((new_width, new_height), _FILTERS[self.resample])
-        left, top = (self._start(side - self.size) for side in (new_width, new_height))
-        return np.asarray(image.crop((left, top, left + self.size, top + self.size)))
-
-    def _start(self, margin: int) -> int:
-        return margin // 2 if self.odd_margin == "floor" else round(margin / 2)
+        return cut(to_rgb(image), self.size, self.fit, self.resample, self.odd_margin)
 
     def normalize(
         self, pixels: UInt8[Array | np.ndarray, "*batch height width 3"]

@@ -16,6 +16,7 @@ from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.split_file import read_split_file
 from fsclip_jax.data.splits import SPLITS, TEST
 from fsclip_jax.errors import UserError, some
+from fsclip_jax.pixels import require_regular
 
 _CLASS_NAMES = "classnames.txt"
 
@@ -195,6 +196,7 @@ def _records(files: Mapping[str, tuple[int, int]], class_names: list[str]) -> Im
 
 def _lines(path: Path, known: KnownSet, spec: str) -> list[str]:
     try:
+        require_regular(path)
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{spec}: cannot read {path}; {_how(known)}") from error

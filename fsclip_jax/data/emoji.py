@@ -19,6 +19,7 @@ from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.splits import EMOJI_FAMILY_SPLITS, SPLITS
 from fsclip_jax.data.templates import BARE
 from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.pixels import open_image
 
 _LOCK = threading.Lock()
 """Many threads may read at once; one decodes a sheet, the others wait for it."""
@@ -30,7 +31,7 @@ def _assets() -> Traversable:
 
 @functools.cache
 def _sheet(file: str) -> Image.Image:
-    with _assets().joinpath(file).open("rb") as stream, Image.open(stream) as image:
+    with _assets().joinpath(file).open("rb") as stream, open_image(stream) as image:
         return image.convert("RGB")
 
 

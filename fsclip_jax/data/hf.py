@@ -22,6 +22,7 @@ from fsclip_jax.data.pictures import decode_image
 from fsclip_jax.data.source import ImageSource, UnreadableImage
 from fsclip_jax.data.templates import PHOTO
 from fsclip_jax.errors import UserError
+from fsclip_jax.pixels import require_regular
 
 _LABELS = ("label", "labels", "fine_label", "target", "class")
 """Which of several columns of labels is taken, the first that is there."""
@@ -55,6 +56,7 @@ class HfLoader:
         data = cell["bytes"]
         if data is None:
             try:
+                require_regular(cell["path"])
                 data = Path(cell["path"]).read_bytes()
             except (OSError, TypeError) as error:
                 raise UnreadableImage(key, f"its file cannot be read: {error}") from error

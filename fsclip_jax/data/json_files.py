@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from fsclip_jax.errors import UserError, first_line
+from fsclip_jax.pixels import require_regular
 
 
 def read_layout(path: Path, layout: Any, what: str, expected: str) -> Any:
@@ -16,6 +17,7 @@ def read_layout(path: Path, layout: Any, what: str, expected: str) -> Any:
         UserError: the file is missing, no JSON, or has another layout; the place is named.
     """
     try:
+        require_regular(path)
         return msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=layout)
     except OSError as error:
         raise UserError(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fsclip_jax.data.source import UnreadableImage
+from fsclip_jax.pixels import FORMATS, open_image, require_regular, to_rgb, upright
 
 Reading: TypeAlias = Literal["upright", "clip"]
 """How a file becomes RGB. ``upright``: as a person would see it, the EXIF orientation applied and
@@ -46,16 +46,17 @@ def read_image(
 ) -> Image.Image:
     """Read one picture file as RGB.
 
-    Of an animation the first frame is taken; 16-bit greys are scaled to 8 bits. ``at_least`` pixels
+    Of an animation the first frame is taken. ``at_least`` pixels
     are wanted of the shorter edge: a JPEG is then decoded at the smallest of 1/1, 1/2, 1/4, 1/8
     that leaves twice as many: quicker, but not the same pixels (``docs/data.md`` says how far off).
     None decodes all there is.
 
     Raises:
-        UnreadableImage: the file is missing, empty, truncated, no picture, or larger than
-            Pillow's limit against decompression bombs.
+        UnreadableImage: the file is missing, empty, truncated, no regular file, none of
+            ``pixels.FORMATS``, or larger than ``pixels.open_image`` takes.
     """
     try:
+        require_regular(path)
         with path.open("rb") as file:
             return _decode(file, key, reading, at_least)
     except OSError as error:
@@ -88,48 +89,24 @@ def _decode(
         if not file.read(1):
             raise UnreadableImage(key, "the file is empty")
         file.seek(0)
-        with Image.open(file) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit and image.width * image.height > limit:
-                size = f"{image.width} x {image.height}"
-                raise UnreadableImage(key, f"{size} is over the limit of {limit} pixels")
+        with open_image(file) as image:
             if at_least is not None:  # without effect where the format is not JPEG
                 image.draft(None, (_DRAFT_MARGIN * at_least, _DRAFT_MARGIN * at_least))
             image.load()
-            return _on_white(_upright(image)) if reading == "upright" else _plain(image)
-    except (UnreadableImage, MemoryError):
+            return as_read(image, reading)
+    except UnreadableImage:
         raise
     # A broken file can raise nearly anything: OSError, SyntaxError, ValueError, struct.error.
     except Exception as error:
         raise UnreadableImage(key, _reason(error)) from error
 
 
+def as_read(image: Image.Image, reading: Reading) -> Image.Image:
+    """Make RGB of a picture that is in memory, as is done with those in files."""
+    return to_rgb(upright(image)) if reading == "upright" else to_rgb(image, on_white=False)
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
-        return "no picture that Pillow can read"
+        return f"no picture: none of {', '.join(FORMATS)}"
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a picture with broken EXIF data is still a picture
-        return image
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """Convert to RGB, transparency laid on white."""
-    if not image.has_transparency_data:
-        return _plain(image)
-    canvas = Image.new("RGBA", image.size, "white")
-    canvas.alpha_composite(image.convert("RGBA"))
-    return canvas.convert("RGB")
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """Convert to RGB, transparency dropped."""
-    if image.mode.startswith("I"):  # Pillow would cut 16 bits off at 255, which is white nearly all
-        image = Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode == "P" and image.has_transparency_data:
-        image = image.convert("RGBA")  # the same colours; the direct way warns of a table of alphas
-    return image.convert("RGB")

@@ -14,12 +14,12 @@ from fsclip_jax.data.source import UnreadableImage
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.buckets import bucket_size, padded
 from fsclip_jax.features.images import image_encoder
+from fsclip_jax.pixels import FILTERS
 from fsclip_jax.typing import Float, UInt8
 
 SCALES = (1.0, 1.5)
 """Sides of the crops of a box, in parts of its own: the box, and the box with its surroundings."""
 _BATCH = 128  # crops that go through the tower together
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 def open_picture(folder: Path, picture: Picture) -> Image.Image:
@@ -71,7 +71,7 @@ def cut_boxes(
     Yields:
         Pixels: the scales of the first box, then those of the second.
     """
-    side, how = backbone.preprocess.size, _FILTERS[backbone.preprocess.resample]
+    side, how = backbone.preprocess.size, FILTERS[backbone.preprocess.resample]
     for box in boxes.astype(np.float64):
         for scale in scales:
             size = box[2:] * scale

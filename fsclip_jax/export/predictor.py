@@ -5,7 +5,6 @@ path, the most probable class and its probability, with tabs between; --top K li
 """
 
 import argparse
-import contextlib
 import json
 import sys
 from collections.abc import Iterator
@@ -14,44 +13,19 @@ from typing import Any
 
 import jax.export
 import numpy as np
-from PIL import Image, ImageOps
+
+from fsclip_jax.pixels import cut, open_image, require_regular, to_rgb, upright
 
 BATCH = 16
-FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
-def read_picture(path: str) -> Image.Image:
-    """Read a picture as RGB: upright, transparency laid on white, 16-bit greys as 8 bits."""
-    with Image.open(path) as file:
-        file.load()
-        image: Image.Image = file
-        with contextlib.suppress(Exception):  # a picture with broken EXIF data is still a picture
-            image = ImageOps.exif_transpose(file)
-        if image.has_transparency_data:
-            canvas = Image.new("RGBA", image.size, "white")
-            canvas.alpha_composite(image.convert("RGBA"))
-            return canvas.convert("RGB")
-        if image.mode.startswith("I"):
-            grey = (np.asarray(image, np.int64) >> 8).clip(0, 255)
-            image = Image.fromarray(grey.astype(np.uint8))
-        return image.convert("RGB")
-
-
-def cut(image: Image.Image, about: dict[str, Any]) -> np.ndarray:
-    """Resize and crop a picture to the square that the image tower takes, uint8 [size size 3]."""
-    size = about["image_size"]
-    short = min(image.size)
-    width, height = (side * size // short for side in image.size)
-    if about["fit"] == "squash":
-        width = height = size
-    if image.size != (width, height):
-        image = image.resize((width, height), FILTERS[about["resample"]])
-
-    def start(margin: int) -> int:
-        return margin // 2 if about["odd_margin"] == "floor" else round(margin / 2)
-
-    left, top = start(width - size), start(height - size)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+def read_picture(path: str, about: dict[str, Any]) -> np.ndarray:
+    """Read a picture upright and on white, cut to what the image tower takes."""
+    require_regular(path)
+    with open(path, "rb") as file, open_image(file) as image:
+        image.load()
+        picture = to_rgb(upright(image))
+    return cut(picture, *(about[key] for key in ("image_size", "fit", "resample", "odd_margin")))
 
 
 def predict(folder: Path, paths: list[str], failed: list[str]) -> Iterator[tuple[str, np.ndarray]]:
@@ -68,7 +42,7 @@ def predict(folder: Path, paths: list[str], failed: list[str]) -> Iterator[tuple
         batch = np.zeros((BATCH, size, size, 3), np.uint8)
         for path in paths[low : low + BATCH]:
             try:
-                batch[len(read)] = cut(read_picture(path), about)
+                batch[len(read)] = read_picture(path, about)
                 read.append(path)
             except Exception as error:
                 failed.append(path)

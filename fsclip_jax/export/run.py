@@ -166,7 +166,6 @@ def export_ready(
         **_made_by(),
     }
     artifact = export_classifier(clip, classifier)
-    script = (resources.files("fsclip_jax") / "export" / "predictor.py").read_bytes()
     support = str(ready.bank.manifest["data"].get("spec"))
     facts = [
         ("support", f"{support}: {ready.describe()}"),
@@ -175,7 +174,7 @@ def export_ready(
     with new_folder(out) as folder:
         write_file(folder / CLASSIFIER, artifact)
         write_file(folder / "classifier.json", _json(about))
-        write_file(folder / "predictor.py", script)
+        write_file(folder / "predictor.py", _predictor())
         card = _card(
             _Origin(classifier.method.adapter, {}, meta, command, checkpoint),
             title=f"Classifier of {len(classifier.class_names)} classes on {clip.id}",
@@ -261,3 +260,12 @@ def _made_by() -> dict[str, Any]:
 
 def _json(tree: Mapping[str, Any]) -> bytes:
     return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _predictor() -> bytes:
+    """The program, with the module that reads pictures in place of its import."""
+    package = resources.files("fsclip_jax")
+    script = (package / "export" / "predictor.py").read_text("utf-8")
+    before, _, after = script.partition("from fsclip_jax.pixels import ")
+    _, _, rest = after.partition("\n")
+    return (before + (package / "pixels.py").read_text("utf-8") + rest).encode()

@@ -8,6 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fsclip_jax.clip.preprocess import Preprocess
+from fsclip_jax.pixels import to_rgb
 
 AREA = (0.5, 1.0)
 ASPECT = (3 / 4, 4 / 3)
@@ -74,7 +75,6 @@ def random_view(
     image: Image.Image, size: int, generator: np.random.Generator
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Cut a random rectangle, scale it to a square (bicubic) and mirror it half of the time."""
-    image = image.convert("RGB")
     box = random_box(generator, *image.size)
     # Cut first: resize(box=...) would let pixels from outside the rectangle bleed in.
     view = image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
@@ -86,6 +86,7 @@ def views_of(
     image: Image.Image, preprocess: Preprocess, key: str, views: int, seed: int
 ) -> UInt8[np.ndarray, "views size size 3"]:
     """Make all views of an image: the plain centre crop, then the augmented ones."""
+    image = to_rgb(image)
     plain = preprocess.crop(image)
     others = [
         random_view(image, len(plain), view_generator(seed, key, view)) for view in range(1, views)

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fsclip_jax.clip.preprocess import Preprocess
-from fsclip_jax.data.source import ImageSource
+from fsclip_jax.data.source import ImageSource, UnreadableImage
 from fsclip_jax.features.augment import views_of
 
 _CHUNK_BYTES = 4 << 20
@@ -29,7 +29,7 @@ class Decoder:
     """Turns consecutive images into pixels. It can be sent to another process.
 
     Attributes:
-        keys: of all images; empty where there is one view, which needs none.
+        keys: of all images.
         at_least: pixels to ask of a JPEG's shorter edge; None decodes it whole.
     """
 
@@ -48,11 +48,14 @@ class Decoder:
         for position, row in enumerate(rows):
             try:
                 image = self.load(row) if self.at_least is None else self.load(row, self.at_least)
-                key = self.keys[row] if self.keys else ""
+                key = self.keys[row]
                 pixels[kept] = views_of(image, self.preprocess, key, self.views, self.seed)
                 kept += 1
-            except OSError as error:
-                lost.append((position, " ".join(str(error).split()) or type(error).__name__))
+            # Whatever a decoder or a resize raises costs this picture, and never the run.
+            except Exception as error:
+                reason = " ".join(str(error).split()) or type(error).__name__
+                own = isinstance(error, UnreadableImage)
+                lost.append((position, reason if own else f"{self.keys[row]}: {reason}"))
         return Chunk(pixels[:kept], tuple(lost))
 
 
@@ -62,7 +65,7 @@ def make_decoder(
     """Make the decoder of a source."""
     return Decoder(
         load=source.load,
-        keys=source.keys if views > 1 else (),
+        keys=source.keys,
         preprocess=preprocess,
         views=views,
         seed=seed,

@@ -41,8 +41,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Classify pictures, or image features, from a few labelled ones.
 
     ``fit``, ``predict``, ``predict_proba`` and ``score`` are scikit-learn's. ``X`` is a list of
-    pictures (files, PIL images, or uint8 arrays) or a matrix of image features [n dim]; the
-    labels double as class names, which the text tower reads.
+    pictures (files or their bytes, PIL images, or uint8 arrays) or a matrix of image features
+    [n dim]; the labels double as class names, which the text tower reads. A picture in memory is
+    read as its file is: turned upright, on white.
 
     Args:
         method: a method of the package that needs no meta-training, such as ``"linear_probe"``,
@@ -183,8 +184,9 @@ def _are_pictures(x: Any) -> bool:
         return x.ndim == 4 and x.dtype == np.uint8
     if isinstance(x, Sequence | np.ndarray) and len(x):
         first = x[0]
-        return isinstance(first, str | Path | Image.Image) or (
-            isinstance(first, np.ndarray) and first.ndim == 3 and first.dtype == np.uint8
+        return isinstance(first, str | Path | bytes | Image.Image) or (
+            isinstance(first, np.ndarray)
+            and (first.ndim == 3 or (first.ndim == 2 and first.dtype.kind in "ub"))
         )
     return False
 

@@ -11,15 +11,16 @@ import numpy as np
 from PIL import Image
 
 from fsclip_jax.clip.load import Backbone
-from fsclip_jax.data.pictures import FileLoader, read_image
+from fsclip_jax.data.pictures import FileLoader, as_read, decode_image, read_image
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.features.decode import chunk_images, make_decoder, split_rows
 from fsclip_jax.features.images import Encode, image_encoder
 from fsclip_jax.features.workers import decoded
 from fsclip_jax.typing import Float
 
-PictureLike: TypeAlias = str | Path | Image.Image | np.ndarray
-"""A file, a decoded picture, or its pixels [height width 3] uint8."""
+PictureLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
+"""A file or its content, a decoded picture, or pixels: uint8 [height width 3], or whatever else
+``PIL.Image.fromarray`` takes."""
 
 _BATCH = 64  # pictures that go through the tower together; each is written soon after it was read
 
@@ -55,16 +56,19 @@ def picture_source(
 
 @dataclass(frozen=True)
 class _Loaded:
-    """Hands out pictures that are in memory; those given as files are read."""
+    """Hands out pictures that are in memory, the same as from their files; files are read."""
 
     pictures: Sequence[PictureLike]
 
     def __call__(self, index: int) -> Image.Image:
         picture = self.pictures[index]
-        if isinstance(picture, Image.Image):
-            return picture
+        if isinstance(picture, bytes):
+            return decode_image(picture, str(index), "upright")
         if isinstance(picture, np.ndarray):
-            return Image.fromarray(picture)
+            flat = picture.ndim == 3 and picture.shape[2] == 1
+            picture = Image.fromarray(picture[..., 0] if flat else picture)
+        if isinstance(picture, Image.Image):
+            return as_read(picture, "upright")
         return read_image(Path(picture), str(picture))
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fsclip_jax.errors import UserError
+from fsclip_jax.pixels import require_regular
 
 SCHEMA = 2
 """Version of the format that is written; 1 is read as well."""
@@ -84,6 +85,7 @@ def read_text(path: Path, name: str, writer: str) -> tuple[Path, str]:
     """
     file = path / name if path.is_dir() else path
     try:
+        require_regular(file)
         return file, file.read_text("utf-8")
     except FileNotFoundError:
         raise UserError(

@@ -19,6 +19,8 @@ from PIL import Image
 from fsclip_jax.data.boxes import overlaps
 from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.masks import Record
+from fsclip_jax.data.pictures import read_image
+from fsclip_jax.data.source import UnreadableImage
 from fsclip_jax.durable import storage_errors, write_json
 from fsclip_jax.errors import UserError
 from fsclip_jax.scenes.hierarchy import group
@@ -88,8 +90,7 @@ def propose_files(images: Sequence[tuple[int, Path]], most: int = MOST) -> list[
     """Propose boxes for pictures (id and file), as records of COCO's results."""
     records: list[Record] = []
     for number, path in images:
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
+        pixels = np.asarray(_read(path))
         boxes, scores = propose(pixels, most)
         records += [
             {"image_id": number, "bbox": box, "score": round(score, 6)}
@@ -113,17 +114,19 @@ def propose_for(pictures: Sequence[Path], out: Path) -> int:
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(list_pictures(pictures), 1):
-        try:
-            with Image.open(name) as image:
-                width, height = image.size
-                image.load()
-        except (OSError, Image.DecompressionBombError) as error:
-            raise UserError(f"cannot read the picture {name}: {error}") from error
+        width, height = _read(Path(name)).size
         images.append({"id": number, "file_name": str(name), "width": width, "height": height})
     records = propose_files([(one["id"], Path(one["file_name"])) for one in images])
     write_json(out / "images.json", {"images": images})
     write_json(out / "proposals.json", records)
     return len(records)
+
+
+def _read(path: Path) -> Image.Image:
+    try:
+        return read_image(path, str(path), "clip")
+    except UnreadableImage as error:
+        raise UserError(f"cannot read the picture {error}") from error
 
 
 def found_by(

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fsclip_jax.data.coco_files import Box, Picture, Side, read_boxes
 from fsclip_jax.errors import UserError
+from fsclip_jax.pixels import open_image, require_regular, to_rgb
 
 
 class RunLengths(TypedDict):
@@ -53,7 +54,7 @@ class Annotated:
     def picture(self, index: int) -> Image.Image:
         """Open a picture."""
         path = self.folder / self.name / "images" / self.images[index].file_name
-        return _open(path).convert("RGB")
+        return to_rgb(_open(path), on_white=False)
 
     def truth(self, index: int) -> Int[np.ndarray, "height width"]:
         """Return the class of every pixel: 0 is background, the first class is 1."""
@@ -135,8 +136,9 @@ def draw_shots(
 
 def _open(path: Path) -> Image.Image:
     try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, Image.DecompressionBombError, ValueError) as error:
+        require_regular(path)
+        with path.open("rb") as file, open_image(file) as image:
+            image.load()
+            return image
+    except Exception as error:  # a broken file can raise nearly anything
         raise UserError(f"cannot read {path}: {error}") from error
-    return image

@@ -125,7 +125,7 @@ def test_upright_applies_the_exif_orientation():
     ("data", "reason"),
     [
         (b"", "empty"),
-        (b"no picture at all", "no picture that Pillow can read"),
+        (b"no picture at all", "no picture: none of PNG, JPEG"),
         (file_of(noise("RGB", (90, 70)), "JPEG")[:4000], "truncated"),
         (file_of(noise("RGB", (90, 70)), "PNG")[:4000], "truncated"),
         (b"\xff\xd8\xff\xe0" + bytes(300), ""),

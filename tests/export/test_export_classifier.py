@@ -31,6 +31,7 @@ from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.export import predictor
+from fsclip_jax.export.run import _predictor
 from fsclip_jax.export.stablehlo import export_classifier
 from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.features.images import image_encoder
@@ -133,10 +134,11 @@ def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, meth
     np.testing.assert_allclose(one.sum(-1), 1, rtol=1e-5)
 
 
-def test_the_predictor_says_what_is_missing():
+def test_the_predictor_says_what_is_missing(tmp_path):
     short = ALONE.replace("'fsclip_jax', ", "'fsclip_jax', 'flatbuffers', ")
+    (tmp_path / "predictor.py").write_bytes(_predictor())
     run = subprocess.run(
-        [sys.executable, "-c", short, predictor.__file__, "--model", "none", "a.png"],
+        [sys.executable, "-c", short, str(tmp_path / "predictor.py"), "--model", "none", "a.png"],
         capture_output=True,
         text=True,
         timeout=120,
@@ -207,5 +209,5 @@ def test_the_predictor_cuts_pictures_as_the_package_does(tmp_path, fit, margin, 
     about = {"image_size": 16, "fit": fit, "odd_margin": margin, "resample": resample}
     for path in odd_pictures(tmp_path):
         expected = ours.crop(read_image(path, path.name, "upright"))
-        cut = predictor.cut(predictor.read_picture(str(path)), about)
+        cut = predictor.read_picture(str(path), about)
         np.testing.assert_array_equal(cut, expected, err_msg=path.name)
