@@ -12,6 +12,7 @@ from fsclip_jax.clip.config_fields import (
     three_numbers,
 )
 from fsclip_jax.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
+from fsclip_jax.clip.tokenizer import CLEANINGS
 from fsclip_jax.errors import UserError
 
 # What open_clip's options must be for its towers to be plain CLIP. An option may be absent.
@@ -23,7 +24,8 @@ _OFF = (
 _PLAIN: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(_OFF, (False,)),
     **dict.fromkeys(("ls_init_value", "timm_model_name", "hf_model_name"), (None,)),
-    **dict.fromkeys(("act_kwargs", "norm_kwargs", "tokenizer_kwargs"), (None, {})),
+    **dict.fromkeys(("act_kwargs", "norm_kwargs"), (None, {})),
+    "tokenizer_kwargs": (None, {}, *({"clean": name} for name in CLEANINGS)),
     "tokenizer_mode": (None,),
     "pos_embed_type": ("learnable",),
     "proj_type": ("linear",),

@@ -1,6 +1,6 @@
 """Read all that makes a CLIP out of a model folder or a single weights file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from fsclip_jax.clip.layouts import (
     layouts_of,
 )
 from fsclip_jax.clip.preprocess import Preprocess
-from fsclip_jax.clip.tokenizer import Tokenizer
+from fsclip_jax.clip.tokenizer import CLEANINGS, Tokenizer
 from fsclip_jax.clip.weights import Entry
 from fsclip_jax.clip.weights_maps import flax_entry
 from fsclip_jax.errors import UserError
@@ -114,13 +114,13 @@ def _openai_source(path: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
     config = read_config("open_clip", shapes_values(tensors))
     tensors = {key: array for key, array in tensors.items() if key not in MARKS}
     preprocess = Preprocess(config.vision.image_size, odd_margin="round")
-    return _source("open_clip", config, path.parent, path, tensors, preprocess, True)
+    return _source("open_clip", config, path.parent, path, tensors, preprocess, "lower")
 
 
 def _hf_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
     config = read_config("hf", read_json(folder / HF_CONFIG))
     preprocess = hf_preprocess(image_values(folder), family_of(config).preprocess)
-    return _source("hf", config, folder, weights, tensors, preprocess, False)
+    return _source("hf", config, folder, weights, tensors, preprocess)
 
 
 def _open_clip_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
@@ -129,8 +129,10 @@ def _open_clip_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray
     config = read_config("open_clip", model)
     preprocess = open_clip_preprocess(values.get("preprocess_cfg", {}), config.vision.image_size)
     # open_clip takes OpenAI's tokenizer unless its config names another.
-    bundled = not model.get("text_cfg", {}).get("hf_tokenizer_name")
-    return _source("open_clip", config, folder, weights, tensors, preprocess, bundled)
+    text = model.get("text_cfg", {})
+    clean = (text.get("tokenizer_kwargs") or {}).get("clean")
+    clean = clean or ("whitespace" if text.get("hf_tokenizer_name") else "lower")
+    return _source("open_clip", config, folder, weights, tensors, preprocess, clean)
 
 
 def _source(
@@ -140,7 +142,7 @@ def _source(
     weights: Path,
     tensors: dict[str, np.ndarray],
     preprocess: Preprocess,
-    bundled: bool,
+    clean: str = "",
 ) -> WeightsSource:
     layout = layout_of(config, name)
     entries = tuple(layout.entries(config))
@@ -149,6 +151,8 @@ def _source(
             kind = family_of(config).name
             raise UserError(f"{weights} is {kind} in Flax; only model.safetensors is read of it")
         entries = tuple(flax_entry(entry) for entry in entries)
-    tokenizer = text_side(config).tokenizer(folder, config.text, bundled)
+    tokenizer = text_side(config).tokenizer(folder, config.text, clean == "lower")
+    if clean:
+        tokenizer = replace(tokenizer, clean=CLEANINGS[clean])
     sha256 = sha256_of(shard_paths(weights))
     return WeightsSource(config, entries, tensors, weights, sha256, preprocess, tokenizer)

@@ -1,12 +1,15 @@
 """Prompts to token ids, through ``transformers``."""
 
+import html
 import importlib.util
 import os
-from collections.abc import Sequence
+import string
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import ftfy
 import numpy as np
 
 from fsclip_jax.errors import UserError, first_line
@@ -31,22 +34,51 @@ class Tokenizer:
     """Tokens of every row."""
     backend: Any = field(repr=False, compare=False)
     """The tokenizer of ``transformers``."""
-    lower: bool = False
-    """Prompts are written in small letters first, as SigLIP was trained."""
+    clean: Callable[[str], str] = field(default=str, repr=False, compare=False)
+    """What is done to a prompt first; the default is nothing."""
 
     def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "batch length"]:
         """Tokenize prompts, to rows of ``context_length``."""
         if not texts:
             return np.zeros((0, self.context_length), np.int32)
-        texts = [text.lower() for text in texts] if self.lower else list(texts)
         rows = self.backend(
-            texts, padding="max_length", truncation=True, max_length=self.context_length
+            [self.clean(text) for text in texts],
+            padding="max_length",
+            truncation=True,
+            max_length=self.context_length,
         )["input_ids"]
         return np.asarray(rows, np.int32)
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files, as ``load_tokenizer`` reads them."""
         self.backend.save_pretrained(folder)
+
+
+def repair_text(text: str) -> str:
+    """Repair a prompt as OpenAI's and open_clip's tokenizers do: encoding, quotes, HTML, spaces.
+
+    Those of ``transformers`` repair nothing since version 5, and neither do we in its layout.
+
+    Example:
+        >>> repair_text("a  cat &amp;amp; a dog")
+        'a cat & a dog'
+    """
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+
+
+def _canonical(text: str) -> str:
+    """Repair a prompt, and leave out its punctuation and capitals."""
+    bare = repair_text(text).replace("_", " ").translate(_NO_PUNCTUATION)
+    return " ".join(bare.lower().split())
+
+
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+CLEANINGS: Mapping[str, Callable[[str], str]] = {
+    "lower": lambda text: repair_text(text).lower(),
+    "whitespace": repair_text,
+    "canonicalize": _canonical,
+}
+"""What open_clip does to prompts, by the names of its ``tokenizer_kwargs``."""
 
 
 def load_tokenizer(folder: Path, context_length: int, eos_id: int | None = None) -> Tokenizer:
@@ -86,7 +118,7 @@ def load_siglip_tokenizer(folder: Path, context_length: int) -> Tokenizer:
     if backend.pad_token_id is None or backend.eos_token_id is None:
         raise UserError(f"the tokenizer in {folder} has no end or no padding token; SigLIP's has")
     backend.padding_side = "right"
-    tokenizer = Tokenizer(backend.eos_token_id, context_length, backend, lower=True)
+    tokenizer = Tokenizer(backend.eos_token_id, context_length, backend, clean=str.lower)
     if not _ends_and_pads(tokenizer):
         # Gemma's files may leave the end to a class that the config only names.
         backend.add_eos_token = True

@@ -1,5 +1,6 @@
 """Single weights files, and what a tokenizer comes from when none lies beside them."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -12,7 +13,6 @@ import pytest
 import torch_clips
 from torch_archives import write_state_dict
 
-from fsclip_jax.clip.bpe import bundled_tokenizer
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
 from fsclip_jax.clip.families import read_config
 from fsclip_jax.clip.files import write_safetensors
@@ -190,25 +190,68 @@ def test_a_named_tokenizer_is_not_replaced_by_the_bundled_one(tmp_path):
     cases.refused(tmp_path, "has no tokenizer")
 
 
-def test_the_bundled_tokenizer_is_open_clips(monkeypatch):
+PROMPTS = [
+    "a photo of a Boeing 737-200, a type of aircraft.",
+    "itap of a chow-chow's 12.5% dog",
+    "Naïve Café Ünïcödé 日本語 🙂 ß",
+    "  weird   spaces\n here",
+    "don't can't we'll O'Neill @user #tag",
+    "",
+    "!",
+    "word " * 100,
+    # What language models, web pages and old files make of it.
+    "the \u201ccat\u2019s\u201d paw \u2013 it\u2019s \u2018soft\u2019 \u2026",
+    "black &amp; white, &amp;amp; &amp;lt;b&amp;gt; &quot;x&quot; &#39;y&#39; <i>&eacute;</i>",
+    "o\ufb03ce \ufb02ower \ufb01sh",
+    "\uff21\uff22\uff23 \uff11\uff12\uff13\uff01 ｶﾅ",
+    "schÃ¶n cafÃ© â€œquotedâ€\x9d donâ€™t",
+    "non\u00a0breaking\u3000space, zero\u200bwidth, so\u00adft, bom\ufeff",
+    "line\r\nbreak\x0bs \x1b[31mred\x1b[0m \x00",
+    "ΟΔΟΣ İstanbul ŒUVRE",
+]
+
+
+def test_the_bundled_tokenizer_is_open_clips(tmp_path):
     torch_clips.import_open_clip()
     import open_clip.tokenizer as theirs
 
-    # Cleaning is ftfy's, for which the tests have a stand-in; these prompts are clean.
-    monkeypatch.setattr(theirs.ftfy, "fix_text", lambda text: text)
-    prompts = [
-        "a photo of a Boeing 737-200, a type of aircraft.",
-        "itap of a chow-chow's 12.5% dog",
-        "Naïve Café Ünïcödé 日本語 🙂 ß",
-        "  weird   spaces\n here",
-        "don't can't we'll O'Neill @user #tag",
-        "",
-        "!",
-        "word " * 100,
-    ]
-    ours = bundled_tokenizer(77)(prompts)
-    tokens = theirs.SimpleTokenizer()(prompts).numpy()
-    for mine, their in zip(ours, tokens, strict=True):
+    path = write_state_dict(tmp_path / "a.pt", tensors_of(OPENAI["vit"]) | MARKS, scripted=True)
+    ours = load_clip(str(path)).tokenizer(PROMPTS)
+    tokens = theirs.SimpleTokenizer()(PROMPTS).numpy()
+    for prompt, mine, their in zip(PROMPTS, ours, tokens, strict=True):
         end = int(their.argmax())
-        assert mine[: end + 1].tolist() == their[: end + 1].tolist()
+        assert mine[: end + 1].tolist() == their[: end + 1].tolist(), prompt
         assert (mine[end:] == 49407).all()
+
+
+@pytest.mark.parametrize("clean", ["whitespace", "canonicalize", "lower"])
+def test_a_named_tokenizer_cleans_prompts_as_open_clip_says(clean, parts, tmp_path):
+    torch_clips.import_open_clip()
+    from open_clip.tokenizer import HFTokenizer
+
+    config, state, preprocess, tokenizer = parts("open_clip_vit")
+    save_clip("open_clip", tmp_path, config, state, preprocess, tokenizer)
+    path = tmp_path / "open_clip_config.json"
+    values = json.loads(path.read_text())
+    told = {} if clean == "whitespace" else {"tokenizer_kwargs": {"clean": clean}}
+    values["model_cfg"]["text_cfg"] |= {"hf_tokenizer_name": "somebody/bpe", **told}
+    path.write_text(json.dumps(values))
+    prompts = ["Jab\u2019s &amp;amp; CAB_face!", "\uff42\uff41\uff44 dÃ©cade"]
+    theirs = HFTokenizer(str(tmp_path), context_length=10, clean=clean)
+    np.testing.assert_array_equal(load_clip(str(tmp_path)).tokenizer(prompts), theirs(prompts))
+
+
+def test_in_hugging_faces_layout_prompts_are_those_of_transformers(parts, tmp_path):
+    from transformers import AutoTokenizer
+
+    save_clip("hf", tmp_path, *parts("patch16_quick_largest_id"))
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    settings = {"padding": "max_length", "truncation": True, "max_length": 10}
+    ours = load_clip(str(tmp_path)).tokenizer(PROMPTS)
+    np.testing.assert_array_equal(ours, theirs(PROMPTS, **settings)["input_ids"])
+
+
+def test_repair_leaves_plain_names_as_they_are():
+    mini = load_clip("mini").tokenizer
+    names = [f"{name} face with {name}." for name in ("cat", "Hot Dog", "T-shirt", "o'clock #1")]
+    np.testing.assert_array_equal(mini(names), dataclasses.replace(mini, clean=str)(names))

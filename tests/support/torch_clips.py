@@ -54,13 +54,13 @@ def _load(torch, model, name):
 
 
 def import_open_clip():
-    """Import open_clip, without what it needs only for images' transforms and for texts."""
+    """Import open_clip, without what it needs only for images' transforms."""
     pytest.importorskip("torch")
     if "open_clip" in sys.modules or "torchvision" in sys.modules:
         return pytest.importorskip("open_clip")
     pytest.importorskip("transformers")  # looks for torchvision once; a stand-in would confuse it
     names = ["torchvision", "torchvision.transforms", "torchvision.transforms.functional"]
-    names += ["torchvision.ops", "torchvision.ops.misc", "ftfy"]
+    names += ["torchvision.ops", "torchvision.ops.misc"]
     stand_ins = {name: _StandIn(name) for name in names}
     for name, module in stand_ins.items():
         parent, _, child = name.rpartition(".")
