@@ -1,6 +1,7 @@
 """The one exception that means: the user's input is wrong, not the program."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 
 
@@ -21,6 +22,12 @@ def suggestion(given: str, accepted: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(given, list(accepted), n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Write notes to the error stream, a line each."""
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -1,6 +1,5 @@
 """``fsclip bank import`` and ``fsclip bank show``."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import tyro
 
 from fsclip_jax.cli.listing import bank_line
 from fsclip_jax.cli.parsing import parse
-from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.errors import UserError, suggestion, tell
 
 _USAGE = """usage: fsclip bank import --features F.npz --out DIR   make a bank from features
        fsclip bank show DIR [--verify]                say what is in a bank
@@ -54,8 +53,7 @@ def import_bank(config: ImportConfig) -> int:
         backbone_id=config.backbone_id,
         dtype=config.dtype,
     )
-    for note in made.notes:
-        print(f"note: {note}", file=sys.stderr)
+    tell(made.notes)
     print(bank_line(config.out, made.bank.manifest))
     return 0
 

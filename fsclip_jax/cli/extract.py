@@ -8,7 +8,7 @@ from typing import Literal
 
 from fsclip_jax.cli.listing import bank_line
 from fsclip_jax.cli.parsing import parse
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, tell
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,7 @@ def main(argv: Sequence[str]) -> int:
     same = {field.name: getattr(config, field.name) for field in fields(ExtractSettings)}
     settings = ExtractSettings(**same)
     prompts = prompts_of(source, clip, settings)
-    for note in prompts.notes:
-        print(f"note: {note}", file=sys.stderr)
+    tell((*source.notes, *prompts.notes))
     try:
         bank = extract(source, clip, config.out, settings, accelerator_mesh(), prompts, hosts)
     except KeyboardInterrupt:

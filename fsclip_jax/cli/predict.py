@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsclip_jax.cli.parsing import parse
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, tell
 from fsclip_jax.prediction.config import FolderFit
 
 
@@ -38,7 +38,9 @@ def main(argv: Sequence[str]) -> int:
     from fsclip_jax.prediction.run import fit_folder, write_predictions
     from fsclip_jax.prediction.table import held, refuse_finished
 
-    keys = list_pictures(config.images)
+    notes: list[str] = []
+    keys = list_pictures(config.images, notes)
+    tell(notes)
     with held(config.out):
         refuse_finished(config.out)
         ready = fit_folder(config.support, config)

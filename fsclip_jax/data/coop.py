@@ -1,6 +1,7 @@
 """Data sets in the folders that CoOp's DATASETS.md describes: ``coop:NAME@ROOT``."""
 
-import os
+import contextlib
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -81,9 +82,9 @@ def _read_json(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> Imag
     path = base / coop.split
     if not path.is_file():
         raise UserError(f"{spec}: {coop.split} is not in {base}; {_how(known)}")
-    records = read_split_file(path, known)
-    _require_files(base / coop.images, records.keys, coop.split, spec)
-    return records
+    records = read_split_file(path, known, base / coop.images)
+    keys = _found_files(base / coop.images, records.keys, coop.split, spec)
+    return dataclasses.replace(records, keys=keys)
 
 
 def _read_aircraft(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> ImageRecords:
@@ -104,7 +105,7 @@ def _read_aircraft(known: KnownSet, coop: CoopFolder, base: Path, spec: str) -> 
                 f"{image}.jpg", (labels_of[variant], split)
             ) != (labels_of[variant], split):
                 raise UserError(f"{spec}: {name} has the wrong image {image!r}; unpack it again")
-    _require_files(base / coop.images, files, "images_variant_*.txt", spec)
+    _found_files(base / coop.images, files, "images_variant_*.txt", spec)
     return _records(files, variants)
 
 
@@ -208,23 +209,34 @@ def _pictures(folder: Path) -> list[str]:
     return [entry.name for entry in visible_entries(folder) if is_picture(entry.name)]
 
 
-def _require_files(images: Path, keys: Iterable[str], source: str, spec: str) -> None:
-    """Refuse a data set of which images are missing: half an archive gives wrong numbers."""
-    folders: dict[str, set[str]] = {}
-    missing = []
-    keys = list(keys)
+def _found_files(images: Path, keys: Iterable[str], source: str, spec: str) -> tuple[str, ...]:
+    """Give images their names on disk, where an ending may be in another case.
+
+    A data set of which images are missing is refused: half an archive gives wrong numbers.
+    """
+    folders: dict[str, dict[str, str]] = {}
+    keys, found, missing = list(keys), [], []
     for key in keys:
         folder, _, file = key.rpartition("/")
         if folder not in folders:
-            try:
-                with os.scandir(images / folder) as entries:
-                    folders[folder] = {entry.name for entry in entries}
-            except OSError:
-                folders[folder] = set()
-        if file not in folders[folder]:
+            names: list[str] = []
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                names = [entry.name for entry in visible_entries(images / folder)]
+            folders[folder] = {_any_case(name): name for name in names}
+            folders[folder] |= {name: name for name in names}
+        name = folders[folder].get(file) or folders[folder].get(_any_case(file))
+        found.append(f"{folder}/{name}" if folder else name or "")
+        if not name:
             missing.append(key)
     if missing:
         raise UserError(
             f"{spec}: {len(missing)} of the {len(keys)} images in {source} are not in {images}: "
             f"{some(missing)}; unpack the archive there again"
         )
+    return tuple(found)
+
+
+def _any_case(name: str) -> str:
+    """A file name with its ending in small letters; ``/`` keeps it apart from every real name."""
+    stem, dot, ending = name.rpartition(".")
+    return f"/{stem}{dot}{ending.lower()}"

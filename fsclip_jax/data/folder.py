@@ -5,30 +5,47 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
+from fsclip_jax.data.names import folder_classes
 from fsclip_jax.data.pictures import FileLoader
 from fsclip_jax.data.source import ImageSource
-from fsclip_jax.data.splits import SPLITS, split_by_hash
+from fsclip_jax.data.splits import TRAIN, split_by_hash, split_called
 from fsclip_jax.data.templates import PHOTO
 from fsclip_jax.errors import UserError, some
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-"""Files that count as pictures, in either case; all others are ignored."""
+EXTENSIONS = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp"),
+    *(".gif", ".tif", ".tiff", ".avif"),
+)
+"""Files that count as pictures, in either case; all others are counted and named."""
 
 LAYOUT = "expected one sub-folder per class, DIR/CLASS/*.jpg, or DIR/{train,val,test}/CLASS/*.jpg"
 
 _KINDS = ", ".join(extension[1:] for extension in EXTENSIONS)
 
+_JUNK = {
+    *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
+    *("__pycache__", "thumbs.db", "desktop.ini"),
+}
+"""What systems and archivers leave in folders; as hidden as a name that starts with a dot."""
+
+_ENDING = f"files by their ending (read are {_KINDS})"
+
+Passed: TypeAlias = dict[str, list[str]]
+"""What was passed over, by the reason."""
+
 
 def open_folder(path: str | Path) -> ImageSource:
     """Open a folder of labelled pictures.
 
-    The classes are the sub-folders in natural order (``a2`` before ``a10``); ``_`` in their
-    names reads as a space. Hidden files, files that are no pictures, and folders within the
-    class folders are ignored. With ``train``, ``val`` and ``test`` sub-folders, these are the
-    splits; without, each class is split 50/20/30 by the hashes of its file names.
+    The classes are the sub-folders in natural order (``a2`` before ``a10``), called as
+    ``data.names.folder_classes`` says. Hidden files are ignored; files that are no pictures, and
+    folders within the class folders, are passed over with a note. With ``train``, ``val`` and
+    ``test`` sub-folders (``splits.split_called`` knows other words for them), these are the splits;
+    without, each class is split 50/20/30 by the hashes of its file names.
 
     Pictures are read when they are asked for, upright and on white; see ``data.pictures``. The
     version is a hash over the names and sizes of all pictures: a picture replaced by another of
@@ -36,26 +53,26 @@ def open_folder(path: str | Path) -> ImageSource:
 
     Raises:
         UserError: the folder is missing, is empty, has no class folders, has fewer than two
-            classes, has an empty class, or two classes of one name.
+            classes, or has an empty class.
     """
     root = Path(path).expanduser()
     spec = f"folder:{path}"
-    folders = _class_folders(root, spec)
-    names = _class_names([name for _, name in folders], spec)
+    passed: Passed = {}
+    folders = _class_folders(root, spec, passed)
+    labels_of, names, notes = _class_names([name for _, name in folders], spec)
     files = []  # (key, size, label, split)
     for split, name in folders:
-        prefix = f"{split}/{name}" if split else name
-        label = names.index(name.replace("_", " "))
+        prefix = f"{split}/{name}/" if split else f"{name}/"
         files += [
-            (f"{prefix}/{file.name}", file.stat().st_size, label, split)
-            for file in _picture_files(root / prefix)
+            (f"{prefix}{file.name}", file.stat().st_size, labels_of[name], split)
+            for file in _picture_files(root / prefix, prefix, passed)
         ]
     files.sort(key=lambda file: (file[2], _natural(file[0])))
     keys = tuple(key for key, _, _, _ in files)
     labels = np.array([label for _, _, label, _ in files], np.int32)
     _require_full_classes(labels, names, spec)
     if any(split for split, _ in folders):
-        splits = np.array([SPLITS.index(split) for _, _, _, split in files], np.int8)
+        splits = np.array([split_called(split) for _, _, _, split in files], np.int8)
     else:
         splits = split_by_hash(keys, labels)
     return ImageSource(
@@ -68,7 +85,14 @@ def open_folder(path: str | Path) -> ImageSource:
         templates=PHOTO,
         load=FileLoader(root, keys, "upright"),
         draft=True,
+        notes=tuple(f"{spec}: {note}" for note in (*notes, *passed_over(passed))),
     )
+
+
+def passed_over(passed: Passed) -> Iterator[str]:
+    """Say what was passed over, a sentence a reason."""
+    for why, names in passed.items():
+        yield f"passed over {len(names)} {why}: {some(sorted(names))}"
 
 
 def is_picture(name: str) -> bool:
@@ -76,7 +100,12 @@ def is_picture(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
 
 
-def _class_folders(root: Path, spec: str) -> list[tuple[str, str]]:
+def is_hidden(name: str) -> bool:
+    """Say whether a file or folder is nobody's picture or class, by its name."""
+    return name.startswith(".") or name.casefold() in _JUNK
+
+
+def _class_folders(root: Path, spec: str, passed: Passed) -> list[tuple[str, str]]:
     """Return (split, name) of every class folder; split is "" without split folders."""
     if not root.exists():
         raise UserError(f"{spec}: there is no such folder; {LAYOUT}")
@@ -84,20 +113,30 @@ def _class_folders(root: Path, spec: str) -> list[tuple[str, str]]:
         raise UserError(f"{spec}: that is a file, not a folder; {LAYOUT}")
     top = subfolders(root)
     if not top:
-        pictures = len(_picture_files(root))
+        pictures = len(_picture_files(root, "", {}))
         found = f"{pictures} pictures but no sub-folders" if pictures else "no pictures"
         raise UserError(f"{spec}: the folder holds {found}; {LAYOUT}")
-    known = [name for name in top if name in SPLITS]
-    others = [name for name in top if name not in SPLITS]
+    known = [name for name in top if split_called(name) >= 0]
+    others = [name for name in top if split_called(name) < 0]
+    meant = {split_called(name) for name in known}
     # A lone "train" among others may well be a class: the vehicle.
-    if not known or (others and not ("train" in known and len(known) > 1)):
+    if not known or (others and not (TRAIN in meant and len(meant) > 1)):
+        _note_loose(root, "", passed)
         return [("", name) for name in top]
     if others:
         raise UserError(
             f"{spec}: {some(others)} lies beside {', '.join(known)}; with split folders "
             "there may be only train, val and test; rename or move it"
         )
+    for split in ("", *known):
+        _note_loose(root / split, split and f"{split}/", passed)
     return [(split, name) for split in known for name in subfolders(root / split)]
+
+
+def _note_loose(folder: Path, prefix: str, passed: Passed) -> None:
+    loose = [f"{prefix}{file.name}" for file in _picture_files(folder, prefix, {})]
+    if loose:
+        passed.setdefault("pictures outside of the class folders", []).extend(loose)
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -105,13 +144,22 @@ def subfolders(folder: Path) -> list[str]:
     return [entry.name for entry in visible_entries(folder) if _leads_to(entry, os.DirEntry.is_dir)]
 
 
-def _picture_files(folder: Path) -> list[os.DirEntry[str]]:
+def _picture_files(folder: Path, prefix: str, passed: Passed) -> list[os.DirEntry[str]]:
     """List the pictures that lie right in a folder and are not hidden, in no order."""
-    return [
-        entry
-        for entry in visible_entries(folder)
-        if is_picture(entry.name) and _leads_to(entry, os.DirEntry.is_file)
-    ]
+    found = []
+    for entry in visible_entries(folder):
+        why = ""
+        if _leads_to(entry, os.DirEntry.is_dir):
+            why = "folders within class folders"
+        elif not _leads_to(entry, os.DirEntry.is_file):
+            why = "names that lead to no regular file"
+        elif not is_picture(entry.name):
+            why = _ENDING
+        if why:
+            passed.setdefault(why, []).append(f"{prefix}{entry.name}")
+        else:
+            found.append(entry)
+    return found
 
 
 def _leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool]) -> bool:
@@ -126,24 +174,20 @@ def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
     """Everything in a folder that is not hidden."""
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            return [entry for entry in entries if not is_hidden(entry.name)]
     except PermissionError as error:
         raise UserError(f"folder {folder}: no permission to read it") from error
 
 
-def _class_names(folder_names: Sequence[str], spec: str) -> tuple[str, ...]:
+def _class_names(
+    folder_names: Sequence[str], spec: str
+) -> tuple[dict[str, int], tuple[str, ...], tuple[str, ...]]:
+    """Return the label of every folder, the names of the classes, and notes."""
     folders = sorted(set(folder_names), key=_natural)
-    names = [folder.replace("_", " ") for folder in folders]
-    if len(names) < 2:
+    if len(folders) < 2:
         found = f"one class only, {folders[0]}" if folders else "split folders without classes"
         raise UserError(f"{spec}: found {found}; at least two classes are needed; {LAYOUT}")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError(
-            f"{spec}: two class folders read {twice!r} ('_' stands for a space); "
-            "rename or merge one of them"
-        )
-    return tuple(names)
+    return {folder: label for label, folder in enumerate(folders)}, *folder_classes(folders)
 
 
 def _require_full_classes(labels: np.ndarray, names: Sequence[str], spec: str) -> None:
@@ -169,35 +213,52 @@ def _version(files: Sequence[tuple[str, int]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def list_pictures(places: Sequence[Path]) -> tuple[str, ...]:
+def list_pictures(places: Sequence[Path], notes: list[str] | None = None) -> tuple[str, ...]:
     """List the pictures of folders and files.
 
     Folders are searched with their sub-folders, in the order of the names; hidden ones, and
-    folders that are links, are left out. A picture named twice is listed once.
+    folders that are links, are left out. A picture named twice is listed once. What is passed over
+    is appended to ``notes``.
 
     Raises:
         UserError: a place is missing or no picture, or there is no picture at all.
     """
     found: dict[str, None] = {}
+    passed: Passed = {}
     for place in places:
         if place.is_dir():
-            found.update(dict.fromkeys(_below(place)))
+            found.update(dict.fromkeys(_below(place, passed)))
         elif place.is_file():
             if not is_picture(place.name):
                 raise UserError(f"{place} is no picture; accepted are {', '.join(EXTENSIONS)}")
             found[str(place)] = None
+        elif place.exists():
+            raise UserError(f"{place} is no regular file; give --images that are files or folders")
         else:
             raise UserError(f"{place}: there is no such file or folder; give --images that exist")
+    said = list(passed_over(passed))
     if not found:
         raise UserError(
             f"no pictures in {', '.join(map(str, places))}; accepted are {', '.join(EXTENSIONS)}"
+            + "".join(f"; {line}" for line in said)
         )
+    if notes is not None:
+        notes += said
     return tuple(found)
 
 
-def _below(folder: Path) -> Iterator[str]:
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+def _below(folder: Path, passed: Passed) -> Iterator[str]:
+    def unreadable(error: OSError) -> None:
+        why = "folders that cannot be read"
+        passed.setdefault(why, []).append(f"{error.filename} ({error.strerror})")
+
+    for root, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        links = [path for name in folders if os.path.islink(path := os.path.join(root, name))]
+        if links:
+            passed.setdefault("links to folders", []).extend(links)
         for name in sorted(files):
-            if is_picture(name) and not name.startswith("."):
+            if is_picture(name) and not is_hidden(name):
                 yield os.path.join(root, name)
+            elif not is_hidden(name):
+                passed.setdefault(_ENDING, []).append(os.path.join(root, name))

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fsclip_jax.data.published import KnownSet
+from fsclip_jax.errors import some
 
 
 def class_names(known: KnownSet) -> tuple[str, ...]:
@@ -79,6 +80,55 @@ def clean_name(raw: str, known: KnownSet) -> str | None:
         case "wnid":
             raw = wordnet_names().get(raw, raw)
     return spoken(raw)
+
+
+_PREFIX = re.compile(r"(n\d{8}|\d+)([._ -]+)(?=[^\W\d_])", re.IGNORECASE)
+
+
+def folder_classes(folders: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Read the names of class folders as a person would say them; and what to note of them.
+
+    ``_`` is a space; a WordNet id of ImageNet's is its name; ids or numbers before all names
+    (``001.Black_footed_Albatross``, ``n02085620-Chihuahua``) are left out. Folders that would get
+    equal names so keep their own.
+
+    Example:
+        >>> folder_classes(("n02104029", "hot_dog"))
+        (('Kuvasz', 'hot dog'), ())
+    """
+    known, notes = wordnet_names(), []
+    words = [known.get(folder.lower(), "") for folder in folders]
+    ids = [folder for folder in folders if re.fullmatch(r"n\d{8}", folder, re.IGNORECASE)]
+    strange = [folder for folder in ids if folder.lower() not in known]
+    if strange:
+        notes.append(f"WordNet ids that are none of ImageNet's 1,000 stay ids: {some(strange)}")
+    names = _without_prefixes([word or folder for word, folder in zip(words, folders, strict=True)])
+    names = [spoken(name) or name for name in names]
+    silent = [name for name in names if not re.search(r"[^\W_]", name)]
+    if silent:
+        notes.append(f"class folders without a word for the text tower: {some(silent)}")
+    alike: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        alike.setdefault(same_name(name), []).append(place)
+    for places in alike.values():
+        if len(places) > 1:
+            group = some([folders[place] for place in places])
+            notes.append(f"class folders that read alike, merge them if they are one: {group}")
+            if len({names[place] for place in places}) < len(places):
+                for place in places:
+                    names[place] = words[place] or folders[place]
+    return tuple(names), tuple(notes)
+
+
+def _without_prefixes(names: list[str]) -> list[str]:
+    found = [_PREFIX.match(name) for name in names]
+    rests = [name[match.end() :] for name, match in zip(names, found, strict=True) if match]
+    if len(rests) < len(names) or len(set(map(same_name, rests))) < len(rests):
+        return names
+    numbers = sorted(int(match[1].lstrip("nN")) for match in found if match)
+    counted = numbers in (list(range(len(names))), list(range(1, len(names) + 1)))
+    marked = all("." in match[2] or match[1][0] in "nN" for match in found if match)
+    return rests if counted or marked else names
 
 
 def spoken(name: str) -> str:

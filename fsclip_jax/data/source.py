@@ -50,6 +50,8 @@ class ImageSource:
     """Artist family of every image, int32; None where the data has no families."""
     domain_names: tuple[str, ...] = ()
     """Name of every family; empty where the data has none."""
+    notes: tuple[str, ...] = ()
+    """What the reader passed over or had to decide, a sentence each."""
 
     def __len__(self) -> int:
         """Return the number of images."""

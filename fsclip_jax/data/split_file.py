@@ -3,6 +3,7 @@
 ``{"train": [["accordion/image_0001.jpg", 3, "accordion"], ...], "val": [...], "test": [...]}``
 """
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, TypeAlias
 
@@ -27,11 +28,13 @@ class _SplitFile(Struct):
     test: list[_Entry] = []
 
 
-def read_split_file(path: Path, known: KnownSet | None = None) -> ImageRecords:
+def read_split_file(
+    path: Path, known: KnownSet | None = None, images: Path | None = None
+) -> ImageRecords:
     """Read and check a split file.
 
     An entry that is there twice in one split with one label counts once. Returns the images, train
-    first; their keys are the paths in the file.
+    first; their keys are the paths in the file, within the folder ``images``.
 
     Raises:
         UserError: the file is missing or no JSON, an entry has another form, a path leads out of
@@ -43,7 +46,7 @@ def read_split_file(path: Path, known: KnownSet | None = None) -> ImageRecords:
     names: dict[int, str] = {}
     for split, name in enumerate(SPLITS):
         for place, label, class_name in getattr(content, name):
-            key = _inside(path, place)
+            key = _inside(path, place, known, images)
             if entries.setdefault(key, (label, split)) != (label, split):
                 raise UserError(
                     f"{path}: {key} is listed twice, in two splits or with two labels; "
@@ -66,14 +69,29 @@ def read_split_file(path: Path, known: KnownSet | None = None) -> ImageRecords:
     )
 
 
-def _inside(path: Path, key: str) -> str:
-    """Check that a path stays within the folder of the images."""
-    parts = PurePosixPath(key).parts
-    if key.startswith("/") or ".." in parts or "\\" in key or "\0" in key or ":" in parts[0]:
-        raise UserError(
-            f"{path}: the path {key!r} leads out of the folder of the images; "
-            "use the published file"
-        )
+def _inside(path: Path, key: str, known: KnownSet | None, images: Path | None) -> str:
+    r"""Write a path as it is within the folder of the images.
+
+    ``\`` is read as ``/``. The folder of the images is left out where a path starts with it, and of
+    an absolute path all up to it.
+    """
+    plain = key.replace("\\", "/")
+    parts = PurePosixPath(plain).parts
+    folders = (known.coop.folder, known.coop.images) if known and known.coop else ()
+    root = images.absolute().parts if images else ()
+    why = "leads out of the folder of the images" if ".." in parts or "\0" in key else ""
+    if plain.startswith("/") or re.match("[A-Za-z]:", plain):
+        ends = [place for place, part in enumerate(parts[1:], 2) if part in folders]
+        if root and parts[: len(root)] == root:
+            ends = [len(root)]
+        if not ends:
+            why = why or "is absolute and leads out of the folder of the images"
+        parts = parts[ends[-1] :] if ends else ()
+    for folder in folders:
+        parts = parts[1:] if parts[:1] == (folder,) and len(parts) > 1 else parts
+    if why or not parts:
+        why = why or "names no image"
+        raise UserError(f"{path}: the path {key!r} {why}; write it as it is within that folder")
     return "/".join(parts)
 
 

@@ -10,7 +10,8 @@ Classes
 Images
     ``emoji``: the split of an image is that of its artist family (``EMOJI_FAMILY_SPLITS``), so
     nothing in ``test`` was drawn by an artist seen in ``train`` or ``val``.
-    ``folder:DIR`` with ``train``, ``val``, ``test`` sub-folders: as the folders say.
+    ``folder:DIR`` with ``train``, ``val``, ``test`` sub-folders, or as ``split_called`` knows
+    them: as the folders say.
     ``folder:DIR`` without them: ``split_by_hash``.
     ``coop:NAME@ROOT``: as CoOp's files say. The official val images of ImageNet are ``test`` (in
     CoOp they are val too), and there are none in ``val``.
@@ -20,6 +21,7 @@ Images
 """
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -138,7 +140,7 @@ def split_named(
         [0, 2]
     """
     # Each name is looked up once: there may be a million images.
-    meaning = {name: _MEANING.get(name.lower(), -1) for name in set(named)}
+    meaning = {name: split_called(name) for name in set(named)}
     splits = np.array([meaning[name] for name in named], np.int8)
     present = set(meaning.values())
     if present == {TRAIN} or present == {TRAIN, -1}:
@@ -151,6 +153,16 @@ def split_named(
         if drawn_val:
             _draw_val(splits, keys, labels)
     return splits
+
+
+def split_called(name: str) -> int:
+    """Return the position in ``SPLITS`` of what a folder or a split is called; -1 if it is none.
+
+    Example:
+        >>> [split_called(name) for name in ("Train", "valid", "test_set", "cat")]
+        [0, 1, 2, -1]
+    """
+    return _MEANING.get(re.sub(r"[\W_]*(set|data|images|split)$", "", name.casefold()), -1)
 
 
 _MEANING = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TEST} | dict.fromkeys(

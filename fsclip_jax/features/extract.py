@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from fsclip_jax.data.registry import open_source
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.devices import accelerator_mesh
 from fsclip_jax.durable import exclusive, storage_errors, write_file
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, tell
 from fsclip_jax.features.augment import describe_views
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.hosts import ALONE, Hosts
@@ -199,8 +198,7 @@ def bank_for(
     source = open_source(data)
     clip = load_clip(backbone or DEFAULT_BACKBONE)
     prompts = prompts_of(source, clip, settings)
-    for note in prompts.notes:
-        print(f"note: {note}", file=sys.stderr)
+    tell((*source.notes, *prompts.notes))
     wanted = json.dumps(identity(source, clip, settings, prompts))
     digest = hashlib.sha256(wanted.encode()).hexdigest()
     out = (cache or default_cache()) / f"{_slug(kind)}-{_slug(clip.id)}-{digest[:16]}"

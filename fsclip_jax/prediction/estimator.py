@@ -17,7 +17,7 @@ from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.templates import PHOTO
 from fsclip_jax.episodes.task import Task
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, tell
 from fsclip_jax.features.extract import bank_for
 from fsclip_jax.features.identity import prompts_of
 from fsclip_jax.features.text import class_text_features
@@ -193,7 +193,10 @@ def _are_pictures(x: Any) -> bool:
 
 def _source(pictures: Any) -> ImageSource:
     if isinstance(pictures, str | Path):
-        return picture_source(list_pictures([Path(pictures)]))
+        notes: list[str] = []
+        source = picture_source(list_pictures([Path(pictures)], notes))
+        tell(notes)
+        return source
     if all(isinstance(picture, str | Path) for picture in pictures):
         return picture_source([str(picture) for picture in pictures])
     return loaded_source(list(pictures))

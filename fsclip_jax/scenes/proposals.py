@@ -22,7 +22,7 @@ from fsclip_jax.data.masks import Record
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.data.source import UnreadableImage
 from fsclip_jax.durable import storage_errors, write_json
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, tell
 from fsclip_jax.scenes.hierarchy import group
 
 WAYS: tuple[tuple[str, float, bool], ...] = (
@@ -113,7 +113,10 @@ def propose_for(pictures: Sequence[Path], out: Path) -> int:
     images: list[Record] = []
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(list_pictures(pictures), 1):
+    notes: list[str] = []
+    names = list_pictures(pictures, notes)
+    tell(notes)
+    for number, name in enumerate(names, 1):
         width, height = _read(Path(name)).size
         images.append({"id": number, "file_name": str(name), "width": width, "height": height})
     records = propose_files([(one["id"], Path(one["file_name"])) for one in images])

@@ -286,6 +286,45 @@ def test_a_path_that_leads_out_of_the_folder(dtd, key):
     assert "leads out of the folder" in refused(f"coop:dtd@{dtd}")
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "{folder}\\{file}",
+        "images/{folder}/{file}",
+        "dtd/images/{folder}/{file}",
+        "./{folder}/{file}",
+        "{root}/dtd/images/{folder}/{file}",
+        "/home/somebody/data/dtd/images/{folder}/{file}",
+        "D:\\data\\dtd\\images\\{folder}\\{file}",
+        "{folder}/{other}",
+    ],
+)
+def test_paths_as_other_tools_write_them(dtd, written):
+    before = open_source(f"coop:dtd@{dtd}")
+
+    def spell(content):
+        for entry in [entry for part in content.values() for entry in part]:
+            folder, _, file = entry[0].partition("/")
+            other = file.replace(".jpg", ".JPG")
+            entry[0] = written.format(folder=folder, file=file, root=dtd, other=other)
+
+    rewrite(dtd, spell)
+    after = open_source(f"coop:dtd@{dtd}")
+    assert (after.keys, after.version) == (before.keys, before.version)
+    assert after.load(0).tobytes() == before.load(0).tobytes()
+
+
+def test_an_absolute_path_in_a_folder_of_another_name(tmp_path):
+    split_json(tmp_path / "mine", find_known("stanford_cars").coop, rows_of("stanford_cars"))
+    before = open_source(f"coop:stanford_cars@{tmp_path / 'mine'}")
+    file = tmp_path / "mine" / find_known("stanford_cars").coop.split
+    content = json.loads(file.read_text())
+    for entry in [entry for part in content.values() for entry in part]:
+        entry[0] = f"{tmp_path}/mine/{entry[0]}"
+    file.write_text(json.dumps(content))
+    assert open_source(f"coop:stanford_cars@{tmp_path / 'mine'}").keys == before.keys
+
+
 def test_an_image_in_two_splits(dtd):
     rewrite(dtd, lambda content: content["test"].append(content["train"][0]))
     assert "listed twice" in refused(f"coop:dtd@{dtd}")

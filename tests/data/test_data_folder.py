@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from replicas import images_per_class
 
-from fsclip_jax.data.folder import EXTENSIONS, open_folder
+from fsclip_jax.data.folder import EXTENSIONS, list_pictures, open_folder
+from fsclip_jax.data.names import folder_classes, wordnet_names
 from fsclip_jax.data.source import UnreadableImage
 from fsclip_jax.data.splits import SPLITS, split_by_hash
 from fsclip_jax.errors import UserError
@@ -129,6 +130,125 @@ def test_the_version_follows_names_and_sizes_only(pets):
     assert open_folder(pets).version != renamed
 
 
+# --- folders as they are found --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "called",
+    [
+        ("train", "valid", "test"),
+        ("Train", "Validation", "Test"),
+        ("training", "dev", "testing"),
+        ("training_set", "val_set", "test_set"),
+        ("TRAIN", "VAL", "TEST"),
+        ("train-images", "validation data", "testset"),
+    ],
+)
+def test_splits_by_any_of_their_names(tmp_path, called):
+    for name in called:
+        for label in ("cat", "dog"):
+            picture(tmp_path / name / label / "1.png")
+    picture(tmp_path / "__MACOSX" / "train" / "1.png")
+    data = open_folder(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert [key.split("/")[0] for key in data.keys[:3]] == sorted(called, key=str.lower)
+    found = {key.split("/")[0]: SPLITS[s] for key, s in zip(data.keys, data.splits, strict=True)}
+    assert found == dict(zip(called, SPLITS, strict=True))
+    assert data.notes == ()
+
+
+def named(folders):
+    return folder_classes(folders)[0]
+
+
+def test_folder_names_are_read_as_words():
+    assert named(("n02104029", "n01440764")) == ("Kuvasz", "tench")
+    assert named(("n02085620-Chihuahua", "n02085782-Japanese_spaniel")) == (
+        "Chihuahua",
+        "Japanese spaniel",
+    )
+    assert named(("001.Black_footed_Albatross", "017.Cardinal")) == (
+        "Black footed Albatross",
+        "Cardinal",
+    )
+    assert named(("0_cat", "1_dog")) == ("cat", "dog")
+    assert named(("1 - cat", "2 - dog")) == ("cat", "dog")
+    # Numbers that are part of the names stay.
+    assert named(("3_series", "5_series")) == ("3 series", "5 series")
+    assert named(("2012_Acura", "2013_BMW")) == ("2012 Acura", "2013 BMW")
+    assert named(("7up", "cola")) == ("7up", "cola")
+    assert named(("0", "1")) == ("0", "1")
+    assert named(("_hot__dog_", "cat")) == ("hot dog", "cat")
+
+
+@pytest.mark.parametrize(
+    ("folders", "names", "note"),
+    [
+        (("Cat", "cat"), ("Cat", "cat"), "read alike, merge them if they are one: Cat, cat"),
+        (("hot_dog", "hot__dog"), ("hot_dog", "hot__dog"), "hot_dog, hot__dog"),
+        (("n03773504", "n04008634"), ("missile", "missile"), "n03773504, n04008634"),
+        (("_", "cat"), ("_", "cat"), "without a word for the text tower: _"),
+        (("n02104029", "n99999999"), ("Kuvasz", "n99999999"), "stay ids: n99999999"),
+    ],
+)
+def test_names_that_say_little_are_noted_once(folders, names, note):
+    found, notes = folder_classes(folders)
+    assert found == names
+    assert len(notes) == 1
+    assert notes[0].endswith(note)
+
+
+def test_every_word_of_imagenet_is_found_by_its_id():
+    assert named(tuple(wordnet_names())) == tuple(wordnet_names().values())
+
+
+KINDS = "png, jpg, jpeg, jfif, webp, bmp, gif, tif, tiff, avif"
+
+
+def test_what_is_passed_over_is_counted_and_named(pets):
+    picture(pets / "loose.png")
+    picture(pets / "Cat" / "deeper" / "1.png")
+    (pets / "Cat" / "photo.heic").write_bytes(b"x")
+    (pets / "Cat" / "noending").write_bytes(b"x")
+    (pets / "Cat" / "Thumbs.db").write_bytes(b"x")
+    os.mkfifo(pets / "Cat" / "pipe.jpg")
+    notes = [note.removeprefix(f"folder:{pets}: passed over ") for note in open_folder(pets).notes]
+    assert sorted(notes) == [
+        "1 folders within class folders: Cat/deeper",
+        "1 names that lead to no regular file: Cat/pipe.jpg",
+        "1 pictures outside of the class folders: loose.png",
+        f"2 files by their ending (read are {KINDS}): Cat/noending, Cat/photo.heic",
+    ]
+
+
+def test_what_is_passed_over_below_folders_is_counted_and_named(tmp_path, monkeypatch):
+    picture(tmp_path / "a" / "1.png")
+    (tmp_path / "a" / "2.heic").write_bytes(b"x")
+    picture(tmp_path / "locked" / "1.png")
+    picture(tmp_path / "__MACOSX" / "1.png")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    notes = []
+    assert list_pictures([tmp_path], notes) == (str(tmp_path / "a" / "1.png"),)
+    assert [note.split(":")[0].split(" (")[0] for note in notes] == [
+        "passed over 1 links to folders",
+        "passed over 1 files by their ending",
+        "passed over 1 folders that cannot be read",
+    ]
+    assert "locked (Permission denied)" in notes[2]
+    with pytest.raises(UserError, match="no permission"):
+        open_folder(tmp_path)
+    with pytest.raises(UserError, match=r"no pictures in .* folders that cannot be read"):
+        list_pictures([tmp_path / "locked"])
+
+
 # --- folders that are not as expected -------------------------------------------------------
 
 
@@ -176,15 +296,19 @@ def test_an_empty_class_is_named(pets):
     assert "jpg" in message
 
 
-def test_two_classes_of_one_name(pets):
+def test_two_classes_of_one_name_stay_apart_with_a_note(pets):
     picture(pets / "dog 2" / "1.png")
-    assert "two class folders read 'dog 2'" in refused(pets)
+    data = open_folder(pets)
+    assert data.class_names == ("Cat", "dog 2", "dog_2", "dog 10")
+    assert images_per_class(data).tolist() == [4, 1, 3, 5]
+    (note,) = data.notes
+    assert note.endswith("class folders that read alike, merge them if they are one: dog 2, dog_2")
 
 
 def test_class_folders_beside_split_folders(tmp_path):
-    for key in ("train/a/1", "test/a/1", "valid/a/1"):
+    for key in ("train/a/1", "test/a/1", "extra/a/1"):
         picture(tmp_path / f"{key}.png")
-    assert "valid lies beside" in refused(tmp_path)
+    assert "extra lies beside" in refused(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
