@@ -11,7 +11,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/python eval.py configs/quickstart.py $(EVAL_FLAGS)
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -q -n auto --dist loadfile $(TEST_FLAGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(TEST_FLAGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

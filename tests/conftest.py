@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -16,11 +17,14 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Nothing is left in the user's cache, and every program is compiled with the flags above.
-os.environ["FSCLIP_COMPILE_CACHE"] = "off"
-# What one test compiled the others read, those of the other workers too: they inherit the place.
-FIRST = "FSCLIP_TEST_PROGRAMS" not in os.environ
-PROGRAMS = os.environ.setdefault("FSCLIP_TEST_PROGRAMS", tempfile.mkdtemp(prefix="fsclip_tests_"))
+# What one test compiled the others read, those of other workers and child processes too: all
+# inherit the place. It goes when the tests are done, and the user's cache is left alone.
+FIRST = "PYTEST_XDIST_WORKER" not in os.environ
+if FIRST:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="fsclip-tests-")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ.pop("FSCLIP_COMPILE_CACHE", None)
 
 from jaxtyping import install_import_hook
 
@@ -37,9 +41,6 @@ hypothesis.settings.register_profile("fsclip", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("fsclip")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_compilation_cache_dir", PROGRAMS)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 MOST_MAPS = 30_000
 """Memory maps that a process holds before its compiled programs are dropped; it may have 65,530."""
@@ -49,9 +50,18 @@ def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=5, help="kills of every test that kills")
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, or one process works on while the others are done."""
+    weights = Counter()
+    for item in items:
+        kills, slow = (item.get_closest_marker(name) is not None for name in ("kills", "slow"))
+        weights[item.path] += 1 + 1000 * kills + 50 * slow
+    items.sort(key=lambda item: -weights[item.path])
+
+
 def pytest_unconfigure():
     if FIRST:
-        shutil.rmtree(PROGRAMS, ignore_errors=True)
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

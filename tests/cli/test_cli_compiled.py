@@ -35,7 +35,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
 def compile_in_a_process(cache, tmp_path, first=""):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "user")}
     environment = {k: v for k, v in environment.items() if not k.startswith("JAX_C")}
-    environment.pop("FSCLIP_COMPILE_CACHE")
+    environment.pop("FSCLIP_COMPILE_CACHE", None)
     environment.pop("JAX_ENABLE_COMPILATION_CACHE", None)
     if cache is not None:
         environment["FSCLIP_COMPILE_CACHE"] = str(cache)

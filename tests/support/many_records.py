@@ -1,4 +1,4 @@
-"""Extracts a million tiny records and prints the most memory that took: run by a test.
+"""Extracts many tiny records and prints the most memory that took: run by a test.
 
 many_records.py OUT COUNT
 """
@@ -10,17 +10,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tiny_clip import tiny_backbone
 
-from fsclip_jax.clip.config import ClipConfig, TextConfig, VitConfig
-from fsclip_jax.clip.load import Backbone
-from fsclip_jax.clip.model import init_clip
-from fsclip_jax.clip.preprocess import Preprocess
-from fsclip_jax.clip.tokenizer import Tokenizer
+from fsclip_jax.clip.config import VitConfig
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.features.extract import extract
 from fsclip_jax.features.shards import ExtractSettings
 
-SIDE, LENGTH = 4, 8
+SIDE = 4
 
 
 def load(index: int) -> Image.Image:
@@ -28,27 +25,9 @@ def load(index: int) -> Image.Image:
     return Image.new("RGB", (SIDE, SIDE), (index & 255, index >> 8 & 255, index >> 16))
 
 
-def tokens(texts, **_):
-    """Tokenize by letters."""
-    rows = [[62, *(ord(letter) % 60 for letter in text)][: LENGTH - 1] for text in texts]
-    return {"input_ids": [row + [63] * (LENGTH - len(row)) for row in rows]}
-
-
 def main(out: Path, count: int) -> None:
     """Extract so many records."""
-    text = TextConfig(64, LENGTH, 16, 1, 2, 32, embed_dim=8)
-    config = ClipConfig(VitConfig(SIDE, SIDE, 8, 1, 1, 8, embed_dim=8), text)
-    graphdef, state = init_clip(config, 0)
-    clip = Backbone(
-        id="tiny",
-        sha256="0" * 64,
-        config=config,
-        graphdef=graphdef,
-        state=state,
-        preprocess=Preprocess(SIDE),
-        tokenizer=Tokenizer(63, LENGTH, tokens),
-        logit_scale=50.0,
-    )
+    clip = tiny_backbone(vision=VitConfig(SIDE, SIDE, 8, 1, 1, 8, embed_dim=8))
     source = ImageSource(
         spec="many",
         version="1",

@@ -14,6 +14,7 @@ from fsclip_jax.features import images
 from fsclip_jax.features import text as text_module
 
 LENGTH = 8
+VISION = VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8)
 
 
 def letters(texts, **_):
@@ -22,9 +23,9 @@ def letters(texts, **_):
     return {"input_ids": [row + [63] * (LENGTH - len(row)) for row in rows]}
 
 
-def tiny_backbone(seed=0):
+def tiny_backbone(seed=0, vision=VISION):
     text = TextConfig(64, LENGTH, 16, 1, 2, 32, embed_dim=8)
-    config = ClipConfig(VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8), text)
+    config = ClipConfig(vision, text)
     graphdef, state = init_clip(config, seed)
     return Backbone(
         id="tiny",
@@ -32,7 +33,7 @@ def tiny_backbone(seed=0):
         config=config,
         graphdef=graphdef,
         state=state,
-        preprocess=Preprocess(32),
+        preprocess=Preprocess(vision.image_size),
         tokenizer=Tokenizer(63, LENGTH, letters),
         logit_scale=50.0,
     )

@@ -16,12 +16,7 @@ from fsclip_jax.training.metrics_log import read_metrics
 
 RECIPE = ["--steps", "120", "--steps-per-dispatch", "5", "--eval-every", "50"]
 RECIPE += ["--checkpoint-every", "20"]
-
-
-def environment():
-    """One device, and what one process compiled the others read."""
-    programs = os.environ["FSCLIP_TEST_PROGRAMS"]
-    return {"XLA_FLAGS": "", "FSCLIP_COMPILE_CACHE": programs}
+ONE_DEVICE = {"XLA_FLAGS": ""}
 
 
 def start(config_file, workdir, *flags, **options):
@@ -31,7 +26,7 @@ def start(config_file, workdir, *flags, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | environment(),
+        env=os.environ | ONE_DEVICE,
         **options,
     )
 
@@ -74,7 +69,7 @@ def assert_ends_as(workdir, whole):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are POSIX")
 def test_a_run_killed_again_and_again_ends_in_the_same_bits(config_file, whole, tmp_path, kills):
     words = ["train", config_file, *RECIPE]
-    lines = kills_of("training_child.py", kills, tmp_path, *words, **environment())
+    lines = kills_of("training_child.py", kills, tmp_path, *words, **ONE_DEVICE)
     assert len(lines) == kills
     assert len({tuple(line) for line in lines}) >= min(6, kills - 1), lines  # in many states
     runs = sorted(tmp_path.glob("killed-*"))
