@@ -49,6 +49,13 @@ class Tokenizer:
         )["input_ids"]
         return np.asarray(rows, np.int32)
 
+    def too_long(self, texts: Sequence[str]) -> int:
+        """Return how many prompts have more tokens than the tower reads; these are cut."""
+        if not texts:
+            return 0
+        rows = self.backend([self.clean(text) for text in texts], verbose=False)["input_ids"]
+        return sum(len(row) > self.context_length for row in rows)
+
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files, as ``load_tokenizer`` reads them."""
         self.backend.save_pretrained(folder)

@@ -10,6 +10,7 @@ from flax import nnx
 from fsclip_jax.clip.text import TextTower, cut_to_longest
 from fsclip_jax.detection.owlvit_load import Detector
 from fsclip_jax.features.buckets import bucket_size, padded
+from fsclip_jax.features.text import tokenize
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Float, Params
 
@@ -28,9 +29,7 @@ def encode_queries(
     def encode(state: Params, ids: jax.Array) -> jax.Array:
         return l2_normalize(nnx.merge(graphdef, state)(ids).astype(jnp.float32))
 
-    ids = cut_to_longest(
-        np.asarray(detector.tokenizer(list(prompts)), np.int32), detector.config.text
-    )
+    ids = cut_to_longest(tokenize(detector.tokenizer, prompts), detector.config.text)
     size = bucket_size(len(ids), batch)
     parts = [
         np.asarray(encode(state, jnp.asarray(padded(ids[low : low + size], size))))

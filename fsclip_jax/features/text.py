@@ -5,14 +5,27 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from fsclip_jax.clip.families import text_side
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.clip.model import encode_text
+from fsclip_jax.clip.tokenizer import Tokenizer
+from fsclip_jax.errors import tell
 from fsclip_jax.features.buckets import bucket_size, padded
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Params
+
+
+def tokenize(tokenizer: Tokenizer, prompts: Sequence[str]) -> Int[np.ndarray, "n length"]:
+    """Tokenize prompts, and tell the error stream how many of them were cut."""
+    ids = np.asarray(tokenizer(list(prompts)), np.int32)
+    # Only a row that is full can have been cut, and few are.
+    full = [text for text, row in zip(prompts, ids, strict=True) if (row[:-1] != row[-1]).all()]
+    if cut := tokenizer.too_long(full):
+        most = tokenizer.context_length
+        tell([f"{cut} of {len(prompts)} prompts are longer than {most} tokens and were cut"])
+    return ids
 
 
 def encode_prompts(
@@ -24,7 +37,7 @@ def encode_prompts(
     def encode(state: Params, ids: jax.Array) -> jax.Array:
         return l2_normalize(encode_text(backbone.graphdef, state, ids))
 
-    ids = np.asarray(backbone.tokenizer(list(prompts)), np.int32)
+    ids = tokenize(backbone.tokenizer, prompts)
     ids = text_side(backbone.config).cut(ids, backbone.config.text)
     size = bucket_size(len(ids), batch)
     parts = [

@@ -32,7 +32,13 @@ def protocol_line(report: Report) -> str:
     }
     measured = ways.get(report.protocol, report.protocol)
     images = f"{data['n_query']:,} {settings.get('query_split', 'test')} images"
-    return f"{measured}; {images}, {data['n_classes']:,} classes."
+    line = f"{measured}; {images}, {data['n_classes']:,} classes."
+    # Asked for val, and chosen on train: there was no val.
+    if settings.get("select") == "val" and any(
+        row.selection.get("split") == "train" for row in report.rows
+    ):
+        line += " No val images: settings were chosen by cross-validation within the shots."
+    return line
 
 
 def interval_line(report: Report) -> str:

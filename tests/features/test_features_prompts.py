@@ -10,12 +10,14 @@ from rich.console import Console
 from sample_banks import description, random_rows
 from tiny_clip import linear_towers, noise_source, tiny_backbone
 
+from fsclip_jax.clip.bpe import bundled_tokenizer
 from fsclip_jax.episodes.gather import gather_support
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.extract import bank_for, extract, identity, prompts_of
 from fsclip_jax.features.shards import ExtractSettings
 from fsclip_jax.features.show import bank_table
 from fsclip_jax.features.store import open_bank
+from fsclip_jax.features.text import tokenize
 from fsclip_jax.features.writing import write_bank
 
 SENTENCES = {"thing 0": ["a", "b", "c"], "thing 1": ["d"], "Thing_2": ["e", "f"]}
@@ -116,3 +118,14 @@ def test_show_names_the_file(bank):
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert any(line.startswith("prompt file cupl.json (sha256 ") for line in lines)
     assert "prompt vectors 1 to 3 a class" in lines
+
+
+def test_prompts_that_are_cut_are_counted(capsys):
+    tokenizer = bundled_tokenizer(77)
+    words = ("a cat", "cat " * 75, "cat " * 76, "cat " * 500)  # 75 words and two marks just fit
+    ids = tokenize(tokenizer, words)
+    np.testing.assert_array_equal(ids, tokenizer(list(words)))
+    said = capsys.readouterr().err
+    assert said == "note: 2 of 4 prompts are longer than 77 tokens and were cut\n"
+    tokenize(tokenizer, words[:2])
+    assert capsys.readouterr().err == ""

@@ -311,3 +311,16 @@ def test_a_folder_that_is_a_file_is_told(tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         write_report(example_report(), tmp_path / "out")
+
+
+def test_a_report_without_val_images_says_where_settings_were_chosen():
+    report = example_report()
+    said = "No val images: settings were chosen by cross-validation within the shots."
+    chosen = {"split": "train", "rule": "shots of the support held out in turn, 2 of 2 folds"}
+    rows = tuple(dataclasses.replace(row, selection=chosen) for row in report.rows)
+    without = dataclasses.replace(report, rows=rows)
+    for text in (report_to_markdown(without), report_to_html(without)):
+        assert said in text
+    assert said not in report_to_markdown(report)
+    asked = dataclasses.replace(without, settings={**without.settings, "select": "shots"})
+    assert said not in report_to_markdown(asked)
