@@ -18,10 +18,11 @@ _USAGE = """usage: fsclip bank import --features F.npz --out DIR   make a bank f
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """Make a feature bank from a NumPy .npz of features."""
+    """Make a feature bank from a NumPy .npz, or a PyTorch .pt, of features."""
 
     features: Path
-    """NumPy .npz with features, labels and text_features; docs/data.md lists what else."""
+    """NumPy .npz, or .pt of tensors, with features, labels and text_features; docs/data.md lists
+    what else."""
     out: Path
     """Folder to make."""
     logit_scale: float | None = None

@@ -25,10 +25,13 @@ _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """What a file of PyTorch before 1.6 begins with: its magic number, pickled."""
 
 
-def read_torch(path: Path) -> dict[str, np.ndarray]:
+def read_torch(path: Path, lists: bool = False) -> dict[str, np.ndarray]:
     """Read the tensors of a ``.pt``, ``.pth`` or ``.bin`` file.
 
     Of a training checkpoint they are those under ``state_dict``.
+
+    Args:
+        lists: read numbers, and lists of words or numbers, that lie beside the tensors too.
 
     Raises:
         UserError: the file is broken, or asks for anything but tensors.
@@ -43,7 +46,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         if not zipped:
             return _read_legacy(path.read_bytes())
         with zipfile.ZipFile(path) as archive:
-            return _read_archive(archive, path.stat().st_size)
+            return _read_archive(archive, path.stat().st_size, lists)
     except RefusedError as error:
         raise UserError(f"{path} is refused: it {error}; wanted is a file of tensors") from error
     except MemoryError:
@@ -54,7 +57,7 @@ def read_torch(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is truncated or broken ({reason}); download it again") from error
 
 
-def _read_archive(archive: zipfile.ZipFile, length: int) -> dict[str, np.ndarray]:
+def _read_archive(archive: zipfile.ZipFile, length: int, lists: bool) -> dict[str, np.ndarray]:
     entries = {entry.filename: entry for entry in archive.infolist()}
     if len(entries) != len(archive.infolist()):
         raise RefusedError("has two entries of one name")
@@ -84,7 +87,19 @@ def _read_archive(archive: zipfile.ZipFile, length: int) -> dict[str, np.ndarray
             storages[key] = np.frombuffer(_bytes(archive, entry, length), np.uint8)
         return storages[key]
 
-    return _tensors(held, read)
+    if not lists or not isinstance(held, dict):
+        return _tensors(held, read)
+    beside = {name: value for name, value in held.items() if _is_list(value)}
+    rest = {name: value for name, value in held.items() if name not in beside}
+    return _tensors(rest, read) | {str(name): np.array(value) for name, value in beside.items()}
+
+
+def _is_list(value: Any) -> bool:
+    """A number, or words or numbers of one type."""
+    if isinstance(value, list | tuple):
+        kinds = set(map(type, value))
+        return len(kinds) == 1 and kinds <= {str, int, float}
+    return type(value) in (int, float)
 
 
 def _starts_as_legacy(path: Path) -> bool:

@@ -1,9 +1,6 @@
-"""Make a feature bank from a NumPy ``.npz`` of features that somebody else computed."""
+"""Make a feature bank from a ``.npz`` or ``.pt`` of features that somebody else computed."""
 
-import zipfile
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +9,10 @@ from fsclip_jax.data.splits import SPLITS, split_by_hash
 from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.features.import_file import TORCH, ImportFile, load_import
 from fsclip_jax.features.layout import Rows
 from fsclip_jax.features.writing import Description, refuse_existing, write_bank
 
-REQUIRED = ("features", "labels", "text_features")
-OPTIONAL = (
-    "prompt_features",
-    "split",
-    "class_names",
-    "key",
-    "domain",
-    "domain_names",
-    "logit_scale",
-)
 _FAR_FROM_ONE = 0.01
 
 
@@ -48,7 +36,7 @@ def import_npz(
     backbone_id: str = "unknown",
     dtype: str = "float16",
 ) -> Imported:
-    """Read an ``.npz``, check everything in it and write it as a bank.
+    """Read an ``.npz`` or ``.pt``, check everything in it and write it as a bank.
 
     Nothing is ever unpickled. Vectors are brought to unit length. Without ``split``, the images
     of each class are split by ``data.splits.split_by_hash``; without ``class_names``, classes
@@ -60,7 +48,8 @@ def import_npz(
         features: the file: ``features`` [N D] or [V N D], ``labels`` [N], ``text_features``
             [C D]; optionally ``prompt_features`` [P C D] (zero where a class has fewer prompts
             than others), ``split`` [N] of ``train|val|test``, ``class_names`` [C], ``key`` [N],
-            ``domain`` [N] (numbers or names), ``domain_names``, ``logit_scale``.
+            ``domain`` [N] (numbers or names), ``domain_names``, ``logit_scale``; or as ``CALLED``
+            says. Labels may be one-hot, and vectors lie along the other axis where sizes tell.
         logit_scale: inverse temperature of the backbone; else the file's own, else 100.
 
     Raises:
@@ -68,7 +57,7 @@ def import_npz(
     """
     target = Path(out)
     refuse_existing(target)
-    file = _load(Path(features))
+    file = load_import(Path(features))
     vectors, text = _unit(file, "features", 3), _unit(file, "text_features", 2)
     n, dim = vectors.shape[1:]
     if text.shape[1] != dim:
@@ -79,6 +68,7 @@ def import_npz(
     if not 0 < scale < np.inf:
         raise UserError(f"the logit scale is {scale}; it must be positive (100 for OpenAI's CLIP)")
     prompts = _prompts(file, text.shape)
+    kind = "pt" if file.source.suffix in TORCH else "npz"
     rows = Rows(vectors, labels, _splits(file, keys, labels), keys, domains)
     about = Description(
         text_features=text,
@@ -87,7 +77,7 @@ def import_npz(
         class_names=_class_names(file, len(text)),
         domain_names=domain_names,
         logit_scale=float(scale),
-        data={"spec": f"npz:{file.source.name}", "version": sha256_file(file.source)},
+        data={"spec": f"{kind}:{file.source.name}", "version": sha256_file(file.source)},
         backbone={"id": backbone_id, "sha256": None},
         preprocessing={},
         templates=[],
@@ -96,68 +86,7 @@ def import_npz(
     return Imported(write_bank(target, rows, about, dtype=dtype), tuple(file.notes))
 
 
-@dataclass(frozen=True)
-class _File:
-    """The arrays of a file, and one sentence for each thing that it left open."""
-
-    source: Path
-    arrays: Mapping[str, np.ndarray]
-    notes: list[str] = field(default_factory=list)
-
-    def wrong(self, name: str, what: str) -> UserError:
-        return UserError(f"{self.source}: {name} {what}")
-
-    def per_image(self, name: str, n: int) -> np.ndarray:
-        array = self.arrays[name]
-        if array.shape != (n,):
-            raise self.wrong(name, f"has shape {list(array.shape)}; it must be [{n}], as features")
-        return array
-
-    def strings(self, name: str) -> list[str]:
-        array = self.arrays[name].reshape(-1)
-        if array.dtype.kind == "S":
-            return [str(value, "utf-8", "replace") for value in array.tolist()]
-        if array.dtype.kind != "U":
-            raise self.wrong(name, f"has type {array.dtype}; it must be strings")
-        return [str(value) for value in array.tolist()]
-
-    def vectors(self, name: str, array: np.ndarray, wanted: str, fits: bool) -> np.ndarray:
-        """Check type and shape of vectors; float32."""
-        if array.dtype.kind != "f":
-            raise self.wrong(name, f"has type {array.dtype}; it must be floating point")
-        if not fits:
-            raise self.wrong(name, f"has shape {list(array.shape)}; it must be {wanted}")
-        return array.astype(np.float32)
-
-
-def _load(source: Path) -> _File:
-    """Read the arrays that are known, never unpickling."""
-    if not source.is_file():
-        raise UserError(f"there is no file {source}; --features takes a NumPy .npz")
-    if not zipfile.is_zipfile(source):
-        raise UserError(f"{source} is not a NumPy .npz, or it is cut short; write it by np.savez")
-    try:
-        with np.load(source, allow_pickle=False) as archive:
-            names = list(archive)
-            known = {name: archive[name] for name in names if name in REQUIRED + OPTIONAL}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
-            raise UserError(
-                f"{source} holds an array of Python objects, which is never unpickled: "
-                "save numbers, and strings as np.array(names, dtype=str)"
-            ) from error
-        raise UserError(f"{source} cannot be read: {error}") from error
-    file = _File(source, known)
-    for name in REQUIRED:
-        if name not in known:
-            hint = suggestion(name, names)
-            if name == "text_features":
-                hint = "; add one text vector a class [C D], from the same CLIP"
-            raise file.wrong(name, f"is missing; the file holds {', '.join(names)}{hint}")
-    return file
-
-
-def _unit(file: _File, name: str, ndim: int) -> np.ndarray:
+def _unit(file: ImportFile, name: str, ndim: int) -> np.ndarray:
     """Scale vectors to unit length, with a view axis if there are three axes."""
     array = file.arrays[name]
     if ndim == 3 and array.ndim == 2:
@@ -174,7 +103,7 @@ def _unit(file: _File, name: str, ndim: int) -> np.ndarray:
     return vectors / norms
 
 
-def _prompts(file: _File, text: tuple[int, ...]) -> np.ndarray | None:
+def _prompts(file: ImportFile, text: tuple[int, ...]) -> np.ndarray | None:
     """Check prompt vectors and scale those that are there to unit length."""
     name = "prompt_features"
     array = file.arrays.get(name)
@@ -192,7 +121,7 @@ def _prompts(file: _File, text: tuple[int, ...]) -> np.ndarray | None:
     return np.asarray(vectors / np.where(norms > 0, norms, 1))
 
 
-def _labels(file: _File, n: int, n_classes: int) -> np.ndarray:
+def _labels(file: ImportFile, n: int, n_classes: int) -> np.ndarray:
     labels = file.per_image("labels", n)
     if labels.dtype.kind not in "iu":
         raise file.wrong("labels", f"has type {labels.dtype}; it must be integers")
@@ -202,7 +131,7 @@ def _labels(file: _File, n: int, n_classes: int) -> np.ndarray:
     return labels.astype(np.int32)
 
 
-def _keys(file: _File, n: int) -> list[str]:
+def _keys(file: ImportFile, n: int) -> list[str]:
     if "key" not in file.arrays:
         return [f"row-{row:07d}" for row in range(n)]
     array = file.per_image("key", n)
@@ -213,7 +142,7 @@ def _keys(file: _File, n: int) -> list[str]:
     return keys
 
 
-def _splits(file: _File, keys: list[str], labels: np.ndarray) -> np.ndarray:
+def _splits(file: ImportFile, keys: list[str], labels: np.ndarray) -> np.ndarray:
     if "split" not in file.arrays:
         file.notes.append("no split in the file: each class was split by the hash of its keys")
         return np.asarray(split_by_hash(keys, labels), np.int8)
@@ -226,7 +155,7 @@ def _splits(file: _File, keys: list[str], labels: np.ndarray) -> np.ndarray:
     return np.array([SPLITS.index(name) for name in names], np.int8)
 
 
-def _class_names(file: _File, n_classes: int) -> list[str]:
+def _class_names(file: ImportFile, n_classes: int) -> list[str]:
     if "class_names" not in file.arrays:
         file.notes.append("no class_names in the file: classes are called by their number")
         return [f"class {index}" for index in range(n_classes)]
@@ -239,7 +168,7 @@ def _class_names(file: _File, n_classes: int) -> list[str]:
     return names
 
 
-def _domains(file: _File, n: int) -> tuple[np.ndarray, list[str]]:
+def _domains(file: ImportFile, n: int) -> tuple[np.ndarray, list[str]]:
     if "domain" not in file.arrays:
         return np.full(n, -1, np.int32), []
     array = file.per_image("domain", n)
@@ -257,7 +186,7 @@ def _domains(file: _File, n: int) -> tuple[np.ndarray, list[str]]:
     return array.astype(np.int32), given
 
 
-def _scale(file: _File) -> float:
+def _scale(file: ImportFile) -> float:
     if "logit_scale" not in file.arrays:
         file.notes.append("no logit scale was given: 100, as of OpenAI's CLIP")
         return 100.0

@@ -193,3 +193,70 @@ def test_prompt_vectors_arrive_and_zeros_stand_for_none(bring):
 def test_prompt_vectors_that_do_not_fit(bring, prompts, told):
     with pytest.raises(UserError, match=f"prompt_features .*{told}"):
         bring(prompt_features=prompts)
+
+
+# --- as others write them ---------------------------------------------------------------------
+
+
+def as_others_do():
+    """What `arrays` holds, by other names, turned, and with one-hot labels."""
+    given = arrays(split=None)
+    return {
+        "image_features": given["features"].T,
+        "targets": np.eye(3, dtype=np.int64)[given["labels"]],
+        "clip_weights": given["text_features"].T,
+        "classnames": given["class_names"],
+        "paths": given["key"],
+    }
+
+
+def same_bank(made, bring):
+    ours = bring(split=None).bank
+    theirs = open_bank(made.bank.path)
+    assert theirs.class_names == ours.class_names
+    assert theirs.keys == ours.keys
+    np.testing.assert_array_equal(theirs.labels, ours.labels)
+    np.testing.assert_array_equal(theirs.text_features, ours.text_features)
+    mine, other = (one.select(["train", "val", "test"]) for one in (ours, theirs))
+    np.testing.assert_array_equal(mine.features, other.features)
+
+
+def test_names_that_others_use(bring, tmp_path):
+    np.savez(tmp_path / "theirs.npz", **as_others_do())
+    made = import_npz(tmp_path / "theirs.npz", tmp_path / "theirs")
+    assert made.notes[:2] == ("image_features is read as features", "targets is read as labels")
+    assert {"features are [D N]; they were turned", "text_features are [D C]; they were turned"} < {
+        *made.notes
+    }
+    same_bank(made, bring)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32"])
+def test_a_file_of_pytorch(bring, tmp_path, kind):
+    torch = pytest.importorskip("torch")
+    tensors = as_others_do()
+    words = {name: tensors.pop(name).tolist() for name in ("classnames", "paths")}
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in tensors.items()}
+    tensors["image_features"] = tensors["image_features"].to(getattr(torch, kind))
+    torch.save({**tensors, **words, "logit_scale": 100.0}, tmp_path / "theirs.pt")
+    made = import_npz(tmp_path / "theirs.pt", tmp_path / "theirs")
+    assert made.bank.manifest["data"]["spec"] == "pt:theirs.pt"
+    same_bank(made, bring)
+
+
+def test_nothing_in_a_file_of_pytorch_is_run(tmp_path):
+    torch = pytest.importorskip("torch")
+
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "touched",))
+
+    torch.save({"features": torch.zeros(2, 2), "labels": Bomb()}, tmp_path / "bomb.pt")
+    with pytest.raises(UserError, match=r"bomb\.pt is refused"):
+        import_npz(tmp_path / "bomb.pt", tmp_path / "bank")
+    assert not (tmp_path / "touched").exists()
+
+
+def test_the_own_name_counts_before_another(bring):
+    made = bring(feats=np.ones((6, 4), np.float16), split=None)
+    assert not any("feats" in note for note in made.notes)
