@@ -88,6 +88,8 @@ class PredictionTable:
         self._sidecar = _sidecar(path)
         self._made_with = json.dumps(made_with, sort_keys=True)
         self.done: frozenset[str] = frozenset()
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no regular file: choose another --out")
         with storage_errors(path):
             if path.exists():
                 self.done = self._continue()
