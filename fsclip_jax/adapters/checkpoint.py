@@ -20,10 +20,11 @@ from safetensors.numpy import save
 
 from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.adapters.catalog import get_adapter
-from fsclip_jax.clip.files import TORCH
-from fsclip_jax.clip.pickles import read_torch
+from fsclip_jax.clip.files import TORCH, is_weights
+from fsclip_jax.clip.pickles import is_torch, read_torch
+from fsclip_jax.clip.wrapping import unwrap
 from fsclip_jax.durable import storage_errors, write_file
-from fsclip_jax.errors import UserError, first_line
+from fsclip_jax.errors import UserError, first_line, some
 from fsclip_jax.typing import Params
 
 WEIGHTS_FILE = "adapter.safetensors"
@@ -98,7 +99,8 @@ def load_adapter(
     """
     path = Path(directory)
     if path.is_dir():
-        path = path / WEIGHTS_FILE
+        found = [] if (path / WEIGHTS_FILE).is_file() else list(filter(is_weights, path.iterdir()))
+        path = found[0] if len(found) == 1 else path / WEIGHTS_FILE
     tensors, meta = _read(path)
     if meta.get("sha256", _digest(tensors)) != _digest(tensors):
         raise UserError(f"{path} is damaged: its checksum does not match; train again")
@@ -132,7 +134,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read tensors and description; every failure is a UserError of one line."""
     if not path.is_file():
         raise UserError(f"no adapter at {path}; give the folder of a finished training run")
-    if path.suffix in TORCH:
+    if path.suffix in TORCH or is_torch(path):
         return _published(path, read_torch(path))
     try:
         with safe_open(path, framework="numpy") as file:
@@ -140,7 +142,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         meta = json.loads(header) if header else None
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read ({first_line(error)}); train again") from error
+        raise UserError(
+            f"{path} cannot be read ({first_line(error)}): it is damaged, or neither safetensors "
+            "nor a file of PyTorch; give the folder of a training run"
+        ) from error
     if meta is None:
         return _published(path, tensors)
     if not isinstance(meta, dict) or not isinstance(meta.get("config", {}), dict):
@@ -152,10 +157,15 @@ def _published(
     path: Path, tensors: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Take tensors without a description for a Meta-Adapter, in float32: many are saved in half."""
+    try:
+        tensors = unwrap(tensors, ["alpha_proj."])
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
     if set(tensors) != PUBLISHED_NAMES:
         raise UserError(
             f"{path} has no description by fsclip, and is no published Meta-Adapter: that holds "
-            f"{', '.join(sorted(PUBLISHED_NAMES))}"
+            f"{', '.join(sorted(PUBLISHED_NAMES))}, this {some(sorted(tensors))}; give the folder "
+            "of a training run, and a CLIP to --backbone"
         )
     return {name: tensors[name].astype(np.float32) for name in tensors}, {"method": "meta_adapter"}
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fsclip_jax.clip.pickles import read_torch
+from fsclip_jax.clip.pickles import is_torch, read_torch
 from fsclip_jax.durable import sha256_file, write_file
 from fsclip_jax.errors import UserError, first_line
 
-TORCH = (".pt", ".pth", ".bin")
-"""Endings of PyTorch's archives."""
+TORCH = (".pt", ".pth", ".bin", ".ckpt")
+"""Endings of PyTorch's archives; those with another, such as ``.pth.tar-50``, are found out."""
 WEIGHTS = (".safetensors", ".msgpack", *TORCH)
 """Endings of the weights files that are read."""
 
@@ -58,6 +58,11 @@ def shard_paths(path: Path) -> tuple[Path, ...]:
     return tuple(path.parent / name for name in names)
 
 
+def is_weights(path: Path) -> bool:
+    """Whether a file is one of weights, by its ending or its content."""
+    return path.is_file() and (path.suffix in WEIGHTS or is_torch(path))
+
+
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read every array of a weights file, or of all shards that an ``.index.json`` names.
 
@@ -74,7 +79,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
                     tensors |= _read_safetensors(shard)
                 case ".msgpack":
                     tensors |= _read_msgpack(shard)
-                case ".pt" | ".pth" | ".bin":
+                case ending if ending in TORCH or is_torch(shard):
                     tensors |= read_torch(shard)
                 case other:
                     raise UserError(f"{shard} ends in {other!r}; accepted are {', '.join(WEIGHTS)}")

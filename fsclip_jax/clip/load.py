@@ -1,6 +1,7 @@
 """Load a frozen CLIP: bundled, from a folder or a file, or from the Hugging Face hub."""
 
 import math
+import sys
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -14,6 +15,7 @@ from fsclip_jax.clip.hub import fetch, parse_id
 from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.published import KNOWN, known_as
+from fsclip_jax.clip.scale import doubt_scale
 from fsclip_jax.clip.sources import read_source
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import fill_state, leaf_paths
@@ -91,6 +93,9 @@ def load_clip(spec: str) -> Backbone:
     )
     config, graphdef, state = fold_norms(source.config, graphdef, state)
     leaves = leaf_paths(state)
+    scale = math.exp(min(float(leaves["logit_scale"]), 700.0))
+    if why := doubt_scale(scale):
+        print(f"note: {source.weights}: {why}", file=sys.stderr)
     return Backbone(
         id=spec,
         sha256=source.sha256,
@@ -99,7 +104,7 @@ def load_clip(spec: str) -> Backbone:
         state=state,
         preprocess=source.preprocess,
         tokenizer=source.tokenizer,
-        logit_scale=math.exp(float(leaves["logit_scale"])),
+        logit_scale=scale,
         logit_bias=float(leaves.get("logit_bias", 0.0)),
     )
 

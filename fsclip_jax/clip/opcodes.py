@@ -69,16 +69,18 @@ class _Mark:
     """Where on the stack a list of items starts."""
 
 
-def interpret(program: bytes | io.BytesIO, scripted: bool) -> Any:
+def interpret(
+    program: bytes | io.BytesIO, scripted: bool, storages: dict[str, Storage] | None = None
+) -> Any:
     """Read a pickle, with a `Tensor` for every tensor and a `Module` for every module.
 
     A file stands behind the pickle afterwards. A ``scripted`` one is of a TorchScript archive,
-    which may name its own modules.
+    which may name its own modules. Every storage that it names is put into ``storages``.
 
     Raises:
         RefusedError: it asks for anything that is not known.
     """
-    return _Reader(scripted).run(program)
+    return _Reader(scripted, {} if storages is None else storages).run(program)
 
 
 def kind_named(value: Any) -> str:
@@ -97,8 +99,9 @@ def _natural(value: Any) -> int:
 class _Reader:
     """The interpreter: a stack, a memo, and one small method for each kind of opcode."""
 
-    def __init__(self, scripted: bool):
+    def __init__(self, scripted: bool, storages: dict[str, Storage]):
         self.scripted = scripted
+        self.storages = storages
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -188,7 +191,9 @@ class _Reader:
             case ("storage", _Name("torch", kind), str(key), str(), count, *more) if (
                 kind in _STORAGES and more in ([], [None])
             ):
-                self.stack.append(Storage(key, _STORAGES[kind], _natural(count)))
+                storage = Storage(key, _STORAGES[kind], _natural(count))
+                self.storages.setdefault(key, storage)
+                self.stack.append(storage)
             case _:
                 raise RefusedError("refers to something that is no storage")
 

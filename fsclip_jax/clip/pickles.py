@@ -21,14 +21,19 @@ from fsclip_jax.errors import UserError, first_line
 _MAX_PICKLE = 64 * 2**20
 _MAX_MODULES = 100_000
 _MAX_DEPTH = 64
+_MAX_WRAPPINGS = 4
+_MODEL = ("state_dict", "model_state_dict", "model", "module")
+"""Where training loops keep the weights of the model, beside what else they keep."""
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 """What a file of PyTorch before 1.6 begins with: its magic number, pickled."""
+_HEAD = 512
+"""Bytes in which the zip of a newer one has named its pickle, the first entry."""
 
 
 def read_torch(path: Path, lists: bool = False) -> dict[str, np.ndarray]:
     """Read the tensors of a ``.pt``, ``.pth`` or ``.bin`` file.
 
-    Of a training checkpoint they are those under ``state_dict``.
+    Of a training checkpoint they are those of the model, such as under ``state_dict``.
 
     Args:
         lists: read numbers, and lists of words or numbers, that lie beside the tensors too.
@@ -37,7 +42,7 @@ def read_torch(path: Path, lists: bool = False) -> dict[str, np.ndarray]:
         UserError: the file is broken, or asks for anything but tensors.
     """
     zipped = zipfile.is_zipfile(path)
-    if not zipped and not _starts_as_legacy(path):
+    if not zipped and not _head(path).startswith(_LEGACY):
         raise UserError(
             f"{path} is no zip archive, and no file of PyTorch before 1.6: cut short, no weights "
             "file, or a bare pickle; download it again, or convert it to safetensors"
@@ -102,31 +107,40 @@ def _is_list(value: Any) -> bool:
     return type(value) in (int, float)
 
 
-def _starts_as_legacy(path: Path) -> bool:
+def is_torch(path: Path) -> bool:
+    """Whether a file begins as PyTorch's do, whatever its ending."""
+    head = _head(path)
+    return head.startswith(_LEGACY) or (head.startswith(b"PK") and b"/data.pkl" in head)
+
+
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(len(_LEGACY)) == _LEGACY
+        return file.read(_HEAD)
 
 
 def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
     """Read a file of PyTorch before 1.6: five pickles, then each storage behind its length."""
     file = io.BytesIO(data)
-    _, version, machine, held, keys = (interpret(file, False) for _ in range(5))
+    named: dict[str, Storage] = {}
+    _, version, machine, held, keys = (interpret(file, False, named) for _ in range(5))
     if version != 1001 or not isinstance(machine, dict) or not machine.get("little_endian"):
         raise RefusedError("is of an unknown version or a big-endian machine")
     if not isinstance(keys, list) or not all(type(key) is str for key in keys):
         raise RefusedError("has no list of storages")
-    wanted = {tensor.storage.key: tensor.storage for _, tensor in _state_dict(held)}
+    wanted = {tensor.storage.key for _, tensor in _state_dict(held)}
     storages: dict[str, np.ndarray] = {}
     for key in keys:
         count = int.from_bytes(file.read(8), "little")
         # A storage that no tensor is in says nothing of its type, so what follows is not found.
-        if key not in wanted or count != wanted[key].size:
+        if key not in named or count != named[key].size:
             raise RefusedError(f"has a storage {key[:40]!r} that no tensor is in")
-        raw = file.read(count * wanted[key].dtype.itemsize)
-        if len(raw) < count * wanted[key].dtype.itemsize:
+        length = count * named[key].dtype.itemsize
+        if len(data) - file.tell() < length:
             raise RefusedError(f"has a storage {key[:40]!r} that is too short")
-        storages[key] = np.frombuffer(raw, np.uint8)
-    if missing := sorted(set(wanted) - set(storages)):
+        if key in wanted:  # the others are the optimizer's
+            storages[key] = np.frombuffer(data, np.uint8, length, file.tell())
+        file.seek(length, io.SEEK_CUR)
+    if missing := sorted(wanted - set(storages)):
         raise RefusedError(f"names a storage {missing[0][:40]!r} that is not in it")
     return _tensors(held, lambda storage: storages[storage.key])
 
@@ -166,15 +180,34 @@ def _view(storage: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def _state_dict(held: Any) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(held, dict) and isinstance(held.get("state_dict"), dict):
-        held = held["state_dict"]
+    for _ in range(_MAX_WRAPPINGS):
+        held = _inner(held)
     if not isinstance(held, dict):
         raise RefusedError("holds no dict of tensors")
     for key, value in held.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise RefusedError(f"holds {kind_named(value)} where a named tensor belongs")
-        # What a model that was trained on several devices puts before every name.
-        yield key.removeprefix("module."), value
+        yield key, value
+
+
+def _inner(held: Any) -> Any:
+    """Step into the dict in which a checkpoint keeps the model, by its name or as the only one."""
+    if not isinstance(held, dict):
+        return held
+    inside = {key: value for key, value in held.items() if isinstance(value, dict) and value}
+    if name := next((name for name in _MODEL if name in inside), None):
+        return inside[name]
+    if any(isinstance(value, Tensor) for value in held.values()):
+        return held
+    inside = {
+        key: value
+        for key, value in inside.items()
+        if all(isinstance(tensor, Tensor) for tensor in value.values())
+    }
+    if len(inside) > 1:
+        names = ", ".join(map(repr, inside))[:200]
+        raise RefusedError(f"holds several dicts of tensors, {names}, and does not say which")
+    return next(iter(inside.values()), held)
 
 
 def _walk(root: Module) -> Iterator[tuple[str, Tensor]]:

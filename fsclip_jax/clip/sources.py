@@ -8,7 +8,7 @@ import numpy as np
 from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.families import family_of, layout_of, read_config, text_side
 from fsclip_jax.clip.family import LayoutName
-from fsclip_jax.clip.files import WEIGHTS, read_json, read_tensors, sha256_of, shard_paths
+from fsclip_jax.clip.files import is_weights, read_json, read_tensors, sha256_of, shard_paths
 from fsclip_jax.clip.layout_hf import hf_preprocess, image_values
 from fsclip_jax.clip.layout_open_clip import open_clip_preprocess
 from fsclip_jax.clip.layout_openai import MARKS, SUMS, is_open_clip_keys, shapes_values
@@ -23,7 +23,8 @@ from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import CLEANINGS, Tokenizer
 from fsclip_jax.clip.weights import Entry
 from fsclip_jax.clip.weights_maps import flax_entry
-from fsclip_jax.errors import UserError
+from fsclip_jax.clip.wrapping import unwrap
+from fsclip_jax.errors import UserError, some
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,30 @@ def read_source(path: Path) -> WeightsSource:
 
 
 def _read_folder(folder: Path) -> WeightsSource:
-    names = [path.name for path in folder.iterdir() if path.is_file()]
-    chosen = choose_weights(names, layouts_of(folder))
-    if chosen is None:
-        raise UserError(_what_is_missing(folder, names))
-    read = _hf_source if chosen.layout == "hf" else _open_clip_source
-    return read(folder, folder / chosen.name, read_tensors(folder / chosen.name))
-
-
-def _what_is_missing(folder: Path, names: list[str]) -> str:
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
     layouts = layouts_of(folder)
+    chosen = choose_weights(names, layouts)
+    if chosen is None:
+        found = [name for name in names if is_weights(folder / name)]
+        if len(found) != 1 or (HF_CONFIG in names and not layouts):
+            raise UserError(_what_is_missing(folder, names, found))
+        return _read_file(folder / found[0])  # one file, whatever it is called
+    read = _hf_source if chosen.layout == "hf" else _open_clip_source
+    return read(folder, folder / chosen.name, _read_clip(folder / chosen.name))
+
+
+def _read_clip(path: Path) -> dict[str, np.ndarray]:
+    tensors = read_tensors(path)
+    try:
+        return unwrap(tensors)
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+
+
+def _what_is_missing(folder: Path, names: list[str], found: list[str]) -> str:
+    layouts = layouts_of(folder)
+    if len(found) > 1:
+        return f"{folder} holds several files of weights, {some(found)}; give one of them"
     if layouts:
         wanted = " or ".join(weights.name for weights in PREFERENCE if weights.layout in layouts)
         config = HF_CONFIG if "hf" in layouts else OPEN_CLIP_CONFIG
@@ -76,16 +91,14 @@ def _what_is_missing(folder: Path, names: list[str]) -> str:
     if HF_CONFIG in names:
         read_config("hf", read_json(folder / HF_CONFIG))  # says what else it describes
         return f"{folder / HF_CONFIG} describes no CLIP; take the one that belongs to the weights"
-    found = [name for name in names if Path(name).suffix in WEIGHTS]
-    hint = f"; or give one file, such as {folder / found[0]}" if found else ""
     return (
         f"{folder} holds no CLIP; wanted are {HF_CONFIG} with model.safetensors, or "
-        f"{OPEN_CLIP_CONFIG} with open_clip_model.safetensors{hint}"
+        f"{OPEN_CLIP_CONFIG} with open_clip_model.safetensors"
     )
 
 
 def _read_file(path: Path) -> WeightsSource:
-    tensors, folder = read_tensors(path), path.parent
+    tensors, folder = _read_clip(path), path.parent
     if is_open_clip_keys(tensors):
         if any(mark in tensors for mark in MARKS) or sha256_of([path]) in SUMS.values():
             return _openai_source(path, tensors)
@@ -103,10 +116,9 @@ def _read_file(path: Path) -> WeightsSource:
             f"{path} does not say how it is to be read; put the model's {HF_CONFIG}, "
             "preprocessor_config.json and tokenizer beside it, or give the folder that has them"
         )
-    some = ", ".join(sorted(tensors)[:3])
     raise UserError(
-        f"{path} holds no CLIP: its weights are called {some} and so on; accepted are the names of "
-        "OpenAI, open_clip and Hugging Face"
+        f"{path} holds no CLIP: its weights are called {some(sorted(tensors))}; accepted are the "
+        "names of OpenAI, open_clip and Hugging Face; give the whole CLIP, or convert the file"
     )
 
 

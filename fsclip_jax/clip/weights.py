@@ -116,7 +116,14 @@ def fill_state(
     if set(leaves) != {entry.path for entry in entries}:
         odd = sorted(set(leaves) ^ {entry.path for entry in entries})
         raise AssertionError(f"the key map and the model disagree about {', '.join(odd)}")
-    _raise_bad_keys(tensors, expected_shapes(leaves, entries), tuple(ignorable), Path(source).name)
+    shapes = expected_shapes(leaves, entries)
+    # One number is stored in any shape: DeepSpeed, say, saves [1].
+    one = {key for key, shape in shapes.items() if math.prod(shape) == 1}
+    tensors = {
+        key: array.reshape(shapes[key]) if key in one and array.size == 1 else array
+        for key, array in tensors.items()
+    }
+    _raise_bad_keys(tensors, shapes, tuple(ignorable), Path(source).name)
     by_path = {entry.path: entry for entry in entries}
     filled = [jnp.asarray(from_file(tensors[by_path[path].key], by_path[path])) for path in leaves]
     return jax.tree.unflatten(jax.tree.structure(abstract), filled)

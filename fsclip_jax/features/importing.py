@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fsclip_jax.clip.scale import doubt_scale
 from fsclip_jax.data.splits import SPLITS, split_by_hash
 from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError, suggestion
@@ -67,6 +68,8 @@ def import_npz(
     scale = logit_scale if logit_scale is not None else _scale(file)
     if not 0 < scale < np.inf:
         raise UserError(f"the logit scale is {scale}; it must be positive (100 for OpenAI's CLIP)")
+    if why := doubt_scale(scale):
+        file.notes.append(why)
     prompts = _prompts(file, text.shape)
     kind = "pt" if file.source.suffix in TORCH else "npz"
     rows = Rows(vectors, labels, _splits(file, keys, labels), keys, domains)

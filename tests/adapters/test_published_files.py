@@ -96,6 +96,36 @@ def test_another_state_dict_is_told_from_it(tmp_path):
         restore_adapter(tmp_path / "wide.pt", dim=8)
 
 
+@pytest.mark.parametrize("prefix", ["", "meta_adapter.", "module.model._orig_mod.meta_adapter."])
+@pytest.mark.parametrize("name", ["a.pth.tar-50", "b.ckpt", "c.safetensors", "folder"])
+def test_what_training_wraps_around_it_is_taken_off(tmp_path, prefix, name):
+    from safetensors.torch import save_file
+
+    module = meta_adapter_torch.MetaAdapter(8)
+    tensors = {f"{prefix}{key}": tensor for key, tensor in module.state_dict().items()}
+    path = tmp_path / ("last.pth" if name == "folder" else name)
+    if path.suffix == ".safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save({"epoch": 1, "model_state_dict": tensors}, path)
+    task, query = example_task(way=3)
+    given = tmp_path if name == "folder" else path
+    np.testing.assert_allclose(answers(given, task, query), theirs(module, task, query), atol=1e-4)
+
+
+def test_a_file_of_another_kind_is_not_to_be_trained_again(tmp_path):
+    (tmp_path / "notes.safetensors").write_text("hello")
+    torch.save({"visual.conv1.weight": torch.zeros(2)}, tmp_path / "clip.pt")
+    np.savez(tmp_path / "features.npz", features=np.zeros((2, 2)))
+    for name in ("notes.safetensors", "clip.pt", "features.npz"):
+        with pytest.raises(UserError) as caught:
+            load_adapter(tmp_path / name)
+        assert "train again" not in str(caught.value)
+        assert "give the folder of a training run" in str(caught.value)
+    with pytest.raises(UserError, match=r"this visual.conv1.weight; .*CLIP to --backbone"):
+        load_adapter(tmp_path / "clip.pt")
+
+
 @pytest.mark.parametrize("cut", [20, 300, 700, 1200])
 def test_a_file_cut_short_is_one_line(tmp_path, cut):
     path = tmp_path / "short.pt"

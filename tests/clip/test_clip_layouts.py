@@ -76,7 +76,7 @@ def test_published_open_clip_configs_are_read():
 def test_every_option_of_open_clip_that_is_not_plain_is_named():
     values = {
         "embed_dim": 8,
-        "custom_text": True,
+        "multimodal_cfg": {"width": 8},
         "vision_cfg": {"timm_model_name": "vit", "pool_type": "avg", "ls_init_value": 0.1},
         "text_cfg": {"no_causal_mask": True, "pool_type": "last"},
     }
@@ -88,7 +88,7 @@ def test_every_option_of_open_clip_that_is_not_plain_is_named():
         "vision_cfg.ls_init_value=0.1",
         "text_cfg.no_causal_mask=True",
         "text_cfg.pool_type='last'",
-        "custom_text=True",
+        "multimodal_cfg={'width': 8}",
     ):
         assert part in str(caught.value)
 

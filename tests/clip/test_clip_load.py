@@ -187,7 +187,7 @@ def test_a_folder_with_half_its_files_says_what_is_missing(hf_folder, parts, tmp
     for name, said in {
         "tokenizer.json": "has no tokenizer",
         "model.safetensors": "has config.json but no weights; wanted is model.safetensors",
-        "config.json": "holds no CLIP; wanted are config.json",
+        "config.json": "put the model's config.json",
     }.items():
         kept = (hf_folder / name).read_bytes()
         for path in hf_folder.iterdir() if name == "tokenizer.json" else [hf_folder / name]:

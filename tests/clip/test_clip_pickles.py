@@ -82,20 +82,37 @@ def test_what_pytorch_saves_is_read(protocol, tmp_path):
         )
 
 
-def test_the_weights_in_a_training_checkpoint_are_found(tmp_path):
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", ["state_dict", "model_state_dict", "model", "module", "net"])
+def test_the_weights_in_a_training_checkpoint_are_found(name, zipped, tmp_path):
     torch = pytest.importorskip("torch")
     layer = torch.nn.Linear(3, 4)
     optimizer = torch.optim.AdamW(layer.parameters())
     layer(torch.ones(2, 3)).sum().backward()
     optimizer.step()
     path = tmp_path / "epoch_3.pt"
-    state = {f"module.{key}": value for key, value in layer.state_dict().items()}
     torch.save(
-        {"epoch": 3, "name": "run", "state_dict": state, "optimizer": optimizer.state_dict()}, path
+        {
+            "epoch": 3,
+            "name": "run",
+            "optimizer": optimizer.state_dict(),
+            name: layer.state_dict(),
+        },
+        path,
+        _use_new_zipfile_serialization=zipped,
     )
     held = read_torch(path)
     np.testing.assert_array_equal(held["weight"], layer.weight.detach().numpy())
     assert set(held) == {"weight", "bias"}
+
+
+def test_weights_in_several_places_are_named(tmp_path):
+    torch = pytest.importorskip("torch")
+    held = torch.nn.Linear(3, 4).state_dict()
+    torch.save({"student": held, "teacher": held}, tmp_path / "two.pt")
+    refused(tmp_path / "two.pt", "'student', 'teacher'", "does not say which")
+    torch.save({"model": held, "model_ema": held}, tmp_path / "named.pt")
+    assert set(read_torch(tmp_path / "named.pt")) == {"weight", "bias"}
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import shutil
 import warnings
 
@@ -21,7 +22,8 @@ from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.published import KNOWN
 from fsclip_jax.clip.save import save_clip
-from fsclip_jax.clip.weights import expected_shapes, leaf_paths
+from fsclip_jax.clip.scale import doubt_scale
+from fsclip_jax.clip.weights import expected_shapes, fill_state, leaf_paths
 
 TEXT = TextConfig(49408, 77, 64, 2, 1, 256, 24)
 OPENAI = {
@@ -139,12 +141,17 @@ def test_other_files_are_read_with_the_config_beside_them(name, ending, parts, t
     assert clip.config == whole.config
     for ours, theirs in zip(jax.tree.leaves(clip.state), jax.tree.leaves(whole.state), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    cases.refused(tmp_path, "but no weights")
+    folder = load_clip(str(tmp_path))  # its only file of weights, by whatever name
+    assert folder.sha256 == clip.sha256
+    shutil.copy(file, tmp_path / "another.pth")
+    cases.refused(tmp_path, "several files of weights, another.pth", file.name)
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copy(file, alone)
     cases.refused(alone / file.name, "config.json")
-    cases.refused(alone, "holds no CLIP", f"or give one file, such as {alone / file.name}")
+    cases.refused(alone, "config.json")
+    (alone / file.name).unlink()
+    cases.refused(alone, "holds no CLIP")
 
 
 @pytest.mark.parametrize(
@@ -188,6 +195,104 @@ def test_a_named_tokenizer_is_not_replaced_by_the_bundled_one(tmp_path):
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
     write_safetensors(tmp_path / "open_clip_model.safetensors", tensors_of(config), "float32")
     cases.refused(tmp_path, "has no tokenizer")
+
+
+def equal_states(ours, theirs):
+    for one, other in zip(jax.tree.leaves(ours.state), jax.tree.leaves(theirs.state), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "ending"),
+    [
+        ("", ".ckpt"),
+        ("module.", ".pth"),
+        ("_orig_mod.module.", ".pth.tar-50"),
+        ("model.clip._orig_mod.", "_50"),
+        ("student.", ".safetensors"),
+    ],
+)
+@pytest.mark.parametrize("name", ["open_clip_vit", "patch16_quick_largest_id"])
+def test_what_training_wraps_around_weights_is_taken_off(name, ending, prefix, parts, tmp_path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    save_clip("hf" if name in cases.HF_CASES else "open_clip", tmp_path, *parts(name))
+    whole = load_clip(str(tmp_path))
+    next(tmp_path.glob("*.safetensors")).unlink()
+    path = tmp_path / f"checkpoint{ending}"
+    tensors = {f"{prefix}{k}": torch.tensor(v) for k, v in cases.tensors_of(name).items()}
+    if ending == ".safetensors":
+        save_file(tensors, path)
+    else:
+        zipped = ending != ".pth"
+        held = {"model": {"state_dict": tensors}} if ending == "_50" else {"state_dict": tensors}
+        torch.save({**held, "epoch": 50}, path, _use_new_zipfile_serialization=zipped)
+    equal_states(load_clip(str(path)), whole)
+    equal_states(load_clip(str(tmp_path)), whole)
+
+
+def test_a_text_side_of_its_own_is_open_clips(parts, tmp_path):
+    torch = pytest.importorskip("torch")
+    open_clip = torch_clips.import_open_clip()
+    config = cases.OPEN_CLIP_CASES["open_clip_vit"]
+    save_clip("open_clip", tmp_path, *parts("open_clip_vit"))
+    path = tmp_path / "open_clip_config.json"
+    values = json.loads(path.read_text())
+    values["model_cfg"]["custom_text"] = True
+    path.write_text(json.dumps(values))
+    torch.manual_seed(0)
+    model = open_clip.model.CustomTextCLIP(**config).eval()
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "epoch_1.pt")
+    (tmp_path / "open_clip_model.safetensors").unlink()
+    clip = load_clip(str(tmp_path))
+    pixels, ids = cases.pixels_of("open_clip_vit"), cases.ids_of("open_clip_vit")
+    with torch.no_grad():
+        images = model.encode_image(torch.tensor(pixels).permute(0, 3, 1, 2)).numpy()
+        texts = model.encode_text(torch.tensor(ids).long()).numpy()
+    ours = cases.encode_image(clip.graphdef, clip.state, pixels)
+    assert cases.relative_error(ours, images) <= cases.TOLERANCE
+    ours = cases.encode_text(clip.graphdef, clip.state, ids)
+    assert cases.relative_error(ours, texts) <= cases.TOLERANCE
+
+
+def test_what_stays_refused_is_named(parts, tmp_path):
+    save_clip("open_clip", tmp_path, *parts("open_clip_vit"))
+    tensors = cases.tensors_of("open_clip_vit")
+    file = tmp_path / "open_clip_model.safetensors"
+    two = {f"{who}.{key}": array for who in ("ema", "model") for key, array in tensors.items()}
+    write_safetensors(file, two, "float32")
+    cases.refused(tmp_path, "more than once, under ema., model.")
+    write_safetensors(file, {**tensors, "model.logit_scale": np.float32(1)}, "float32")
+    cases.refused(tmp_path, "unused: model.logit_scale")
+    (tmp_path / "notes.txt").write_text("hello")
+    cases.refused(tmp_path / "notes.txt", "ends in '.txt'", ".ckpt")
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("name", ["open_clip_vit", "patch16_quick_largest_id", "siglip_patch14"])
+def test_one_number_is_a_logit_scale_in_any_shape(name, shape):
+    config, tensors = cases.config_of(name), cases.tensors_of(name)
+    _, abstract = abstract_clip(config)
+    for stored, said in ((3.5, ""), (1.5, "the logarithm was given"), (100, "for its logarithm")):
+        tensors["logit_scale"] = np.full(shape, stored, np.float32)
+        state = fill_state(abstract, tensors, cases.entries_of(name))
+        assert leaf_paths(state)["logit_scale"].shape == ()
+        assert float(leaf_paths(state)["logit_scale"]) == stored
+        assert said in (doubt_scale(math.exp(stored)) or "")
+
+
+def test_an_odd_logit_scale_is_doubted(parts, tmp_path, capsys):
+    save_clip("open_clip", tmp_path, *parts("open_clip_vit"))
+    load_clip(str(tmp_path))
+    assert not capsys.readouterr().err
+    tensors = {**cases.tensors_of("open_clip_vit"), "logit_scale": np.array([np.log(4.6)])}
+    write_safetensors(tmp_path / "open_clip_model.safetensors", tensors, "float32")
+    clip = load_clip(str(tmp_path))
+    assert clip.logit_scale == pytest.approx(4.6)
+    line = capsys.readouterr().err
+    assert line.startswith("note: ")
+    assert "the logit scale is 4.6, where CLIPs have 10 to 120; likely the logarithm" in line
 
 
 PROMPTS = [

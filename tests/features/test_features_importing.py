@@ -56,6 +56,13 @@ def test_everything_arrives(bring, tmp_path):
     assert "no logit scale was given: 100" in said
 
 
+def test_the_logarithm_of_a_scale_is_noticed(bring, tmp_path):
+    notes = bring(logit_scale=np.float32([[4.605]])).notes
+    assert "logit scale is 4.605, where CLIPs have 10 to 120; likely the logarithm" in str(notes)
+    notes = import_npz(tmp_path / "f.npz", tmp_path / "two", logit_scale=14.3).notes
+    assert "logarithm" not in str(notes)
+
+
 def test_defaults_of_what_is_left_out(bring):
     made = bring(split=None, class_names=None, key=None, features=np.ones((2, 6, 4), np.float32))
     bank = made.bank
