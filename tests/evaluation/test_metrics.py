@@ -97,3 +97,8 @@ def test_edges_of_the_bins():
     for value in (0.0, 1 / 15, 1.0):
         error = calibration_error(rightly(ones, np.array([value])))
         assert error == pytest.approx(100 * (1 - value))
+    # An edge belongs to the bin below it: these two share one, or do not.
+    right = np.array([True, False])
+    for confidence, expected in (([0.2, 0.19], 30.5), ([0.2, 0.21], 50.5)):
+        error = calibration_error(rightly(right, np.array(confidence)))
+        assert error == pytest.approx(expected)
