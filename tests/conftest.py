@@ -79,6 +79,14 @@ def forget_compiled_programs():
         jax.clear_caches()
 
 
+@pytest.fixture(scope="session")
+def bank(tmp_path_factory):
+    """A small bank of a known geometry."""
+    from synthetic_bank import synthetic_bank  # behind the import hook
+
+    return synthetic_bank(tmp_path_factory.mktemp("banks") / "plain")
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)

@@ -174,7 +174,7 @@ def export_ready(
     with new_folder(out) as folder:
         write_file(folder / CLASSIFIER, artifact)
         write_file(folder / "classifier.json", _json(about))
-        write_file(folder / "predictor.py", _predictor())
+        write_file(folder / "predictor.py", predictor_program())
         card = _card(
             _Origin(classifier.method.adapter, {}, meta, command, checkpoint),
             title=f"Classifier of {len(classifier.class_names)} classes on {clip.id}",
@@ -262,7 +262,7 @@ def _json(tree: Mapping[str, Any]) -> bytes:
     return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
-def _predictor() -> bytes:
+def predictor_program() -> bytes:
     """The program, with the module that reads pictures in place of its import."""
     package = resources.files("fsclip_jax")
     script = (package / "export" / "predictor.py").read_text("utf-8")

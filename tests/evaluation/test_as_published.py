@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from synthetic_bank import CLASSES, synthetic_bank
+from synthetic_bank import CLASSES
 
 from fsclip_jax.adapters.meta_adapter import init_params
 from fsclip_jax.data.splits import base_novel
@@ -16,11 +16,6 @@ from fsclip_jax.evaluation.published_meta_adapter import (
     push_all,
 )
 from fsclip_jax.report.markdown import report_to_markdown
-
-
-@pytest.fixture(scope="module")
-def bank(tmp_path_factory):
-    return synthetic_bank(tmp_path_factory.mktemp("banks") / "plain")
 
 
 def run(bank, tmp_path, **fields):

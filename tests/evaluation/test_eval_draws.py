@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from synthetic_bank import CLASSES, synthetic_bank
+from synthetic_bank import CLASSES
 
 from fsclip_jax.cli.eval import run
 from fsclip_jax.episodes.sampler import EpisodeSpec
@@ -20,14 +20,9 @@ PATCHES = 3
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory):
-    return synthetic_bank(tmp_path_factory.mktemp("draws") / "bank")
-
-
-@pytest.fixture(scope="module")
-def train(stored):
+def train(bank):
     """The train images, with a patch vector that tells which image it belongs to."""
-    bank = stored.select(["train"])
+    bank = bank.select(["train"])
     numbers = jnp.arange(1, len(bank.labels) + 1, dtype=jnp.float16)
     shape = (len(bank.labels), PATCHES, bank.features.shape[-1])
     return bank._replace(
@@ -36,10 +31,10 @@ def train(stored):
     )
 
 
-def test_views_are_those_of_the_support_and_cut_with_it(stored, train):
+def test_views_are_those_of_the_support_and_cut_with_it(bank, train):
     draws = draw_supports(jax.random.key(0), train, WHOLE, 4, 2)
     views, mask = np.asarray(draws.task.views), np.asarray(draws.task.support_mask)
-    assert views.shape[3] == stored.views > 1
+    assert views.shape[3] == bank.views > 1
     np.testing.assert_allclose(
         np.linalg.norm(views, axis=-1), np.broadcast_to(mask[..., None], views.shape[:4]), atol=1e-5
     )
@@ -71,18 +66,18 @@ def test_prompts_and_patches_follow_their_class_and_image(train):
     np.testing.assert_array_equal(np.asarray(train.features)[0][found], draws.plain)
 
 
-def test_episodes_carry_the_same(stored, train):
+def test_episodes_carry_the_same(bank, train):
     spec = EpisodeSpec(3, 2, 2)
-    asked = stored.select(["test"])
+    asked = bank.select(["test"])
     draws, query = draw_episodes(jax.random.key(0), train, asked, spec, 4)
-    assert draws.task.views.shape[:4] == (4, 3, 2, stored.views)
+    assert draws.task.views.shape[:4] == (4, 3, 2, bank.views)
     assert draws.task.prompts.mask.shape == (4, 3, 2)
     assert draws.patches.shape[:4] == (4, 3, 2, PATCHES)
     assert query.patches is None
 
 
-def test_queries_have_patches_only_if_asked_for(stored):
-    assert queries_of(stored, "test", WHOLE, WHOLE.groups[0]).patches is None
+def test_queries_have_patches_only_if_asked_for(bank):
+    assert queries_of(bank, "test", WHOLE, WHOLE.groups[0]).patches is None
 
 
 @pytest.mark.parametrize("prompts", [False, True])

@@ -26,11 +26,6 @@ PLAIN = ("zero_shot", "prototype", "text_prototype", "tip_adapter", "meta_adapte
 QUICK = ("zero_shot", "text_prototype")
 
 
-@pytest.fixture(scope="module")
-def bank(tmp_path_factory):
-    return synthetic_bank(tmp_path_factory.mktemp("banks") / "plain")
-
-
 def run(stored, tmp_path, **fields):
     fields = {"shots": (1,), "data": "bank:there", "methods": PLAIN} | fields
     return evaluate_bank(EvalConfig(**fields), stored, tmp_path).report

@@ -31,7 +31,7 @@ from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.export import predictor
-from fsclip_jax.export.run import _predictor
+from fsclip_jax.export.run import predictor_program
 from fsclip_jax.export.stablehlo import export_classifier
 from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.features.images import image_encoder
@@ -136,7 +136,7 @@ def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, meth
 
 def test_the_predictor_says_what_is_missing(tmp_path):
     short = ALONE.replace("'fsclip_jax', ", "'fsclip_jax', 'flatbuffers', ")
-    (tmp_path / "predictor.py").write_bytes(_predictor())
+    (tmp_path / "predictor.py").write_bytes(predictor_program())
     run = subprocess.run(
         [sys.executable, "-c", short, str(tmp_path / "predictor.py"), "--model", "none", "a.png"],
         capture_output=True,

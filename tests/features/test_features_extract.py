@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from folders import content
 from tiny_clip import linear_towers, noise, noise_source, tiny_backbone
+from vectors import unit
 
 from fsclip_jax.clip.model import encode_image, encode_text
 from fsclip_jax.errors import UserError
@@ -30,11 +31,6 @@ def backbone():
 def linear(monkeypatch):
     """Quick stand-ins for the towers, where what they compute is not the question."""
     linear_towers(monkeypatch.setattr)
-
-
-def unit(x):
-    x = np.asarray(x, np.float32)
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 SETTINGS = ExtractSettings(views=2, dtype="float32", shard=4, batch=8)

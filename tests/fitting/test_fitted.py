@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
-from synthetic_bank import CLASSES, synthetic_bank
+from synthetic_bank import CLASSES
 
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.evaluation import prepare
@@ -15,11 +14,6 @@ from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.fitted import fit_and_predict
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Choice
-
-
-@pytest.fixture(scope="module")
-def bank(tmp_path_factory):
-    return synthetic_bank(tmp_path_factory.mktemp("banks") / "plain")
 
 
 def test_small_pieces_give_the_same_answers(bank, monkeypatch):

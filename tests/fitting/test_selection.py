@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from synthetic_bank import CLASSES, DIM, synthetic_bank
 
 from fsclip_jax.adapters.catalog import get_adapter
@@ -20,11 +19,6 @@ START = {
     name: get_adapter(name).init(jax.random.key(0), DIM)
     for name in ("text_prototype", "tip_adapter")
 }
-
-
-@pytest.fixture(scope="module")
-def bank(tmp_path_factory):
-    return synthetic_bank(tmp_path_factory.mktemp("banks") / "plain")
 
 
 def predicted(adapter, params, task, query, per_draw=False):

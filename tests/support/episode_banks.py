@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from vectors import unit
 
 from fsclip_jax.features.bank import Bank
 
@@ -11,17 +12,16 @@ def make_bank(sizes, domains=None, *, views=1, dim=6, seed=0):
     n = int(sizes.sum())
     rng = np.random.default_rng(seed)
 
-    def unit(*shape):
-        x = rng.normal(size=shape).astype(np.float32)
-        return x / np.linalg.norm(x, axis=-1, keepdims=True)
+    def vectors(*shape):
+        return jnp.asarray(unit(rng.normal(size=shape).astype(np.float32)))
 
     return Bank(
-        features=jnp.asarray(unit(views, n, dim)),
+        features=vectors(views, n, dim),
         labels=jnp.asarray(np.repeat(np.arange(len(sizes)), sizes), jnp.int32),
         starts=jnp.asarray(np.cumsum(sizes) - sizes, jnp.int32),
         sizes=jnp.asarray(sizes),
         domains=jnp.asarray(np.full(n, -1) if domains is None else domains, jnp.int32),
-        text=jnp.asarray(unit(len(sizes), dim)),
+        text=vectors(len(sizes), dim),
         logit_scale=jnp.float32(100.0),
     )
 

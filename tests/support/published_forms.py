@@ -4,6 +4,7 @@ Only the functions that need PyTorch import it.
 """
 
 import numpy as np
+from vectors import unit
 
 REFINE_CASES = {
     "single_head": {"heads": 1, "text_in_keys": True},
@@ -12,10 +13,6 @@ REFINE_CASES = {
     "four_heads_no_text": {"heads": 4, "text_in_keys": False},
 }
 LOGIT_SCALE = 50.0
-
-
-def unit(x):
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def refine_inputs():

@@ -1,6 +1,7 @@
 """A small bank with a known geometry, for the tests of the evaluation."""
 
 import numpy as np
+from vectors import unit
 
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.layout import Rows
@@ -8,10 +9,6 @@ from fsclip_jax.features.writing import Description, write_bank
 
 CLASSES, DIM, VIEWS = 7, 12, 2
 COUNTS = {"train": 6, "val": 4, "test": 5}
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
 
 
 def synthetic_bank(
