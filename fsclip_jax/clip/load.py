@@ -2,10 +2,13 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from flax import nnx
 
 from fsclip_jax.clip.config import ClipConfig
@@ -13,10 +16,11 @@ from fsclip_jax.clip.files import WEIGHTS
 from fsclip_jax.clip.folding import fold_norms
 from fsclip_jax.clip.hub import fetch, parse_id
 from fsclip_jax.clip.model import abstract_clip
+from fsclip_jax.clip.positions import resize_positions
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.published import KNOWN, known_as
 from fsclip_jax.clip.scale import doubt_scale
-from fsclip_jax.clip.sources import read_source
+from fsclip_jax.clip.sources import WeightsSource, read_source
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import fill_state, leaf_paths
 from fsclip_jax.clip.weights_maps import IGNORABLE
@@ -86,7 +90,7 @@ def load_clip(spec: str) -> Backbone:
     graphdef, abstract = abstract_clip(source.config)
     state = fill_state(
         abstract,
-        source.tensors,
+        _fit_positions(source, leaf_paths(abstract)),
         source.entries,
         ignorable=IGNORABLE,
         source=str(source.weights),
@@ -107,6 +111,25 @@ def load_clip(spec: str) -> Backbone:
         logit_scale=scale,
         logit_bias=float(leaves.get("logit_bias", 0.0)),
     )
+
+
+def _fit_positions(source: WeightsSource, leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Resize the image tower's positions where the file has another grid than the config."""
+    key = next((e.key for e in source.entries if e.path == "vision.position_embedding"), "")
+    if key not in source.tensors or source.tensors[key].ndim != 2:
+        return source.tensors
+    grid, table = source.config.vision.grid, source.tensors[key]
+    extra = len(leaves["vision.position_embedding"]) - grid**2
+    resized = resize_positions(table, grid, extra)
+    if resized is None:
+        return source.tensors
+    given = math.isqrt(len(table))
+    print(
+        f"note: {source.weights}: its positions of {given} x {given} patches were resized to the "
+        f"config's {grid} x {grid}, as open_clip does",
+        file=sys.stderr,
+    )
+    return {**source.tensors, key: resized}
 
 
 def find_model(spec: str) -> Path:

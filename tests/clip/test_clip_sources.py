@@ -16,10 +16,12 @@ from torch_archives import write_state_dict
 
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
 from fsclip_jax.clip.families import read_config
-from fsclip_jax.clip.files import write_safetensors
+from fsclip_jax.clip.files import read_tensors, write_safetensors
 from fsclip_jax.clip.layout_openai import SUMS, shapes_values
 from fsclip_jax.clip.load import load_clip
-from fsclip_jax.clip.model import abstract_clip
+from fsclip_jax.clip.model import abstract_clip, init_clip
+from fsclip_jax.clip.positions import resize_positions
+from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.published import KNOWN
 from fsclip_jax.clip.save import save_clip
 from fsclip_jax.clip.scale import doubt_scale
@@ -293,6 +295,61 @@ def test_an_odd_logit_scale_is_doubted(parts, tmp_path, capsys):
     line = capsys.readouterr().err
     assert line.startswith("note: ")
     assert "the logit scale is 4.6, where CLIPs have 10 to 120; likely the logarithm" in line
+
+
+def positions_saved(folder, name, size, parts):
+    """Save a case for images of a size that its position table does not fit."""
+    config, _, _, tokenizer = parts(name)
+    config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=size))
+    layout = "hf" if name in cases.HF_CASES else "open_clip"
+    _, state = init_clip(config, 0)
+    save_clip(layout, folder, config, state, Preprocess(size), tokenizer)
+    file = next(folder.glob("*.safetensors"))
+    return file, read_tensors(file)
+
+
+@pytest.mark.parametrize(("given", "size"), [(64, 112), (112, 48), (32, 48), (48, 32)])
+def test_positions_of_another_grid_are_resized_as_open_clip_does(
+    given, size, parts, tmp_path, capsys
+):
+    torch = pytest.importorskip("torch")
+    open_clip = torch_clips.import_open_clip()
+    file, tensors = positions_saved(tmp_path, "open_clip_vit", size, parts)
+    load_clip(str(tmp_path))
+    assert not capsys.readouterr().err
+    key, grid = "visual.positional_embedding", given // 16
+    table = np.random.RandomState(0).standard_normal((grid**2 + 1, 24)).astype(np.float32)
+    write_safetensors(file, {**tensors, key: table}, "float32")
+    clip = load_clip(str(tmp_path))
+    line = capsys.readouterr().err
+    assert f"positions of {grid} x {grid} patches were resized" in line
+    assert line.count("\n") == 1
+    values = json.loads((tmp_path / "open_clip_config.json").read_text())["model_cfg"]
+    model = open_clip.model.CLIP(**values).eval()
+    theirs = {name: torch.tensor(array) for name, array in {**tensors, key: table}.items()}
+    open_clip.model.resize_pos_embed(theirs, model)
+    ours = leaf_paths(clip.state)["vision.position_embedding"]
+    assert cases.relative_error(ours, theirs[key].numpy()) <= cases.TOLERANCE
+    model.load_state_dict(theirs, strict=False)
+    pixels = np.random.RandomState(1).standard_normal((2, size, size, 3)).astype(np.float32)
+    with torch.no_grad():
+        images = model.encode_image(torch.tensor(pixels).permute(0, 3, 1, 2)).numpy()
+    ours = cases.encode_image(clip.graphdef, clip.state, pixels)
+    assert cases.relative_error(ours, images) <= cases.TOLERANCE
+
+
+def test_positions_are_resized_in_hugging_faces_layout_too_and_else_refused(
+    parts, tmp_path, capsys
+):
+    file, tensors = positions_saved(tmp_path, "patch16_quick_largest_id", 64, parts)
+    key = "vision_model.embeddings.position_embedding.weight"
+    table = np.random.RandomState(0).standard_normal((10, 30)).astype(np.float32)
+    write_safetensors(file, {**tensors, key: table}, "float32")
+    ours = leaf_paths(load_clip(str(tmp_path)).state)["vision.position_embedding"]
+    np.testing.assert_array_equal(ours, resize_positions(table, 4, 1))
+    assert "of 3 x 3 patches were resized to the config's 4 x 4" in capsys.readouterr().err
+    write_safetensors(file, {**tensors, key: table[:9]}, "float32")
+    cases.refused(tmp_path, f"{key} is [9, 30], wanted [17, 30]")
 
 
 PROMPTS = [
