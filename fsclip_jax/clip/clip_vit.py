@@ -23,7 +23,9 @@ ClipVitConfig: TypeAlias = ClipConfig[VitConfig, TextConfig]
 """Shapes of both towers."""
 
 LARGEST_ID = 2
-"""Hugging Face's ``eos_token_id`` that stands for OpenAI's rule, the largest id ends a prompt."""
+"""Hugging Face's ``eos_token_id`` that stands for OpenAI's rule, the largest id ends a prompt; but
+in MetaCLIP 2, whose towers are else the same, it is an id as any."""
+_METACLIP_2 = "metaclip_2"
 
 # The values that transformers gives to what a config.json leaves out.
 _BOTH = {"num_hidden_layers": 12, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
@@ -52,13 +54,14 @@ def clip_shapes(
 ) -> ClipVitConfig:
     """Build the shapes out of a ``config.json`` and the fields of its towers."""
     ends, dim = text["eos_token_id"], values.get("projection_dim", 512)
+    largest = ends == LARGEST_ID and values.get("model_type") != _METACLIP_2
     return build_config(
         lambda: ClipConfig(
             vision=VitConfig(**patch_shapes(vision), embed_dim=dim, **tower_shapes(vision)),
             text=TextConfig(
                 vocab_size=text["vocab_size"],
                 context_length=text["max_position_embeddings"],
-                eos_id=None if ends == LARGEST_ID else ends,
+                eos_id=None if largest else ends,
                 embed_dim=dim,
                 **tower_shapes(text),
             ),
@@ -68,7 +71,7 @@ def clip_shapes(
 
 
 def _is_clip(values: Mapping[str, Any]) -> bool:
-    return values.get("model_type", "clip") == "clip"
+    return values.get("model_type", "clip") in ("clip", _METACLIP_2)
 
 
 def _hf_config(values: Mapping[str, Any]) -> ClipVitConfig:
@@ -78,19 +81,19 @@ def _hf_config(values: Mapping[str, Any]) -> ClipVitConfig:
 
 def _hf_values(config: ClipVitConfig) -> dict[str, Any]:
     vision, text, dim = config.vision, config.text, config.embed_dim
-    if text.eos_id == LARGEST_ID:
-        raise ValueError(f"the Hugging Face layout reads eos_id {LARGEST_ID} as the largest id")
+    second = text.eos_id == LARGEST_ID
+    kind = _METACLIP_2 if second else "clip"
     return {
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
+        "architectures": ["MetaClip2Model" if second else "CLIPModel"],
+        "model_type": kind,
         "projection_dim": dim,
         "logit_scale_init_value": config.logit_scale_init,
         "vision_config": tower_values(vision)
         | patch_values(vision)
-        | {"model_type": "clip_vision_model", "projection_dim": dim},
+        | {"model_type": f"{kind}_vision_model", "projection_dim": dim},
         "text_config": tower_values(text)
         | {
-            "model_type": "clip_text_model",
+            "model_type": f"{kind}_text_model",
             "projection_dim": dim,
             "vocab_size": text.vocab_size,
             "max_position_embeddings": text.context_length,

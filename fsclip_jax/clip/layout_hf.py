@@ -18,8 +18,6 @@ from fsclip_jax.errors import UserError
 HINTS = {
     "siglip2": ": NaFlex takes pictures of any shape, which is not built here; take a SigLIP 2 of "
     "fixed resolution, such as google/siglip2-base-patch16-224",
-    "metaclip_2": ": its text tower reads another vocabulary; take a MetaCLIP of the first kind, "
-    "such as facebook/metaclip-b16-fullcc2.5b",
 }
 """What to take in place of a model of a kind that is not built here."""
 

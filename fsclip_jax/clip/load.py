@@ -1,7 +1,6 @@
 """Load a frozen CLIP: bundled, from a folder or a file, or from the Hugging Face hub."""
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -24,7 +23,7 @@ from fsclip_jax.clip.sources import WeightsSource, read_source
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import fill_state, leaf_paths
 from fsclip_jax.clip.weights_maps import IGNORABLE
-from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.errors import UserError, suggestion, tell
 from fsclip_jax.typing import Params
 
 _ACCEPTED = (
@@ -99,7 +98,7 @@ def load_clip(spec: str) -> Backbone:
     leaves = leaf_paths(state)
     scale = math.exp(min(float(leaves["logit_scale"]), 700.0))
     if why := doubt_scale(scale):
-        print(f"note: {source.weights}: {why}", file=sys.stderr)
+        tell([f"{source.weights}: {why}"])
     return Backbone(
         id=spec,
         sha256=source.sha256,
@@ -124,11 +123,8 @@ def _fit_positions(source: WeightsSource, leaves: Mapping[str, Any]) -> dict[str
     if resized is None:
         return source.tensors
     given = math.isqrt(len(table))
-    print(
-        f"note: {source.weights}: its positions of {given} x {given} patches were resized to the "
-        f"config's {grid} x {grid}, as open_clip does",
-        file=sys.stderr,
-    )
+    sides = f"{given} x {given} patches were resized to the config's {grid} x {grid}"
+    tell([f"{source.weights}: its positions of {sides}, as open_clip does"])
     return {**source.tensors, key: resized}
 
 

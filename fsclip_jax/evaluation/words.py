@@ -54,6 +54,8 @@ def find_words(config: EvalConfig, stored: StoredBank) -> tuple[Words | None, st
 def _words_or_reason(backbone: Backbone, stored: StoredBank) -> tuple[Words | None, str]:
     if reason := text_side(backbone.config).no_prompts:
         return None, f"{backbone.id} {reason}; prompts are learned for CLIP alone"
+    if backbone.tokenizer([""])[0, 0] == backbone.tokenizer.eos_id:
+        return None, f"the tokenizer of {backbone.id} has no start token, before which none stands"
     return make_words(backbone, stored), ""
 
 

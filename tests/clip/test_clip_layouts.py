@@ -125,5 +125,10 @@ def test_what_a_layout_cannot_say_is_refused():
     quick = TextConfig(64, 8, 16, 1, 2, 32, 8, norm_eps=1e-6)
     with pytest.raises(ValueError, match="epsilon"):
         cases.written_in("open_clip", ClipConfig(vision, quick))
-    with pytest.raises(ValueError, match="largest id"):
-        cases.written_in("hf", ClipConfig(vision, TextConfig(64, 8, 16, 1, 2, 32, 8, eos_id=2)))
+
+
+@pytest.mark.parametrize("ends", [None, 1, 2])
+def test_where_a_prompt_ends_survives_being_written(ends):
+    vision = VitConfig(32, 16, 24, 1, 3, 48, 8)
+    config = ClipConfig(vision, TextConfig(64, 8, 16, 1, 2, 32, 8, eos_id=ends))
+    assert read_config("hf", cases.written_in("hf", config)) == config

@@ -26,6 +26,7 @@ from fsclip_jax.clip.published import KNOWN
 from fsclip_jax.clip.save import save_clip
 from fsclip_jax.clip.scale import doubt_scale
 from fsclip_jax.clip.weights import expected_shapes, fill_state, leaf_paths
+from fsclip_jax.errors import UserError
 
 TEXT = TextConfig(49408, 77, 64, 2, 1, 256, 24)
 OPENAI = {
@@ -350,6 +351,66 @@ def test_positions_are_resized_in_hugging_faces_layout_too_and_else_refused(
     assert "of 3 x 3 patches were resized to the config's 4 x 4" in capsys.readouterr().err
     write_safetensors(file, {**tensors, key: table[:9]}, "float32")
     cases.refused(tmp_path, f"{key} is [9, 30], wanted [17, 30]")
+
+
+def world_tokenizer(start):
+    """A small tokenizer with XLM-V's order of the special ids, or mT5's without a start."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<s>", "<pad>", "</s>", "<unk>"] if start else ["<pad>", "</s>", "<unk>"]
+    vocab = {token: i for i, token in enumerate([*special, *(f"w{i}" for i in range(50))])}
+    inner = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    ids = [(token, vocab[token]) for token in special if token in ("<s>", "</s>")]
+    around = "<s> $A </s>" if start else "$A </s>"
+    inner.post_processor = processors.TemplateProcessing(single=around, special_tokens=ids)
+    tokens = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **tokens)
+
+
+@pytest.mark.parametrize(("start", "ends"), [(True, 2), (False, 1)])
+def test_metaclip_2_is_that_of_transformers(start, ends, tmp_path):
+    torch = pytest.importorskip("torch")
+    from transformers import CLIPImageProcessor, MetaClip2Config, MetaClip2Model
+
+    values = {**cases.HF_CASES["patch14_gelu_own_eos"], "model_type": "metaclip_2"}
+    values["text_config"] = {**values["text_config"], "eos_token_id": ends, "pad_token_id": 1}
+    torch.manual_seed(0)
+    model = MetaClip2Model(MetaClip2Config.from_dict(values)).eval()
+    model.save_pretrained(tmp_path)
+    world_tokenizer(start).save_pretrained(tmp_path)
+    size = {"shortest_edge": 42}
+    CLIPImageProcessor(size=size, crop_size=42).save_pretrained(tmp_path)
+    clip = load_clip(str(tmp_path))
+    pixels = np.random.RandomState(1).standard_normal((2, 42, 42, 3)).astype(np.float32)
+    ids = clip.tokenizer(["w1 w49 w7", "w3"])
+    with torch.no_grad():
+        images = model.get_image_features(torch.tensor(pixels).permute(0, 3, 1, 2)).pooler_output
+        texts = model.get_text_features(torch.tensor(ids).long()).pooler_output
+    ours = cases.encode_image(clip.graphdef, clip.state, pixels)
+    assert cases.relative_error(ours, images.numpy()) <= cases.TOLERANCE
+    ours = cases.encode_text(clip.graphdef, clip.state, ids)
+    assert cases.relative_error(ours, texts.numpy()) <= cases.TOLERANCE
+    again = tmp_path / "again"
+    save_clip("hf", again, clip.config, clip.state, clip.preprocess, clip.tokenizer)
+    equal_states(load_clip(str(again)), clip)
+    if start:  # at id 1 a CLIP reads as a MetaCLIP 2 does, and is written as one
+        kept = MetaClip2Model.from_pretrained(again)
+        with torch.no_grad():
+            again = kept.get_text_features(torch.tensor(ids).long()).pooler_output
+        assert cases.relative_error(again, texts) <= cases.TOLERANCE
+
+
+def test_worldwide_models_of_open_clip_load():
+    torch_clips.import_open_clip()
+    from open_clip.factory import get_model_config
+
+    for name in ("ViT-H-14-worldwide-quickgelu", "ViT-L-14-worldwide", "ViT-H-14-quickgelu"):
+        config = read_config("open_clip", get_model_config(name))
+        assert config.text.activation == ("quick_gelu" if "quick" in name else "gelu")
+    with pytest.raises(UserError, match="timm_model_name='eva02"):
+        read_config("open_clip", get_model_config("EVA02-L-14"))
 
 
 PROMPTS = [

@@ -125,3 +125,15 @@ def test_a_bank_of_the_bundled_clip_has_words(mini, monkeypatch):
     words, why = find_words(EvalConfig(data="bank:a.bank"), bank(sha256=mini.sha256))
     assert words is not None
     assert why == ""
+
+
+def test_without_a_start_token_no_prompts_are_learned(mini, monkeypatch):
+    def without_start(texts, **_):
+        ids = mini.tokenizer.backend(texts, padding="max_length", max_length=16, truncation=True)
+        return {"input_ids": [[*row[1:], row[-1]] for row in ids["input_ids"]]}
+
+    other = replace(mini, tokenizer=replace(mini.tokenizer, backend=without_start))
+    monkeypatch.setattr(words_module, "load_clip", lambda _: other)
+    words, why = find_words(EvalConfig(data="emoji", backbone="mini"), bank())
+    assert words is None
+    assert "no start token" in why
