@@ -15,7 +15,11 @@ from fsclip_jax.clip.files import read_json
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.errors import UserError
 
-HINTS = {
+_NO_TEXT = (
+    ": an image tower without text, and every class needs a text vector; give the whole model, or "
+    "features with text_features to `fsclip bank import`"
+)
+HINTS = dict.fromkeys(("clip_vision_model", "siglip_vision_model", "dinov2", "vit"), _NO_TEXT) | {
     "siglip2": ": NaFlex takes pictures of any shape, which is not built here; take a SigLIP 2 of "
     "fixed resolution, such as google/siglip2-base-patch16-224",
 }

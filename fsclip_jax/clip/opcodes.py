@@ -60,7 +60,7 @@ class Tensor(NamedTuple):
 
 @dataclass
 class Module:
-    """A TorchScript module: its attributes and nothing else."""
+    """A TorchScript module, or what a checkpoint keeps beside tensors: attributes, nothing else."""
 
     attributes: dict[Any, Any] = field(default_factory=dict)
 
@@ -165,7 +165,7 @@ class _Reader:
         if len(items) % 2:
             raise RefusedError("has a broken pickle")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(key) not in (str, int):
+            if type(key) not in (str, int, Tensor):
                 raise RefusedError(f"has a dict with the key {kind_named(key)}")
             target[key] = value
 
@@ -174,7 +174,7 @@ class _Reader:
 
     def name(self, module: str, name: str) -> None:
         known = _Name(module, name)
-        inert = self.scripted and (module == "__torch__" or module.startswith("__torch__."))
+        inert = _is_record(known) or (self.scripted and _is_scripted(known))
         if known not in _CALLS and not (module == "torch" and name in _STORAGES) and not inert:
             raise RefusedError(f"asks for {kind_named(known)}")
         self.stack.append(known)
@@ -206,7 +206,7 @@ class _Reader:
 
     def new(self) -> None:
         args, name = self.pop(), self.pop()
-        if type(name) is not _Name or not name.module.startswith("__torch__") or args != ():
+        if type(name) is not _Name or not (_is_scripted(name) or _is_record(name)) or args != ():
             raise RefusedError(f"makes an object of {kind_named(name)}")
         self.stack.append(Module())
 
@@ -217,6 +217,15 @@ class _Reader:
             raise RefusedError(f"sets the inside of {kind_named(target)}")
         if type(target) is Module:
             target.attributes.update(state)  # of an OrderedDict it is metadata, and left out
+
+
+def _is_scripted(name: _Name) -> bool:
+    return name.module == "__torch__" or name.module.startswith("__torch__.")
+
+
+def _is_record(name: _Name) -> bool:
+    """Whether a class is one that checkpoints hold whole: its attributes are all that is kept."""
+    return name.module.startswith("torch.optim.") or name == ("argparse", "Namespace")
 
 
 def _tensor(args: tuple[Any, ...]) -> Tensor:
@@ -253,6 +262,9 @@ def _first(args: tuple[Any, ...]) -> Any:
 
 _CALLS: dict[_Name, Callable[[tuple[Any, ...]], Any]] = {
     _Name("collections", "OrderedDict"): _empty,
+    _Name("collections", "defaultdict"): lambda _: {},
+    _Name("builtins", "dict"): _empty,
+    _Name("__builtin__", "dict"): _empty,
     _Name("torch._utils", "_rebuild_tensor_v2"): _tensor,
     _Name("torch._utils", "_rebuild_parameter"): _parameter,
     _Name("torch.jit._pickle", "restore_type_tag"): _first,

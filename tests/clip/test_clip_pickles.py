@@ -1,5 +1,6 @@
 """The reader of ``.pt`` files: what PyTorch writes is read, and nothing is ever run."""
 
+import argparse
 import builtins
 import copyreg
 import functools
@@ -106,6 +107,28 @@ def test_the_weights_in_a_training_checkpoint_are_found(name, zipped, tmp_path):
     assert set(held) == {"weight", "bias"}
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_schedulers_and_settings_that_are_saved_whole_are_passed_over(zipped, tmp_path):
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.Linear(3, 4)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 50)
+    layer(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    saved = {
+        "state_dict": layer.state_dict(),
+        "epoch": 50,
+        "optimizer": optimizer.state_dict(),
+        "scheduler": {"successor": cosine, "last_epoch": 50},  # as Dassl's warm-up keeps it
+        "args": argparse.Namespace(lr=0.1, name="run"),
+    }
+    path = tmp_path / "model.pth.tar-50"
+    torch.save(saved, path, _use_new_zipfile_serialization=zipped)
+    held = read_torch(path)
+    assert set(held) == {"weight", "bias"}
+    np.testing.assert_array_equal(held["bias"], layer.bias.detach().numpy())
+
+
 def test_weights_in_several_places_are_named(tmp_path):
     torch = pytest.importorskip("torch")
     held = torch.nn.Linear(3, 4).state_dict()
@@ -156,7 +179,7 @@ HOSTILE = {
     "nested": {"state_dict": {"a": [({"b": Call(exec, RUN)},)]}},
     "as a key": {("x", Call(exec, RUN)): 1},
     "state": State(),
-    "type": dict,
+    "type": bytes,
     "loads": Call(pickle.loads, pickle.dumps(Call(exec, RUN))),
 }
 
@@ -178,6 +201,10 @@ NAMES = {
     "torch.load": Op().name("torch", "load").raw(b"(").text("x").raw(b"tR"),
     "torch._utils": Op().name("torch._utils", "_import_dotted_name"),
     "submodule": Op().name("collections", "OrderedDict.fromkeys"),
+    "a call of what is only kept": Op().name("torch.optim.sgd", "SGD").raw(b")R"),
+    "an object from arguments": Op().name("argparse", "Namespace").text("a").raw(b"\x85\x81"),
+    "beside what is kept": Op().name("torch.optimus", "SGD"),
+    "a function beside it": Op().name("argparse", "open"),
     "extension": Op().raw(b"\x82\x01"),
     "newobj_ex": Op().name("collections", "OrderedDict").raw(b")}\x92"),
     "stack name": Op().text("os").text("system").raw(b"\x93"),
