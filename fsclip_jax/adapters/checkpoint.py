@@ -100,7 +100,10 @@ def load_adapter(
     path = Path(directory)
     if path.is_dir():
         found = [] if (path / WEIGHTS_FILE).is_file() else list(filter(is_weights, path.iterdir()))
-        path = found[0] if len(found) == 1 else path / WEIGHTS_FILE
+        if len(found) > 1:
+            names = some(sorted(file.name for file in found))
+            raise UserError(f"{path} holds several files of weights, {names}; give one of them")
+        path = found[0] if found else path / WEIGHTS_FILE
     tensors, meta = _read(path)
     if meta.get("sha256", _digest(tensors)) != _digest(tensors):
         raise UserError(f"{path} is damaged: its checksum does not match; train again")

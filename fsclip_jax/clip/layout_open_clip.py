@@ -105,7 +105,8 @@ def _require_plain(
             if value not in accepted:
                 odd.append(f"{name}.{option}={value!r}")
     odd += [f"{k}={values[k]!r}" for k in values if k not in _KNOWN_MODEL]
-    odd += [f"{k}={values[k]!r}" for k in ("multimodal_cfg", "init_logit_bias") if values.get(k)]
+    if values.get("multimodal_cfg"):
+        odd.append(f"multimodal_cfg={values['multimodal_cfg']!r}")
     if vision.get("pool_type", "tok") != "tok":
         odd.append(f"vision_cfg.pool_type={vision['pool_type']!r}")
     if text.get("pool_type", "argmax") not in ("argmax", "eos"):

@@ -91,7 +91,7 @@ def load_clip(spec: str) -> Backbone:
         abstract,
         _fit_positions(source, leaf_paths(abstract)),
         source.entries,
-        ignorable=IGNORABLE,
+        ignorable=(*IGNORABLE, "logit_bias"),  # a softmax does not feel it
         source=str(source.weights),
     )
     config, graphdef, state = fold_norms(source.config, graphdef, state)

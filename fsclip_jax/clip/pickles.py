@@ -22,6 +22,7 @@ _MAX_PICKLE = 64 * 2**20
 _MAX_MODULES = 100_000
 _MAX_DEPTH = 64
 _MAX_WRAPPINGS = 4
+_NUMBERS = (int, float, str, type(None))
 _MODEL = ("state_dict", "model_state_dict", "model", "module")
 """Where training loops keep the weights of the model, beside what else they keep."""
 _LEGACY = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
@@ -53,7 +54,10 @@ def read_torch(path: Path, lists: bool = False) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(archive, path.stat().st_size, lists)
     except RefusedError as error:
-        raise UserError(f"{path} is refused: it {error}; wanted is a file of tensors") from error
+        raise UserError(
+            f"{path} is refused: it {error}; wanted is a file of tensors, as "
+            "torch.save(model.state_dict(), FILE) writes it"
+        ) from error
     except MemoryError:
         raise
     # zipfile and pickletools raise many kinds on a broken file, OSError for a negative place.
@@ -185,6 +189,8 @@ def _state_dict(held: Any) -> Iterator[tuple[str, Tensor]]:
     if not isinstance(held, dict):
         raise RefusedError("holds no dict of tensors")
     for key, value in held.items():
+        if isinstance(value, _NUMBERS):  # an epoch, say
+            continue
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise RefusedError(f"holds {kind_named(value)} where a named tensor belongs")
         yield key, value
@@ -197,8 +203,8 @@ def _inner(held: Any) -> Any:
     inside = {key: value for key, value in held.items() if isinstance(value, dict) and value}
     if name := next((name for name in _MODEL if name in inside), None):
         return inside[name]
-    if any(isinstance(value, Tensor) for value in held.values()):
-        return held
+    if any(isinstance(value, Tensor) and len(value.shape) > 1 for value in held.values()):
+        return held  # and not the one of a loss beside it
     inside = {
         key: value
         for key, value in inside.items()

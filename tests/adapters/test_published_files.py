@@ -122,6 +122,8 @@ def test_a_file_of_another_kind_is_not_to_be_trained_again(tmp_path):
             load_adapter(tmp_path / name)
         assert "train again" not in str(caught.value)
         assert "give the folder of a training run" in str(caught.value)
+    with pytest.raises(UserError, match=r"several files of weights, clip.pt, notes.safetensors"):
+        load_adapter(tmp_path)
     with pytest.raises(UserError, match=r"this visual.conv1.weight; .*CLIP to --backbone"):
         load_adapter(tmp_path / "clip.pt")
 

@@ -134,6 +134,10 @@ def test_weights_in_several_places_are_named(tmp_path):
     held = torch.nn.Linear(3, 4).state_dict()
     torch.save({"student": held, "teacher": held}, tmp_path / "two.pt")
     refused(tmp_path / "two.pt", "'student', 'teacher'", "does not say which")
+    torch.save({"loss": torch.tensor(1.0), "epoch": 3, "net": held}, tmp_path / "beside.pt")
+    assert set(read_torch(tmp_path / "beside.pt")) == {"weight", "bias"}
+    torch.save({**held, "epoch": 3}, tmp_path / "among.pt")
+    assert set(read_torch(tmp_path / "among.pt")) == {"weight", "bias"}
     torch.save({"model": held, "model_ema": held}, tmp_path / "named.pt")
     assert set(read_torch(tmp_path / "named.pt")) == {"weight", "bias"}
 

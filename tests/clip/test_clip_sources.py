@@ -259,6 +259,18 @@ def test_a_text_side_of_its_own_is_open_clips(parts, tmp_path):
     assert cases.relative_error(ours, texts) <= cases.TOLERANCE
 
 
+def test_the_bias_of_a_sigmoid_changes_no_softmax(parts, tmp_path):
+    save_clip("open_clip", tmp_path, *parts("open_clip_vit"))
+    whole = load_clip(str(tmp_path))
+    tensors = {**cases.tensors_of("open_clip_vit"), "logit_bias": np.float32([-10])}
+    write_safetensors(tmp_path / "open_clip_model.safetensors", tensors, "float32")
+    path = tmp_path / "open_clip_config.json"
+    values = json.loads(path.read_text())
+    values["model_cfg"]["init_logit_bias"] = -10
+    path.write_text(json.dumps(values))
+    equal_states(load_clip(str(tmp_path)), whole)
+
+
 def test_what_stays_refused_is_named(parts, tmp_path):
     save_clip("open_clip", tmp_path, *parts("open_clip_vit"))
     tensors = cases.tensors_of("open_clip_vit")
