@@ -30,10 +30,7 @@ class Detections(NamedTuple):
     score: Float[np.ndarray, " n"]
 
     def rounded(self) -> "Detections":
-        """Round as a file has them: boxes to 0.01 pixels, scores to 8 digits.
-
-        What is judged is then what is written, ties included.
-        """
+        """Round as a file has them, ties included: boxes to 0.01 pixels, scores to 8 digits."""
         score = [float(f"{value:.8g}") for value in self.score.tolist()]
         return self._replace(bbox=np.round(self.bbox, 2), score=np.array(score, np.float64))
 
@@ -180,11 +177,7 @@ def empty_detections() -> Detections:
 
 
 def group_numbers(data: Boxes) -> dict[str, list[int]]:
-    """Return the numbers of the categories that are reported apart.
-
-    They are ``novel`` and ``base`` where the file says which are new; ``rare``, ``common`` and
-    ``frequent`` where it says how frequent they are.
-    """
+    """Number the categories reported apart: novel and base, or rare, common and frequent."""
     groups: dict[str, list[int]] = defaultdict(list)
     names = {"r": "rare", "c": "common", "f": "frequent"}
     for category in data.categories:

@@ -25,13 +25,9 @@ def keep_best(
 ) -> Kept:
     """Keep the best detections of an image, class by class without near duplicates.
 
-    Greedy non-maximum suppression: pairs of box and class are taken from the best down; a pair
-    is left out where a better box of the same class overlaps it.
-
-    Args:
-        over: which boxes overlap too much to be two objects of a class.
-        most: detections to keep at most, over all classes.
-        least: pairs that do not score above it are left out.
+    Greedy non-maximum suppression: pairs of box and class are taken from the best down, ``most``
+    over all classes; a pair is left out where it does not score above ``least``, or where a better
+    box of the same class overlaps it as ``over`` says.
 
     Example:
         >>> over = np.array([[True, True], [True, True]])

@@ -37,9 +37,6 @@ from fsclip_jax.report.write import write_report
 def compare_detections(config: DetectConfig, console: Console, command: str = "") -> None:
     """Detect with every method and every draw of the support, judge, and write it down.
 
-    Args:
-        command: the command line, for the report.
-
     Raises:
         UserError: the input is wrong.
     """

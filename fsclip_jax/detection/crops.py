@@ -67,9 +67,7 @@ def cut_boxes(
     """Cut every box out of a picture, at every scale, resized to the square the tower takes.
 
     A crop is ``scale`` times as wide and high as its box, around its centre, within the picture.
-
-    Yields:
-        Pixels: the scales of the first box, then those of the second.
+    All scales of a box come before the next box.
     """
     side, how = backbone.preprocess.size, FILTERS[backbone.preprocess.resample]
     for box in boxes.astype(np.float64):
@@ -87,15 +85,12 @@ def region_features(
     scales: Sequence[float] = SCALES,
     batch: int = _BATCH,
 ) -> Iterator[Float[np.ndarray, "region dim"]]:
-    r"""Encode the boxes of pictures, picture after picture.
+    r"""Encode the boxes of pictures to unit features, picture after picture.
 
     .. math:: f_i = \mathrm{norm} \sum_s \mathrm{norm}\, E(\mathrm{crop}(x, s\, b_i))
 
     over the scales 1 and 1.5. Crops of several pictures share a batch, which always has the same
     size, so the tower is compiled once; no more than a batch of crops is in memory.
-
-    Yields:
-        Unit features of the boxes of each picture.
 
     Source: Gu et al., Open-Vocabulary Object Detection via Vision and Language Knowledge
     Distillation (ViLD), ICLR 2022, section 3.2.

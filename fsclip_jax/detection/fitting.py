@@ -45,11 +45,7 @@ class ScoredMethod:
 
 
 class Supported(NamedTuple):
-    """The support of all draws.
-
-    Attributes:
-        background: mean feature of boxes without an object, by draw.
-    """
+    """The support of all draws; ``background`` is the mean of boxes without an object, by draw."""
 
     task: Task
     background: Float[np.ndarray, "draw dim"]
@@ -59,9 +55,6 @@ def encode_support(
     model: Model, split: Split, categories: Sequence[Category], shots: int, draws: int
 ) -> Supported:
     """Draw boxes of every class and lay their features out as tasks.
-
-    Args:
-        categories: the classes, found by their names.
 
     Raises:
         UserError: a class has no box, or a picture cannot be read.
@@ -74,11 +67,7 @@ def encode_support(
 
 
 def encode_objects(model: Model, split: Split, categories: Sequence[Category]) -> Query:
-    """Describe the annotated objects of a split, to choose settings on.
-
-    Args:
-        categories: the classes, found by their names.
-    """
+    """Describe the annotated objects of a split, to choose settings on."""
     row = {category.name: i for i, category in enumerate(categories)}
     label = {c.id: row[c.name] for c in split.data.categories if c.name in row}
     labels: list[int] = []
@@ -102,11 +91,7 @@ def encode_objects(model: Model, split: Split, categories: Sequence[Category]) -
 def fit_methods(
     methods: Sequence[Method], supported: Supported, val_objects: Query | None
 ) -> list[ScoredMethod]:
-    """Fit methods to every draw, with searched scalars chosen first.
-
-    They are chosen on the annotated objects of val; without val, on shots held out in turn.
-
-    """
+    """Fit methods to every draw, with searched scalars chosen on val, else on held-out shots."""
     task, engine = supported.task, Engine()
     val = None
     if val_objects is not None:

@@ -60,10 +60,7 @@ class Model:
 
 
 def clip_model(backbone: Backbone, scales: Sequence[float] = SCALES) -> Model:
-    """Classify given proposals by CLIP features of their crops, as ViLD does before training.
-
-    The sides of the crops are ``scales`` times those of the box.
-    """
+    """Classify given proposals by CLIP features of their crops, as ViLD does before training."""
     templates = BARE if backbone.id == DEFAULT_BACKBONE else PHOTO
 
     def text(names: Sequence[str]) -> Float[np.ndarray, "way dim"]:
@@ -157,12 +154,7 @@ def in_pixels(
 ) -> Float[np.ndarray, "region 4"]:
     """Turn boxes in parts of an image into boxes within it, in pixels.
 
-    Args:
-        boxes: centre x, centre y, width, height, in parts of the image.
-        size: width and height of the image.
-
-    Returns:
-        Left, top, width, height.
+    From centre x, centre y, width, height to left, top, width, height.
 
     Example:
         >>> in_pixels(np.array([[0.5, 0.5, 0.2, 0.4]]), (10, 20)).round(3).tolist()

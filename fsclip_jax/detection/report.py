@@ -24,11 +24,7 @@ class JudgedMethod(NamedTuple):
 
 
 def detection_rows(data: Boxes, judged: Sequence[JudgedMethod], shots: int) -> tuple[Row, ...]:
-    """Lay the precisions out as rows: of all categories, and of every group that has an object.
-
-    The groups are ``novel`` and ``base``, or ``rare``, ``common`` and ``frequent``, as far as
-    the annotations tell them apart.
-    """
+    """Lay the precisions out as rows: of all categories, and of every group that has an object."""
     splits = {"test": [category.id for category in data.categories], **group_numbers(data)}
     measured: dict[Place, Measured] = {}
     for split, numbers in splits.items():

@@ -62,7 +62,6 @@ def choose_scoring(
     """Choose for every method how its logits become scores: the best AP50 on val.
 
     The same settings are open to every method. An OWL-ViT has nothing to choose.
-
     """
     if model.proposes:
         return list(scored)
@@ -114,11 +113,7 @@ def detect(
     split: Split,
     categories: Sequence[Category],
 ) -> dict[str, list[Detections]]:
-    """Detect by every method and every draw, in one pass over the pictures.
-
-    Returns:
-        Detections by the name of the method, one for each draw, rounded as a file has them.
-    """
+    """Detect by every method and draw, in one pass over the pictures, rounded as a file has it."""
     ids, most = _ids(split.data, categories), most_detections(split.data)
     rows: dict[str, list[list[_Rows]]] = {
         one.name: [[] for _ in supported.background] for one in scored

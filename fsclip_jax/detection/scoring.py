@@ -96,14 +96,8 @@ def score_owlvit(
     r"""Score the regions of an OWL-ViT: :math:`\sigma((z / s + shift_i)\, scale_i)`.
 
     For a method that gives class embeddings ``z / s`` is their cosine with the region, so these
-    stand in the place of the text queries; for any other it is what replaces that cosine.
-
-    Args:
-        found: the regions, with shift and scale.
-        logit_scale: ``s``, the inverse temperature that the method was given.
-
-    Returns:
-        Scores, 0 to 1, one class independent of the other.
+    stand in the place of the text queries; for any other it is what replaces that cosine. Scores
+    are 0 to 1, one class independent of the other.
     """
     if found.shift is None or found.scale is None:
         raise ValueError("these regions are of no OWL-ViT")

@@ -128,11 +128,9 @@ def make_tasks(
     text: Float[np.ndarray, "way dim"],
     logit_scale: float,
 ) -> tuple[Task, Float[np.ndarray, "draw dim"]]:
-    """Lay the features of the boxes out as few-shot tasks.
+    """Lay the features of the boxes out as few-shot tasks, with a leading axis of draws.
 
-    Returns:
-        Tasks with a leading axis of draws, and of each draw the mean feature of the boxes without
-        an object, unit length; zero where there are none.
+    Beside them the unit mean feature of the boxes without an object; zero where there are none.
     """
     pairs = list(zip(plan.needed, features, strict=True))
     objects = np.concatenate([found[: need.objects] for need, found in pairs])

@@ -46,11 +46,7 @@ SEED = 1
 
 
 def published_methods(names: tuple[str, ...], dim: int) -> tuple[Method, ...]:
-    """Return the rows that the engine can evaluate as any other.
-
-    Returns:
-        Methods whose choice is made by :func:`choose_on_test`.
-    """
+    """Return the rows that the engine can evaluate as any other, with :func:`choose_on_test`."""
     if "tip_adapter_f" not in names:
         return ()
     adapter = get_adapter("tip_adapter_f", every_epoch=True)
@@ -65,13 +61,7 @@ def choose_on_test(
 
     The epoch that is best on the test images with the starting alpha and beta; then alpha and
     beta that are best on val (on test where there is no val) with the keys of that epoch; then
-    whichever of the two settings is better on test.
-
-    Args:
-        task: tasks with a leading axis of draws.
-
-    Returns:
-        The choice, whose record says ``split test``.
+    whichever of the two settings is better on test. The record says ``split test``.
     """
     adapter = method.adapter
     assert isinstance(adapter, TipAdapterF)
@@ -129,13 +119,8 @@ def evaluate_meta_adapter(
     """Train and test Meta-Adapter as its published code does, on the halves of the classes.
 
     The shots are val images where the data has them, as there, else train images of a draw that
-    may hold training images as well.
-
-    Args:
-        shots: images of a class: shots, training images and test images alike.
-
-    Returns:
-        The numbers of the group ``novel``, in the label space of all classes.
+    may hold training images as well. Of each class there are ``shots`` shots, training images and
+    test images alike. The numbers are of the group ``novel``, told apart among all classes.
     """
     base, novel = base_novel(len(stored.class_names))
     train, test = stored.select(["train"]), stored.select(["test"])

@@ -34,12 +34,8 @@ def details_of(
 ) -> Details | None:
     """Look closer at an evaluation: its novel classes, or its first split, with most shots.
 
-    Args:
-        predictions: what every method predicted; None where it is not kept.
-
-    Returns:
-        The details; None where no predictions were kept, or without the reference: then there is
-        nothing to compare with, as in the cells of a suite, which have one method each.
+    None where no predictions were kept, or without the reference: then there is nothing to
+    compare with, as in the cells of a suite, which have one method each.
     """
     if predictions is None:
         return None

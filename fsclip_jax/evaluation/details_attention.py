@@ -21,7 +21,6 @@ class Attended(NamedTuple):
     Attributes:
         weights: share of the attention on each shot, mean over the heads; 0 where there is none.
         text: share on the text feature itself; 0 where it is no key.
-        gate: between 0 and 1.
     """
 
     weights: Float[np.ndarray, "way shot"]
@@ -47,10 +46,6 @@ def attention_of(
         g = sigmoid(u . w + b)
 
     The shares sum to one within a class that has anything to attend to.
-
-    Args:
-        params: see ``adapters.meta_adapter.init_params``.
-        text_in_keys: whether the text feature is itself attended to.
 
     Source: Cheng et al., "Meta-Adapter: An Online Few-shot Learner for Vision-Language Model",
     equations 4 and 5.
@@ -86,15 +81,9 @@ def gates_and_attention(
 ) -> tuple[tuple[float, ...], tuple[ClassAttention, ...]]:
     """Choose classes that are worth a look and say what is attended to in each.
 
-    Args:
-        keys: of the support images [way shot].
-        before: percent right within each class by the reference; ``nan`` where it has no query.
-        after: the same by the Meta-Adapter.
-
-    Returns:
-        The gates of all classes, ascending, and the chosen classes: those that gain and lose
-        most, those with the most uneven attention, and those with the widest and the narrowest
-        gate.
+    ``before`` and ``after`` are percent right within each class; ``nan`` where it has no query.
+    The gates come ascending, of all classes. Chosen are the classes that gain and lose most, those
+    with the most uneven attention, and those with the widest and the narrowest gate.
     """
     there = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
     gain = (after - before)[there]

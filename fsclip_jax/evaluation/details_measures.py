@@ -26,13 +26,10 @@ class Look(NamedTuple):
     """What is looked at: one split at one number of shots.
 
     Attributes:
-        names: of the classes that are told apart.
         classes: their ids in the data of the support.
         labels: true class of each query, a place in ``names``.
         queries: row of each query, in the bank it is of.
-        query_keys: what ``Details.pictures`` calls the queries.
         support: rows of the shots; -1 where a class has fewer.
-        predicted: the predictions of every method, by its name.
     """
 
     split: str
@@ -61,10 +58,7 @@ def class_accuracy(look: Look, each: Predicted) -> Float[np.ndarray, " way"]:
 
 
 def class_changes(look: Look) -> ClassChanges | None:
-    """Measure how every method changes every class, over the mean of the draws.
-
-    None where the reference was not evaluated.
-    """
+    """Measure changes of every class, over the mean of the draws; None without the reference."""
     accuracies = {name: class_accuracy(look, each) for name, each in look.predicted.items()}
     if REFERENCE not in accuracies:
         return None
@@ -80,14 +74,7 @@ def class_changes(look: Look) -> ClassChanges | None:
 
 
 def confusions(look: Look, each: Predicted, keys: Sequence[str]) -> tuple[Confusion, ...]:
-    """Count which class is taken for which, over all draws; the most frequent pairs first.
-
-    Args:
-        keys: of the images of the bank of the support.
-
-    Returns:
-        At most ``MOST_PAIRS`` pairs that occur.
-    """
+    """Count which class is taken for which, over all draws: the ``MOST_PAIRS`` most frequent."""
     wrong = ~right_predictions(look, each)
     truth = np.broadcast_to(look.labels, wrong.shape)
     pairs = np.stack([truth[wrong], each.predicted[wrong].astype(truth.dtype)], 1)
@@ -133,13 +120,7 @@ def mistakes(
 ) -> tuple[Mistake, ...]:
     """Take wrong predictions of the first draw, the surest first, and at most one a class.
 
-    Args:
-        stored: the bank of the support.
-        query_bank: the bank of the queries.
-        features: of the support of the first draw.
-
-    Returns:
-        At most ``MOST_MISTAKES``, each with the nearest shots of any class by the cosine.
+    At most ``MOST_MISTAKES``, each with the nearest shots of any class by the cosine.
     """
     wrong = np.flatnonzero(~right_predictions(look, each)[0])
     surest = wrong[np.argsort(-each.confidence[0, wrong], kind="stable")]

@@ -23,14 +23,11 @@ from fsclip_jax.typing import Array, Int, PRNGKeyArray
 def draw_supports(
     key: PRNGKeyArray, bank: Bank, space: LabelSpace, shots: int, seeds: int
 ) -> Draws:
-    """Draw the support of a label space once per seed.
+    """Draw the support of a label space once per seed; seed ``i`` uses ``fold_in(key, i)``.
 
     The draw of a class depends on the seed and on the class alone: a class has the same shots in
     every label space and protocol. The task carries every view of the shots where the bank has
     several, and the prompts where it has them.
-
-    Args:
-        key: a key; seed ``i`` uses ``fold_in(key, i)``.
     """
     classes, mean = jnp.asarray(space.classes, jnp.int32), mean_view(bank)
     size = largest_class(bank)
@@ -55,14 +52,7 @@ def _draw_support(
 def queries_of(
     stored: StoredBank, split: str, space: LabelSpace, group: Group, *, patches: bool = False
 ) -> Query:
-    """Read all images of a group, labelled by the place of their class in the label space.
-
-    Args:
-        patches: read the patches as well; the bank must hold them.
-
-    Returns:
-        View 0 of every image; the mask is all true.
-    """
+    """Read view 0 of all images of a group, labelled by the place of their class in the space."""
     bank = stored.select([split], group.classes, patches=patches)
     place = jnp.asarray(np.searchsorted(space.classes, group.classes), jnp.int32)
     seen = jnp.ones(bank.labels.shape, bool)
@@ -72,11 +62,7 @@ def queries_of(
 def bank_rows(
     stored: StoredBank, splits: Sequence[str], classes: np.ndarray | None = None
 ) -> Int[np.ndarray, " n"]:
-    """Say which stored image each row of a class-sorted bank is.
-
-    Returns:
-        Rows of the stored bank, in the order of ``stored.select(splits, classes)``.
-    """
+    """Say which stored image each row of ``stored.select(splits, classes)`` is."""
     ids = np.arange(len(stored.class_names)) if classes is None else np.asarray(classes)
     place = np.full(len(stored.class_names), -1)
     place[ids] = np.arange(len(ids))
@@ -89,14 +75,7 @@ def bank_rows(
 def draw_episodes(
     key: PRNGKeyArray, support_bank: Bank, query_bank: Bank, spec: EpisodeSpec, episodes: int
 ) -> tuple[Draws, Query]:
-    """Draw episodes: shots from one bank, images to ask from another.
-
-    Args:
-        key: a key; episode ``i`` uses ``fold_in(key, i)``.
-
-    Returns:
-        The draws, and the queries with a leading axis of draws.
-    """
+    """Draw episodes: shots from one bank, queries from another; ``i`` uses ``fold_in(key, i)``."""
     size = max(largest_class(support_bank), largest_class(query_bank))
     numbers, mean = jnp.arange(episodes), mean_view(support_bank)
     return _draw_episodes(key, numbers, support_bank, query_bank, mean, spec, size)

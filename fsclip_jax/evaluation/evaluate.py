@@ -167,13 +167,9 @@ def _training_warnings(
 def find_inputs(
     config: EvalConfig, stored: StoredBank, targets: Sequence[StoredBank] = ()
 ) -> tuple[Words | None, dict[str, str]]:
-    """Find what some methods need beyond features and text.
+    """Find words of all classes, and for every input that is not at hand the reason.
 
     The text tower is loaded only if a method that needs it was asked for by name.
-
-    Returns:
-        Words of all classes, if a method needs them and they are at hand; and for every input
-        that is not at hand the reason.
     """
     missing = {}
     if any(bank.prompt_features is None for bank in (stored, *targets)):

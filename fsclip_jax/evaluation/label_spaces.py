@@ -14,11 +14,7 @@ from fsclip_jax.features.easy_hard import easy_hard, zero_shot_by_class
 
 @dataclass(frozen=True)
 class Group:
-    """Classes whose query images are asked together and make one row of the report.
-
-    Attributes:
-        name: ``test`` (all classes), ``base`` or ``novel``.
-    """
+    """Classes whose query images make one row: ``test`` (all classes), ``base`` or ``novel``."""
 
     name: str
     classes: np.ndarray
@@ -26,12 +22,7 @@ class Group:
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """Classes that one classifier tells apart, and the groups that it is asked.
-
-    Attributes:
-        classes: ids of the classes, ascending; each of them gives shots.
-        groups: whose images are asked. Their classes are among those of the label space.
-    """
+    """Classes that one classifier tells apart, ids ascending, and the groups that it is asked."""
 
     classes: np.ndarray
     groups: tuple[Group, ...]
@@ -55,10 +46,8 @@ def label_spaces(
 
     ``full_way`` and ``episodic`` have one, of the classes that ``config.classes`` names.
     ``cross_category`` has one per half if the label space is restricted, and a single one of all
-    classes, asked about either half, if it is generalised.
-
-    Args:
-        halves: from :func:`class_halves`; the first and second half if not given.
+    classes, asked about either half, if it is generalised. The halves are the first and the second
+    half of the classes unless given.
 
     Raises:
         UserError: settings that do not go together.
@@ -100,10 +89,7 @@ def label_spaces(
 
 
 def check_splits(config: EvalConfig, stored: StoredBank) -> bool:
-    """Check that the data has the images that the protocol needs.
-
-    Returns:
-        Whether settings can be selected on val images.
+    """Check that there are the images that the protocol needs; say whether val can be selected on.
 
     Raises:
         UserError: there are no images to draw shots from, or none to ask.

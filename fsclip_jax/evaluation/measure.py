@@ -24,11 +24,7 @@ def evaluate(
     shots: int,
     choice: Choice | None = None,
 ) -> dict[str, Result]:
-    """Evaluate one method at one number of shots.
-
-    Args:
-        choice: of its parameters, made elsewhere; made on this setting if not given.
-    """
+    """Evaluate one method at one number of shots, with parameters chosen here unless given."""
     draws = _with_shots(setting, setting.draws, shots)
     choice = choice or choose(engine, config, setting, method, shots)
     asked = fit_and_predict(engine, method, choice, draws.task, setting.queries)
@@ -59,11 +55,7 @@ def _result(
 def choose(
     engine: Engine, config: EvalConfig, setting: Setting, method: Method, shots: int
 ) -> Choice:
-    """Choose the parameters of a method at one number of shots.
-
-    Returns:
-        The choice. The query images have no part in it.
-    """
+    """Choose the parameters at one number of shots. The query images have no part in it."""
     if method.origin.get("as_published"):
         task = _with_shots(setting, setting.draws, shots).task
         (test,) = setting.queries.values()

@@ -124,11 +124,7 @@ are pooled into one number."""
 
 
 def judge(judged: Judged, *, few: bool = False) -> dict[str, np.ndarray]:
-    """Compute every metric of predictions, one number a draw.
-
-    Args:
-        few: whether a draw is an episode of few queries; then ``POOLED`` are one number.
-    """
+    """Compute every metric, one number a draw; with ``few`` queries a draw, ``POOLED`` are one."""
     pooled = Judged(*(np.ravel(part) for part in judged))
     return {
         name: metric(pooled if few and name in POOLED else judged)

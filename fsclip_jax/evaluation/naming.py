@@ -8,10 +8,7 @@ from fsclip_jax.data.catalog import find_known
 
 
 def data_name(spec: str) -> str:
-    """Return the name by which one speaks of a data set.
-
-    Returns:
-        Letters, digits, ``.``, ``-`` and ``_``; never empty.
+    """Name a data set in letters, digits, ``.``, ``-`` and ``_``; the name is never empty.
 
     Example:
         >>> [data_name(s) for s in ("emoji:food", "coop:caltech101@/data", "bank:banks/pets/")]

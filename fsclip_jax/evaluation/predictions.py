@@ -42,9 +42,7 @@ import numpy as np
 class Records:
     """Images that were shots or queries.
 
-    Attributes:
-        data: place of the data set in ``StoredPredictions.data``, int32 [n].
-        rows: row of the image in the feature bank of that data set, int32 [n].
+    ``rows`` are the places of the images in the feature bank of their data set; both int32 [n].
     """
 
     data: np.ndarray
@@ -58,7 +56,6 @@ class Space:
 
     Attributes:
         data: place in ``StoredPredictions.data`` of the data set that classes and shots are of.
-        class_names: names of the classes, in the order of the predictions.
         classes: ids of the classes in that data set, int32 [way].
         support: place in ``records`` of each shot, int32 [draw way shot]; -1 where a class has
             no further image.
@@ -75,7 +72,6 @@ class QueryGroup:
     """Queries that make one row of every method.
 
     Attributes:
-        name: what the report calls ``split``: ``test``, ``base``, ``novel`` and the like.
         space: place in ``StoredPredictions.spaces`` of the classes that they are told apart among.
         queries: place in ``records`` of each image, int32 [query].
         labels: true class, a place in ``class_names`` of the space, int32 [query].
@@ -114,13 +110,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class StoredPredictions:
-    """All predictions of an evaluation; see the module.
-
-    Attributes:
-        data: specs of the data sets.
-        groups: the queries, each group with a name of its own.
-        rows: the predictions, in the order of the report.
-    """
+    """All predictions of an evaluation, rows in the order of the report; see the module."""
 
     data: tuple[str, ...]
     records: Records

@@ -59,10 +59,7 @@ class _Index:
 
 
 def store_predictions(predictions: StoredPredictions, folder: Path) -> str:
-    """Write ``predictions.safetensors`` whole or not at all; the same content, the same bytes.
-
-    Returns:
-        The sha256 of the file.
+    """Write the file whole or not at all, the same content as the same bytes; return its sha256.
 
     Raises:
         UserError: the disk is full or the folder cannot be written to.

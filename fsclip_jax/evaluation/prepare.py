@@ -85,11 +85,7 @@ def prepare(
 
 
 def part_of(stored: StoredBank, space: LabelSpace, draws: Draws, data: int = 0) -> Part:
-    """Say which rows of a bank the shots are.
-
-    Args:
-        data: place of the data set among those of the evaluation.
-    """
+    """Say which rows of a bank the shots are; ``data`` is its place among the data sets."""
     places = np.asarray(draws.rows)
     shots = np.where(places >= 0, bank_rows(stored, ["train"])[places], -1)
     names = [stored.class_names[label] for label in space.classes.tolist()]

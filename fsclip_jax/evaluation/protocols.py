@@ -21,11 +21,7 @@ from fsclip_jax.report.rows import Row
 
 
 class Outcome(NamedTuple):
-    """What an evaluation found.
-
-    Attributes:
-        predictions: the answers behind the rows; None where they are not kept.
-    """
+    """What an evaluation found; ``predictions`` is None where they are not kept."""
 
     rows: tuple[Row, ...]
     facts: dict[str, Any]
@@ -41,9 +37,6 @@ def run_protocol(
     engine: Engine | None = None,
 ) -> Outcome:
     """Evaluate the methods.
-
-    Args:
-        words: of all classes of the bank, for methods that need them.
 
     Raises:
         UserError: the data does not have the images or shots that were asked for.
@@ -88,11 +81,7 @@ def keep(
     parts: Sequence[Part],
     results: Mapping[tuple[str, str, int], Result],
 ) -> StoredPredictions | None:
-    """Gather the answers, if they are to be kept.
-
-    Args:
-        parts: images of the label spaces; none of episodes.
-    """
+    """Gather the predictions, if they are to be kept; of episodes there are no ``parts``."""
     if not config.predictions or not parts:
         return None
     ways = {name: len(part.classes) for part in parts for name in part.groups}

@@ -13,13 +13,9 @@ def training_warnings(
     query_split: str,
     base: str = "base",
 ) -> list[str]:
-    """Say where a trained adapter has seen classes or images that it is evaluated on.
+    """Say, a line a matter, where a trained adapter saw classes or images it is evaluated on.
 
-    Args:
-        base: what a training calls the base classes of the report, ``base`` or ``easy``.
-
-    Returns:
-        One line a matter; empty where the evaluation is clean.
+    ``base`` is what a training calls the base classes of the report, ``base`` or ``easy``.
     """
     name, here = checkpoint.adapter.name, stored.manifest["data"]
     data, classes = trained_on(checkpoint.meta)

@@ -29,15 +29,10 @@ class PublishedRun:
     - A first-in-first-out support: after each step, the images of the batch push the oldest
       shots of their class out. The test then sees that support, not the one that was drawn.
     - The support starts as the mean over views; what is pushed in is a single view.
-    - Weights and moments in half precision, with AdamW's epsilon raised to 1e-4.
+    - Weights and moments in half precision, with AdamW's epsilon raised to 1e-4 and
+      a learning rate that falls from its peak by a cosine schedule.
     - The test images are as many as the shots, for each novel class, drawn with replacement
       where there are too few; the epoch that does best on them is reported.
-
-    Attributes:
-        epochs: times that each training image is seen.
-        learning_rate: peak of the cosine schedule.
-        eps: of AdamW.
-        half: whether weights and moments are float16.
     """
 
     epochs: int = 5
@@ -52,11 +47,7 @@ PUBLISHED_RUN = PublishedRun()
 
 
 class Images(NamedTuple):
-    """Labelled images of a run; labels are places among all classes.
-
-    Attributes:
-        views: every view of each image.
-    """
+    """Labelled images of a run, in every view; labels are places among all classes."""
 
     views: Float[Array, "image view dim"]
     labels: Int[Array, " image"]
@@ -85,10 +76,8 @@ def draw_published(
 ) -> PublishedData:
     """Draw support, training and test images as the published code does.
 
-    Args:
-        key: randomness of the three draws, which know nothing of each other.
-        support_bank: all classes; the val images, or the train images where there are none. Then
-            support and training images may be the same.
+    The three draws know nothing of each other. ``support_bank`` has the val images, or the train
+    images where there are none; then support and training images may be the same.
     """
     support_key, train_key, test_key, again_key = jax.random.split(key, 4)
     every = jnp.arange(support_bank.text.shape[0], dtype=jnp.int32)
@@ -117,13 +106,7 @@ def _images(bank: Bank, rows: Array, kept: Array, classes: Array) -> Images:
 def published_accuracies(
     key: PRNGKeyArray, data: PublishedData, run: PublishedRun = PUBLISHED_RUN
 ) -> tuple[Float[Array, " epoch"], Int[Array, "epoch image"]]:
-    """Train as the published code does, and test after every epoch.
-
-    Args:
-        key: randomness of the starting values, the order of the images and their views.
-
-    Returns:
-        Accuracy on the test images after every epoch, in percent, and the predicted classes.
+    """Train as published; return percent right on test after every epoch, and the predictions.
 
     Source: Cheng et al., "Meta-Adapter: An Online Few-shot Learner for Vision-Language Model";
     the published code's choices as :class:`PublishedRun` lists them.
@@ -190,10 +173,7 @@ def push_all(
     labels: Int[Array, " image"],
     kept: Bool[Array, " image"],
 ) -> Float[Array, "way shot dim"]:
-    """Push images into the support of their classes, one after the other, the newest first.
-
-    Returns:
-        The support; each class has lost as many of its oldest shots as it got images.
+    """Push images, the newest first, into the support; as many of the oldest of a class leave it.
 
     Example:
         >>> support = jnp.array([[[1.0], [2.0]], [[3.0], [4.0]]])

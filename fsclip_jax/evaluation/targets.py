@@ -30,9 +30,6 @@ def targets_of(
 ) -> tuple[Target, ...]:
     """Name the targets; without any, those of ``domain_shift`` are the held-out families.
 
-    Returns:
-        The targets, each with a name of its own, none called as the source.
-
     Raises:
         UserError: there are no targets and no families, or a bank is of another backbone.
     """
@@ -66,14 +63,11 @@ def _families(config: EvalConfig, source: StoredBank) -> tuple[Target, ...]:
 
 
 def match_classes(source: StoredBank, target: StoredBank) -> dict[int, int]:
-    """Find the classes of a target among those of the source.
+    """Find for every class of a target the class of the source.
 
     By WordNet id where the keys of both banks say one for every class (ImageNet's folders are
-    called so), else by name; case, ``_`` and ``-`` in names do not matter.
-
-    Returns:
-        Class of the source by class of the target. A name that two classes of a bank share
-        matches nothing.
+    called so), else by name; case, ``_`` and ``-`` in names do not matter. A name that two classes
+    of a bank share matches nothing.
     """
     ours, theirs = _synsets(source), _synsets(target)
     if ours is None or theirs is None:

@@ -63,13 +63,8 @@ def run_transfer(
 
     Of every method and number of shots one setting is chosen on the source, for all draws
     together: on its val images, or on held-out shots of it. It is used on every target as it is.
-
-    Args:
-        targets: from :func:`~fsclip_jax.evaluation.targets.targets_of`.
-
-    Returns:
-        Rows of the source (if it has query images of its own), of every target, and their
-        ``average``, taken draw by draw; facts about the draws; and the predictions.
+    Rows are of the source (if it has query images of its own), of every target, and their
+    ``average``, taken draw by draw.
 
     Raises:
         UserError: a target does not have the images or shots that are needed.

@@ -27,14 +27,10 @@ NEUTRAL = 4
 
 
 def find_words(config: EvalConfig, stored: StoredBank) -> tuple[Words | None, str]:
-    """Make the words of a bank, if the text tower of its backbone is at hand.
+    """Make the words of a bank, if the text tower of its backbone is at hand, else say why not.
 
     Of images the backbone is the one that encoded them. Of ``bank:DIR`` it is the one that the
     manifest names, if it can be loaded without a network and has the sum that the manifest says.
-
-    Returns:
-        The words of all classes of the bank, and an empty string; or ``None`` and in one line
-        why there are none.
     """
     known = stored.manifest["backbone"]
     if not config.data.startswith("bank:"):
@@ -66,14 +62,11 @@ def _local(spec: str) -> str:
 
 
 def make_words(backbone: Backbone, stored: StoredBank) -> Words:
-    """Tokenize the class names of a bank and freeze the text tower.
+    """Tokenize the class names of a bank, without a batch axis, and freeze the text tower.
 
     A prompt ends with a full stop where the bank's first template does. A context starts from
     "a photo of a"; to a backbone that was trained on bare names these words mean nothing, so
     there it starts from start tokens, which disturb its zero-shot accuracy least.
-
-    Returns:
-        The words of all classes, without a batch axis.
     """
     tokenizer = backbone.tokenizer
     ids, lengths = tokenize_names(tokenizer, stored.class_names)
@@ -95,8 +88,7 @@ def make_words(backbone: Backbone, stored: StoredBank) -> Words:
 def tokenize_names(tokenizer: Tokenizer, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Tokenize names without start and end; ``_`` becomes a space, as published.
 
-    Returns:
-        Token ids [classes longest], zero after a name, and the number of tokens of each.
+    Ids [classes longest] are zero after a name; the number of tokens of each comes beside them.
     """
     rows = tokenizer([name.replace("_", " ") for name in names])[:, 1:]
     lengths = np.argmax(rows == tokenizer.eos_id, axis=1).astype(np.int32)

@@ -16,12 +16,7 @@ _TRIES = 10
 
 
 def describe_views(views: int, seed: int) -> dict[str, object]:
-    """Say for the manifest how the views of a bank were made.
-
-    Example:
-        >>> describe_views(1, 0)
-        {'view_0': 'centre crop'}
-    """
+    """Say for the manifest how the views of a bank were made."""
     plain: dict[str, object] = {"view_0": "centre crop"}
     if views == 1:
         return plain

@@ -119,9 +119,7 @@ class StoredBank:
         return np.any(self.prompt_features, -1) if mask is None else mask
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Read the features of some images, given by ascending row numbers.
-
-        Returns unit vectors, float32 [V len(rows) D].
+        """Read images by ascending row numbers as unit vectors, float32 [V len(rows) D].
 
         Raises:
             UserError: a shard cannot be read, or holds a vector that is not finite or is zero.
@@ -138,9 +136,7 @@ class StoredBank:
         return out
 
     def read_patches(self, rows: np.ndarray) -> np.ndarray:
-        """Read the patches of some images, given by ascending row numbers.
-
-        Returns unit vectors as they are stored, float16 [len(rows) P D].
+        """Read patches by ascending row numbers, unit vectors as stored, float16 [len(rows) P D].
 
         Raises:
             UserError: the bank stores no patches, a shard cannot be read, or a value is not
@@ -217,12 +213,7 @@ class StoredBank:
 
 
 def lengths(vectors: np.ndarray) -> np.ndarray:
-    """Return Euclidean lengths with the axis kept; not finite, and no warning, where they are not.
-
-    Example:
-        >>> lengths(np.array([[3.0, 4.0], [np.inf, 0.0]])).tolist()
-        [[5.0], [inf]]
-    """
+    """Return Euclidean lengths with the axis kept; no warning where they are not finite."""
     with np.errstate(over="ignore", invalid="ignore"):
         found: np.ndarray = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return found
@@ -262,25 +253,11 @@ def _chosen_classes(count: int, classes: np.ndarray | None) -> np.ndarray:
 
 
 def largest_class(bank: Bank) -> int:
-    """Return the number of images of the largest class: a static size for the sampler.
-
-    Example:
-        >>> zeros = jnp.zeros
-        >>> sizes = jnp.array([1, 2])
-        >>> bank = Bank(zeros((1, 3, 4)), jnp.array([0, 1, 1]), jnp.array([0, 1]), sizes,
-        ...             -jnp.ones(3, int), zeros((2, 4)), jnp.float32(100))
-        >>> largest_class(bank)
-        2
-    """
+    """Return the number of images of the largest class: a static size for the sampler."""
     return int(np.max(np.asarray(bank.sizes)))
 
 
 def split_counts(splits: np.ndarray) -> str:
-    """Say how many images each split has.
-
-    Example:
-        >>> split_counts(np.array([0, 0, 2]))
-        'train 2, val 0, test 1'
-    """
+    """Say how many images each split has."""
     counts = np.bincount(splits, minlength=len(SPLITS))
     return ", ".join(f"{name} {count}" for name, count in zip(SPLITS, counts, strict=True))

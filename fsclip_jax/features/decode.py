@@ -28,9 +28,7 @@ class Chunk(NamedTuple):
 class Decoder:
     """Turns consecutive images into pixels. It can be sent to another process.
 
-    Attributes:
-        keys: of all images.
-        at_least: pixels to ask of a JPEG's shorter edge; None decodes it whole.
+    ``at_least`` is the pixels to ask of a JPEG's shorter edge; None decodes it whole.
     """
 
     load: Callable[..., Image.Image]
@@ -84,11 +82,6 @@ def chunk_images(preprocess: Preprocess, views: int) -> int:
 
 
 def split_rows(rows: range, size: int) -> Iterator[range]:
-    """Cut consecutive rows into chunks.
-
-    Example:
-        >>> list(split_rows(range(3, 8), 3))
-        [range(3, 6), range(6, 8)]
-    """
+    """Cut consecutive rows into chunks."""
     for low in range(rows.start, rows.stop, size):
         yield range(low, min(low + size, rows.stop))

@@ -13,10 +13,7 @@ _ROWS = 4096
 
 
 def zero_shot_by_class(stored: StoredBank) -> Float[np.ndarray, " classes"]:
-    """Zero-shot accuracy of every class on its train images, among all classes.
-
-    It is from 0 to 1, and -1 for a class without a train image.
-    """
+    """Zero-shot accuracy, 0 to 1, of every class on its train images, -1 for one without any."""
     rows = np.flatnonzero(stored.splits == TRAIN)
     classes = len(stored.class_names)
     right = np.zeros(classes, np.int64)

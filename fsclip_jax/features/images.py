@@ -33,12 +33,7 @@ _IN_FLIGHT = 2
 
 
 def resolve_compute(compute: str) -> str:
-    """Return what ``auto`` means on this machine, and anything else as it is.
-
-    Example:
-        >>> resolve_compute("float32")
-        'float32'
-    """
+    """Return what ``auto`` means on this machine, and anything else as it is."""
     if compute != "auto":
         return compute
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"

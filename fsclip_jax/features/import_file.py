@@ -100,10 +100,7 @@ def load_import(source: Path) -> ImportFile:
 
 
 def _lay_out(file: ImportFile, arrays: dict[str, np.ndarray]) -> None:
-    """Bring labels to numbers [N], and vectors to the last axis where sizes tell that they are not.
-
-    Features are laid by the number of labels, text features by the width of the features.
-    """
+    """Bring labels to numbers [N], and vectors to the last axis where sizes tell they are not."""
     labels = arrays["labels"]
     if labels.ndim == 2 and ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all():
         arrays["labels"] = labels.argmax(1) if labels.shape[1] > 1 else labels[:, 0]

@@ -19,11 +19,7 @@ _FAR_FROM_ONE = 0.01
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import made, and what it had to decide.
-
-    Attributes:
-        notes: one sentence for each thing the file left open.
-    """
+    """What an import made; ``notes`` has one sentence for each thing the file left open."""
 
     bank: StoredBank
     notes: tuple[str, ...]

@@ -28,8 +28,6 @@ class ExtractSettings:
 
     Attributes:
         views: of each image: the centre crop, and ``views - 1`` augmented ones.
-        dtype: in which features are stored, ``float16`` or ``float32``.
-        seed: of the augmented views.
         shard: images a file: what is lost at most when the program is killed.
         prompts: store the vector of every prompt too, not only the class means.
         templates: the data set's own template, or the ensemble.
@@ -38,7 +36,6 @@ class ExtractSettings:
         batch: views that go through the tower of a device together.
         workers: processes that decode; 0 decodes in threads, one a core; None chooses.
         decode: ``exact``, or ``draft`` to decode large JPEGs no larger than needed.
-        compute: what the image tower computes in; see ``Compute``.
     """
 
     views: int = 1

@@ -29,10 +29,7 @@ from fsclip_jax.features.store import open_bank
 
 
 def write_shard(folder: Path, index: int, rows: Rows, dtype: str, skipped: Sequence[str]) -> None:
-    """Write one shard, whole or not at all.
-
-    ``skipped`` names the images of this shard that could not be read.
-    """
+    """Write one shard, whole or not at all; ``skipped`` names its images that cannot be read."""
     key_bytes, key_offsets = pack_strings(rows.keys)
     tensors = {
         "features": np.ascontiguousarray(rows.features, np.dtype(dtype)),
@@ -64,7 +61,6 @@ class Description:
         domain_names: name of each artist family; empty where the data has none.
         data: ``spec`` and ``version`` of the images.
         backbone: ``id`` and ``sha256`` of the weights.
-        extra: more entries for the manifest.
     """
 
     text_features: np.ndarray

@@ -71,11 +71,7 @@ def fit_temperature(
 def held_out_logits(
     adapter: Adapter, params: Params, draws: Draws
 ) -> tuple[Float[np.ndarray, "n way"], Int[np.ndarray, " n"]]:
-    """Classify every shot of one draw by a classifier that was fitted to the other folds.
-
-    Returns:
-        Logits and classes of the held-out shots; none with a single shot.
-    """
+    """Classify shots of a draw by a fit to the other folds; there are none with a single shot."""
     way, shots = draws.task.support.shape[1:3]
     folds = min(shots, MOST_FOLDS)
     logits: list[np.ndarray] = [np.zeros((0, way), np.float32)]

@@ -26,11 +26,7 @@ _BATCH = 256  # always, so that an image's probabilities do not depend on its co
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A classifier of image features.
-
-    Attributes:
-        temperature: what the logits are divided by.
-    """
+    """A classifier of image features; its logits are divided by ``temperature``."""
 
     fitted: Fitted
     class_names: tuple[str, ...]

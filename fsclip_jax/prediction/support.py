@@ -21,7 +21,6 @@ def support_of(stored: StoredBank, shots: int | None = None) -> Draws:
     shots than a class has images, the shots are spread evenly over them in their order, because
     neighbouring files often show the same thing.
 
-
     Raises:
         UserError: shots is less than 1, or the support would not fit into memory.
     """
@@ -43,11 +42,7 @@ def support_of(stored: StoredBank, shots: int | None = None) -> Draws:
 def spread_rows(
     bank: Bank, shots: int
 ) -> tuple[Int[np.ndarray, "way shot"], Bool[np.ndarray, "way shot"]]:
-    """Choose rows of every class, evenly spread over its images.
-
-    Returns:
-        Row of every slot, and whether the slot is an image.
-    """
+    """Choose rows of every class, evenly spread over its images, and say which slots are images."""
     starts, sizes = np.asarray(bank.starts)[:, None], np.asarray(bank.sizes)[:, None]
     slots = np.arange(shots)[None, :]
     spread = np.where(sizes > shots, slots * sizes // shots, slots)

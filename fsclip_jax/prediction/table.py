@@ -76,7 +76,6 @@ class PredictionTable:
     ``.NAME.unfinished``: a run with other settings does not continue it.
 
     Args:
-        top: classes a line lists.
         made_with: all that a line depends on but the picture, JSON values.
 
     Raises:

@@ -148,10 +148,7 @@ def gate_strip(gates: Sequence[float], most: int = 400) -> Markup:
 
 
 def closer_look(details: Details, css: Mapping[str, str]) -> dict[str, Any]:
-    """Prepare the views of the template ``closer_look.html.j2``; empty where there is nothing.
-
-    ``css`` is the colour of each method of the report.
-    """
+    """Prepare the views of ``closer_look.html.j2``, with the colour of each method; else empty."""
     changes = details.changes
     gained, lost = moved_classes(changes, details.method) if changes else ([], [])
     return {

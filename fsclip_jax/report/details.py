@@ -16,12 +16,7 @@ Count: TypeAlias = Annotated[int, Meta(gt=0, lt=2**53)]
 
 @dataclass(frozen=True)
 class ClassChanges:
-    """Accuracy of every class, and how each method changes it, in points of percent.
-
-    Attributes:
-        classes: names of the classes that have queries.
-        reference: accuracy of the reference method within each class, in percent.
-    """
+    """Accuracy in percent of every class with queries, and how methods change it, in points."""
 
     classes: tuple[str, ...]
     reference: tuple[float, ...]
@@ -54,10 +49,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Mean confidence against accuracy, in the bins of confidence that hold a prediction.
-
-    ``count`` is the predictions of each bin, over all draws.
-    """
+    """Mean confidence against accuracy, in the bins of confidence that hold a prediction."""
 
     confidence: tuple[float, ...]
     accuracy: tuple[float, ...]
@@ -109,10 +101,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image that was classified wrong, and the support images nearest to it, nearest first.
-
-    ``confidence`` is the probability that the method gave to the class it predicted.
-    """
+    """An image that was classified wrong, and the support images nearest to it, nearest first."""
 
     picture: str
     true: str

@@ -28,11 +28,8 @@ REFERENCE = "zero_shot"
 class Measured(NamedTuple):
     """What was measured of one method at one number of shots on one split.
 
-    Attributes:
-        metrics: by the names of ``metrics.METRICS``: one number a draw, or an array without an
-            axis for what is one number over all draws.
-        selection: what was chosen, and on which images.
-        saw: see ``Row``.
+    ``metrics`` are by the names of ``metrics.METRICS``: one number a draw, or an array without an
+    axis for what is one number over all draws.
     """
 
     metrics: Mapping[str, np.ndarray]
@@ -43,10 +40,8 @@ class Measured(NamedTuple):
 def rows_of(measured: Mapping[Place, Measured]) -> tuple[Row, ...]:
     """Turn numbers into rows, with intervals and paired differences.
 
-    A metric that is not a number for every draw, as there was nothing to judge, is left out.
-
-    Returns:
-        The rows: split by split, in the order of the methods, then of the shots.
+    A metric that is not a number for every draw, as there was nothing to judge, is left out. Rows
+    go split by split, in the order of the methods, then of the shots.
     """
     splits = ordered([split for split, _, _ in measured])
     known = {

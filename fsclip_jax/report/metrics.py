@@ -15,7 +15,6 @@ class MetricInfo:
     """What a reader must know of a metric.
 
     Attributes:
-        name: as ``report.json`` calls it.
         unit: of what is shown; ``scale`` turns what is stored into it. Percent are 0 to 100.
         about: how it is computed, as a whole sentence; empty where the title says it all.
         cost: whether there is a plot of accuracy against it.

@@ -28,10 +28,7 @@ SMALL = (2.5, 0.1, 1.25, 0.1, 0.26)
 
 
 def report_figure(report: Report) -> str:
-    """Draw one panel per split side by side, as an SVG file in the light colours.
-
-    Its letters are shapes: it looks the same everywhere.
-    """
+    """Draw one panel per split side by side, as an SVG in light colours; its letters are shapes."""
     listed = tables(report)
     look = styles(ordered([row.method for row in report.rows]), leading(report))
     return recolour(_draw(listed, look, titles=True, letters="path"), page=False)
@@ -40,12 +37,8 @@ def report_figure(report: Report) -> str:
 def table_panel(table: Table, look: Mapping[str, Style], prefix: str, *, names: bool = True) -> str:
     """Draw one table as an ``svg`` element to be placed in a page, without size of its own.
 
-    Its colours are CSS variables of the page. The parts of the i-th method have ids that end in
-    ``-s<i>``, and a title.
-
-    Args:
-        prefix: of the ids, which must be unique on a page.
-        names: whether to name the lines; without names the panel is small.
+    Its colours are CSS variables of the page. The parts of the i-th method have a title, and ids
+    from ``prefix``, unique on a page, to ``-s<i>``. Without ``names`` the panel is small.
     """
     label = f"{table.metric.title.capitalize()} against shots, {table.title}"
     svg = for_page(_draw([table], look, titles=False, letters="none", names=names), prefix, label)

@@ -47,11 +47,7 @@ class NameBox(NamedTuple):
 
 
 def cost_panels(table: Table, look: Mapping[str, Style]) -> list[tuple[str, str]]:
-    """Draw what was measured against each cost that two methods have, at the most shots.
-
-    Returns:
-        Titles and ``svg`` elements.
-    """
+    """Draw what was measured against each cost that two methods have, at the most shots."""
     drawn = []
     for cost in (metric for metric in METRICS if metric.cost):
         dots = [
@@ -154,13 +150,8 @@ def place_names(
 ) -> list[NameBox | None]:
     """Find a place beside each point for its name, upon no other name or dot.
 
-    Args:
-        taken: what must stay free.
-        within: left, low, right and top of the room there is.
-        distance: from the point to its name.
-
-    Returns:
-        A rectangle for each name; None where every place around its point is taken.
+    Places are ``within`` left, low, right and top of the room there is, and off what is ``taken``.
+    None where every place around its point is taken.
 
     Example:
         >>> place_names([(50.0, 50.0)], [(20.0, 8.0)], [], (0.0, 0.0, 100.0, 100.0))

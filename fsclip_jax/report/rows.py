@@ -74,10 +74,6 @@ class Report:
     Attributes:
         protocol: of ``fsclip eval``; ``detect`` or ``segment``.
         label_space: ``restricted`` or ``generalised``.
-        data: ``spec``, ``title``, ``n_classes``, ``n_query`` and more.
-        settings: seeds, shots, split of the queries and so on.
-        checkpoints: where the trained adapters came from.
-        versions: of the libraries.
         warning: what a reader must know before trusting the numbers.
         details: a closer look at the predictions, where it was taken.
     """
@@ -113,9 +109,6 @@ def report_to_json(report: Report) -> str:
 
 def report_from_json(text: str, where: str = "report.json") -> Report:
     """Read a report of schema 1 or 2; keys that this version does not know are left out.
-
-    Args:
-        where: how to call it in an error message.
 
     Raises:
         UserError: the text is no report; the line says what is wrong and where.

@@ -51,8 +51,6 @@ def from_json(
     """Read a dataclass; no number of JSON is infinite or ``nan``.
 
     Args:
-        where: how to call the text in an error message.
-        what: to read.
         holds: names without which it is another kind of file.
         lift: from the tree of schema 1 to that of schema 2.
 
@@ -77,7 +75,6 @@ def read_text(path: Path, name: str, writer: str) -> tuple[Path, str]:
     """Read a text file, given it or the folder that holds it.
 
     Args:
-        name: of the file within a folder.
         writer: the command that writes it, for the error message.
 
     Raises:

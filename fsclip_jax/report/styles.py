@@ -79,10 +79,7 @@ def styles(methods: Sequence[str], leading: Container[str] = ()) -> dict[str, St
 
 
 def recolour(svg: str, *, page: bool) -> str:
-    """Replace the colours that stand for a role.
-
-    By CSS variables of a page, or by the fixed colours of the light theme.
-    """
+    """Replace the colours that stand for a role by a page's CSS variables or the light theme's."""
     names = {INK: "ink", FAINT: "faint", PAPER: "paper", SOFT: "soft", QUIET: "quiet"}
     found = {role: f"var(--{name})" if page else LIGHT[name] for role, name in names.items()}
     for i, role in enumerate(SERIES):
@@ -91,11 +88,6 @@ def recolour(svg: str, *, page: bool) -> str:
 
 
 def variables(roles: Mapping[str, str], series: Sequence[str]) -> str:
-    """Write colours as CSS variables.
-
-    Example:
-        >>> variables({"ink": "#000"}, ["#f00"])
-        '--ink: #000; --series-0: #f00;'
-    """
+    """Write colours as CSS variables."""
     named = {**roles, **{f"series-{i}": colour for i, colour in enumerate(series)}}
     return " ".join(f"--{name}: {colour};" for name, colour in named.items())

@@ -16,10 +16,7 @@ from fsclip_jax.report.stored import as_json, from_json, read_text
 class StoredCell:
     """One method at one number of shots on one data set and backbone.
 
-    Attributes:
-        reason: why there are no rows; empty where there are.
-        folder: of its report, below that of the suite.
-        rows: of its report.
+    ``reason`` says why there are no rows; ``folder`` is that of the report, below the suite's.
     """
 
     data: str
@@ -89,9 +86,6 @@ def suite_to_json(suite: StoredSuite) -> str:
 
 def suite_from_json(text: str, where: str = "suite.json") -> StoredSuite:
     """Read a suite of schema 1 or 2.
-
-    Args:
-        where: how to call it in an error message.
 
     Raises:
         UserError: the text is no suite; the line says what is wrong and where.

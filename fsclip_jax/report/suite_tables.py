@@ -27,11 +27,8 @@ class SuitePart:
     """One backbone and split.
 
     Attributes:
-        tables: methods by shots of every data set.
         mean: methods by shots, averaged; None of a single data set, or where nothing has a mean.
         grids: averages by shots, then for every number of shots the data sets, most shots first.
-        others: averages of what else was measured.
-        lead: which method is ahead, in one sentence.
     """
 
     title: str

@@ -17,9 +17,6 @@ from fsclip_jax.report.tables import metric_of
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write the report in all its formats; the folder is made if it is missing.
 
-    Returns:
-        The files: ``report.json`` and those of :func:`draw_report`.
-
     Raises:
         UserError: the folder cannot be written to.
     """
@@ -30,10 +27,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 
 
 def draw_report(report: Report, folder: Path) -> list[Path]:
-    """Write the pages of a report, but not its JSON.
-
-    Returns:
-        The files: ``report.md``, ``report.html``, and the plot, named after what it shows.
+    """Write the pages of a report but not its JSON: Markdown, HTML, a plot named for its content.
 
     Raises:
         UserError: the folder cannot be written to.

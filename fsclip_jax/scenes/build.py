@@ -68,10 +68,7 @@ def deal(rng: np.random.Generator, things: Sequence[Thing], split: str) -> Itera
 def draw_split(
     things: Sequence[Thing], split: str, images: int, seed: int
 ) -> Iterator[tuple[Scene, list[Dealt]]]:
-    """Draw the scenes of a split, each with what every object of it shows.
-
-    There are ``images`` scenes; of the support as many as its objects need.
-    """
+    """Draw ``images`` scenes of a split; of the support as many as its objects need."""
     which = SCENE_SPLITS.index(split)
     dealing = np.random.default_rng((seed, which))
     if split == "support":
@@ -190,7 +187,6 @@ def build_scenes(
         seed: the same seed gives the same files, bit for bit.
         images: scenes of ``test``; ``train`` and ``val`` have half as many.
         per_half: base classes, and novel classes.
-        say: gets the name of a split and what is in it as soon as it is written.
 
     Returns:
         For every split its number of ``images``, ``objects`` and ``proposals``, and the ``recall``

@@ -47,11 +47,7 @@ class Scene:
 
 
 def vary(rng: np.random.Generator, art: Image.Image) -> Float[np.ndarray, "height width 4"]:
-    """Draw a cut-out (mode RGBA) at a random size and angle.
-
-    Returns:
-        Colours, multiplied by the coverage, and the coverage; 0 to 1.
-    """
+    """Vary size and angle of a cut-out (RGBA): colours times coverage, and coverage; 0 to 1."""
     side = rng.uniform(*SIDES)
     scale = side / max(art.size)
     width, height = (max(1, round(edge * scale)) for edge in art.size)
@@ -66,14 +62,11 @@ def vary(rng: np.random.Generator, art: Image.Image) -> Float[np.ndarray, "heigh
 
 
 def compose(rng: np.random.Generator, arts: Sequence[Image.Image], size: int = SCENE_SIZE) -> Scene:
-    """Draw a scene: a backdrop, and objects one in front of the other.
+    """Draw a scene: a backdrop, and objects (RGBA) one in front of the other.
 
     Objects lie wholly inside the picture. A place is taken if everything behind it stays visible
-    to ``VISIBLE`` of its pixels; an object for which none is found is left out.
-
-    Args:
-        arts: cut-outs, mode RGBA.
-        size: side of the scene; at least the diagonal of an object.
+    to ``VISIBLE`` of its pixels; an object for which none is found is left out. ``size``, the side
+    of the scene, is at least the diagonal of an object.
 
     Example:
         >>> art = Image.new("RGBA", (40, 30), "red")

@@ -31,14 +31,12 @@ def paper(pixels: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "heig
 
 
 def cut_out(picture: Image.Image) -> Image.Image:
-    """Take the paper away from a drawing and crop it to what is left.
+    """Take the paper away from a drawing and crop it to what is left, mode RGBA.
 
     At the outline a pixel is a mixture ``a F + (1 - a) white``. The paint ``F`` is taken to be as
     dark as the darkest of the nine pixels around, which gives the coverage ``a``, and ``F`` follows
-    from it. Elsewhere ``a`` is 1 on the drawing and 0 on the paper.
-
-    Returns:
-        The drawing in mode RGBA; of size 0 x 0 if there is nothing on the paper.
+    from it. Elsewhere ``a`` is 1 on the drawing and 0 on the paper. With nothing on the paper the
+    size is 0 x 0.
 
     Example:
         >>> page = Image.new("RGB", (64, 64), "white")

@@ -135,7 +135,6 @@ def group(
     A merged region's histogram is the mean of its parts', weighted by their sizes.
 
     Args:
-        image: the picture in any colour space.
         labels: region of every pixel, from 0.
         texture: compare textures, and not colours alone.
 

@@ -137,10 +137,7 @@ def found_by(
     proposals: Sequence[Mapping[str, Any]],
     iou: float = 0.5,
 ) -> Bool[np.ndarray, "objects"]:
-    """Say of every annotated object whether a proposal overlaps it enough.
-
-    The mean is the recall.
-    """
+    """Say of every annotated object whether a proposal overlaps it; the mean is the recall."""
     by_image: dict[int, list[list[float]]] = {}
     for record in proposals:
         by_image.setdefault(record["image_id"], []).append(record["bbox"])

@@ -71,9 +71,6 @@ class Annotated:
 def read_split(folder: Path, name: str) -> Annotated:
     """Read a split of a scenes folder; pictures are opened later.
 
-    Args:
-        name: ``train``, ``val``, ``test`` or ``support``.
-
     Raises:
         UserError: the folder is none, or its file is damaged.
     """
@@ -101,13 +98,8 @@ def draw_shots(
 ) -> Int[np.ndarray, "way shot"]:
     """Draw labelled objects of every class: as many different artists as there are, then again.
 
-    Fewer shots of the same seed are the first ones of more shots.
-
-    Args:
-        ids: number of every class.
-
-    Returns:
-        Positions in ``objects``; -1 where a class has fewer.
+    Fewer shots of the same seed are the first ones of more shots. Positions are in ``objects``; -1
+    where a class has fewer.
 
     Raises:
         UserError: a class has no object, or there are more shots than any class has.

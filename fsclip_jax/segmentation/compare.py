@@ -26,13 +26,7 @@ SELECTION = 2_000
 
 @dataclass(frozen=True, eq=False)
 class SegmentationSetting:
-    """What all methods are compared on.
-
-    Attributes:
-        support: for every size of window the unit features of the labelled objects.
-        val: for every size of window the points of val.
-        things: whether each part is taken for a thing, the same for all methods.
-    """
+    """What all methods are compared on; ``support`` and ``val`` are by size of window."""
 
     text: Float[np.ndarray, "way dim"]
     logit_scale: float
@@ -47,11 +41,7 @@ class SegmentationSetting:
 def make_task(
     ready: SegmentationSetting, scale: int, draws: Int[np.ndarray, "draw way shot"]
 ) -> Task:
-    """Lay the labelled objects out as tasks, one a draw.
-
-    Args:
-        draws: positions of the objects, -1 for none.
-    """
+    """Lay labelled objects out as tasks, one a draw; ``draws`` are positions, -1 for none."""
     mask = draws >= 0
     support = ready.support[scale][np.where(mask, draws, 0)] * mask[..., None]
     count = len(draws)
@@ -107,12 +97,8 @@ def compare_segmentations(
 ) -> tuple[dict[Place, Measured], dict[tuple[str, int], Float[np.ndarray, "classes"]]]:
     """Measure methods over numbers of shots; all of them see the same draws.
 
-    Args:
-        draws: by number of shots, positions of the labelled objects.
-
-    Returns:
-        The mean intersection over union of novel and base classes and of the background; and, by
-        method and shots, that of background and every class, mean over the draws. In percent.
+    Returns the mean intersection over union of novel and base classes and of the background; and,
+    by method and shots, that of background and every class, mean over the draws. In percent.
     """
     engine = Engine()
     measured: dict[Place, Measured] = {}

@@ -51,10 +51,8 @@ def part_weights(
 
     The mean of interpolated values over the pixels of a part is a mean of the values at the points;
     these are its weights: ``a_p = sum_{pixels (y, x) of the part} u_y v_x / size``, with ``u`` and
-    ``v`` the weights of the interpolation along each side. They add up to 1.
-
-    Args:
-        labels: the part of every pixel, from 0; no number is left out. -1 belongs to none.
+    ``v`` the weights of the interpolation along each side. They add up to 1. Labels count from 0,
+    with no number left out; -1 belongs to no part.
 
     Example:
         >>> part_weights(np.array([[0, 0, 1, 1]]), 1, 2).tolist()

@@ -66,12 +66,7 @@ def encode_points(backbone: Backbone, split: Annotated, window: int) -> Points:
 
 
 def cut_parts(split: Annotated, points: Sequence[Points], segments: bool) -> Parts:
-    """Cut all pictures of a split into parts.
-
-    Args:
-        points: of every size of window.
-        segments: cut along edges; otherwise every 4 x 4 pixels are a part.
-    """
+    """Cut all pictures of a split into parts, along edges or else of 4 x 4 pixels."""
     counts, weights = [], []
     for index in range(len(split.images)):
         truth = split.truth(index)
@@ -92,11 +87,7 @@ def _squares(height: int, width: int, side: int = 4) -> Int[np.ndarray, "height 
 def object_features(
     split: Annotated, points: Points
 ) -> tuple[Float[np.ndarray, "objects dim"], Bool[np.ndarray, "objects"]]:
-    """Average the points inside the mask of every object.
-
-    Returns:
-        Unit features, and whether there is one: all zero features are none.
-    """
+    """Average the points in each mask to unit features; all zero, and marked so, is none."""
     place = {image.id: index for index, image in enumerate(split.images)}
     rows = []
     for one in split.objects:

@@ -33,12 +33,8 @@ def prepare_scenes(
 ) -> tuple[SegmentationSetting, Annotated, dict[str, Any]]:
     """Encode the scenes and find the rule that tells things from background.
 
-    Args:
-        windows: sides of the windows, in pixels of the pictures.
-        segments: cut pictures along edges; otherwise into squares of 4 x 4 pixels.
-
-    Returns:
-        What methods are compared on, the labelled objects, and a record of the rule.
+    Sides of ``windows`` are in pixels of the pictures. ``segments`` cuts these along edges, else
+    into squares of 4 x 4 pixels.
     """
     splits = {name: read_split(scenes, name) for name in ("train", "val", "test", "support")}
     points: dict[str, tuple[Points, ...]] = {}
@@ -96,9 +92,6 @@ def gather_methods(config: SegmentConfig, backbone: Backbone) -> Chosen:
 
 def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _: None) -> Report:
     """Compare methods on a folder of scenes and write the report.
-
-    Args:
-        command: the command line, for the report.
 
     Raises:
         UserError: the input is wrong, or the result cannot be written.

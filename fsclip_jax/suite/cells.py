@@ -33,8 +33,6 @@ class Cell:
     """One evaluation of a suite.
 
     Attributes:
-        data: name of the data set, unlike those of the others.
-        backbone: name of the backbone, unlike those of the others.
         method: as asked for; a method that was trained makes two rows.
         by_name: whether the method was asked for by name, and not by ``all``.
     """

@@ -29,10 +29,8 @@ from fsclip_jax.suite.cells import CELL, Cell, cell_identity, finished
 class Done:
     """A cell and what became of it.
 
-    Attributes:
-        reason: why there is no report, in one line.
-        failed: whether there should be one.
-        before: whether an earlier run made it.
+    ``reason`` says in one line why there is no report, ``failed`` whether there should be one, and
+    ``before`` whether an earlier run made it.
     """
 
     cell: Cell
@@ -48,15 +46,10 @@ def run_cells(
     progress: Callable[[str], None] = lambda _: None,
     command: str = "",
 ) -> Iterator[Done]:
-    """Work through the cells; what an earlier run finished is read.
+    """Work through the cells, those of one bank side by side; what an earlier run finished is read.
 
     A cell that fails is named and the rest goes on. A disk that is full or a folder that cannot
     be written to ends the run: every other cell would fail too.
-
-    Args:
-        cells: those of one data set and backbone side by side.
-        progress: told a line before every piece of work.
-        command: the command line, for the reports.
 
     Raises:
         UserError: a report cannot be written.
@@ -130,9 +123,6 @@ def _line(error: Exception) -> str:
 
 def write_cell(cell: Cell, found: Evaluation, folder: Path) -> Report:
     """Write the report of a cell; it is whole, with its predictions, or it is not there.
-
-    Returns:
-        The report as it was written.
 
     Raises:
         UserError: the disk is full or the folder cannot be written to.

@@ -96,11 +96,9 @@ def _cell(each: Done) -> StoredCell:
 
 
 def warnings(done: Sequence[Done]) -> list[str]:
-    """Say what a reader must know before trusting the table.
+    """Say, a line a matter, what a reader must know before trusting the table.
 
-    Returns:
-        One line a matter: warnings of the reports, and cells whose data or weights have another
-        version than those of their column.
+    These are warnings of the reports, and versions that differ from others of their column.
     """
     lines: dict[str, list[str]] = {}
     versions: dict[tuple[str, str], Any] = {}
