@@ -30,10 +30,7 @@ LEAST_FREE = 2**26
 
 
 def take_flag(args: Sequence[str]) -> tuple[list[str], str | None]:
-    """Separate the flag that every command shares from the words of the command.
-
-    Returns:
-        The other words, and what the flag says; None where it is not there.
+    """Separate the words of the command from the shared flag; None where the flag is not there.
 
     Raises:
         UserError: the flag names nothing.
@@ -67,12 +64,9 @@ def keep_compiled(given: str | None) -> Path | None:
     not imported here; if it is not loaded yet it reads the settings from the environment, as the
     child processes of the run do.
 
-    Args:
-        given: a folder or ``off``; None for ``$FSCLIP_COMPILE_CACHE``, else JAX's own
-            ``$JAX_COMPILATION_CACHE_DIR`` and nothing done here, else the user's cache.
-
-    Returns:
-        The folder, or None where nothing is kept or JAX's own variable rules.
+    ``given`` is a folder or ``off``; None for ``$FSCLIP_COMPILE_CACHE``, else JAX's own
+    ``$JAX_COMPILATION_CACHE_DIR`` and nothing done here, else the user's cache. None is returned
+    where nothing is kept or JAX's own variable rules.
     """
     given = given or os.environ.get(VARIABLE)
     if given == "off":

@@ -8,10 +8,7 @@ from typing import Any
 def print_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = (), title: str = ""
 ) -> None:
-    """Print a table on a terminal, and lines with tabs between the cells elsewhere.
-
-    The columns named in ``right`` hold numbers.
-    """
+    """Print a table on a terminal, elsewhere lines with tabs; columns in ``right`` hold numbers."""
     from rich.console import Console
     from rich.table import Table
 

@@ -69,9 +69,8 @@ def _dispatch(words: Sequence[str]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, by default that of the process's own words.
 
-    Returns:
-        0 when done, 2 when the input is wrong (one line on the error stream says how), 130 when
-        interrupted. Any other failure is a bug and shows its traceback.
+    Returns 0 when done, 2 when the input is wrong (one line on the error stream says how), 130 when
+    interrupted. Any other failure is a bug and shows its traceback.
     """
     try:
         code = _dispatch(sys.argv[1:] if argv is None else argv)

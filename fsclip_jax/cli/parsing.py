@@ -32,13 +32,7 @@ def _one_line(framed: str) -> str:
 
 
 def flags_of(kind: type) -> list[str]:
-    """Return the flags of a dataclass as they are typed, one a field.
-
-    Example:
-        >>> from fsclip_jax.training.config import TrainConfig
-        >>> "--workdir" in flags_of(TrainConfig)
-        True
-    """
+    """Return the flags of a dataclass as they are typed, one a field."""
     return [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kind)]
 
 
@@ -137,16 +131,9 @@ def load_config(path: Path, part: str, kind: type[Config]) -> Config:
 def parse_experiment(
     kind: type[Config], part: str, args: Sequence[str], fallback: str = "quickstart"
 ) -> tuple[Config, str]:
-    """Read ``[CONFIG.py] [--field VALUE ...]``.
+    """Read ``[CONFIG.py] [--field VALUE ...]``, of the bundled file ``fallback`` if none is named.
 
-    Args:
-        kind: the type of the configuration.
-        part: the name that the file gives it.
-        args: the words after the command.
-        fallback: name of the bundled file to use when none is named.
-
-    Returns:
-        The configuration, and the name of its file, after which the run's folder is called.
+    The name of the file is returned too: the run's folder is called after it.
 
     Raises:
         UserError: a wrong flag, or the file is not there, fails or lacks the part.

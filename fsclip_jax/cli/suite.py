@@ -16,10 +16,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def run(config: SuiteConfig, name: str) -> int:
-    """Work through the cells in ``runs/NAME`` by default, write the table, print the averages.
-
-    Returns:
-        0, or `SOME_FAILED`.
+    """Work through the cells in ``runs/NAME`` by default; return 0 or `SOME_FAILED`.
 
     Raises:
         UserError: the input is wrong, another suite works in that folder, or the disk is full.

@@ -14,10 +14,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def run(config: TrainConfig, name: str) -> int:
-    """Train in ``runs/NAME`` by default, with a progress bar; print a summary and what is next.
-
-    Returns:
-        0 when done; 128 plus the number of the signal when asked to stop.
+    """Train in ``runs/NAME`` by default; 128 plus the signal's number if asked to stop, else 0.
 
     Raises:
         UserError: see `training.run.train`.

@@ -1,7 +1,6 @@
 """What a family of CLIPs says of itself: its towers, its files, its prompts.
 
-A family is one file that ends in a ``Family`` and one line in ``families``. All that loads, saves
-and runs a CLIP asks the family of its configuration, and knows none by name.
+A family is one file that ends in a ``Family``, and one line in ``families``.
 """
 
 from collections.abc import Callable, Mapping, Sequence

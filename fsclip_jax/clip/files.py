@@ -1,7 +1,4 @@
-"""Read and write the files of a model folder: JSON, safetensors, msgpack, PyTorch's archives.
-
-None of them is ever run: PyTorch's pickles are read by ``pickles``, which knows tensors alone.
-"""
+"""Read and write the files of a model folder, none of which is ever run."""
 
 import hashlib
 import json

@@ -34,10 +34,8 @@ _HEAD = 512
 def read_torch(path: Path, lists: bool = False) -> dict[str, np.ndarray]:
     """Read the tensors of a ``.pt``, ``.pth`` or ``.bin`` file.
 
-    Of a training checkpoint they are those of the model, such as under ``state_dict``.
-
-    Args:
-        lists: read numbers, and lists of words or numbers, that lie beside the tensors too.
+    Of a training checkpoint they are those of the model, such as under ``state_dict``. With
+    ``lists``, numbers and lists of words or numbers that lie beside them are read too.
 
     Raises:
         UserError: the file is broken, or asks for anything but tensors.

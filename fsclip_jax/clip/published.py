@@ -1,7 +1,4 @@
-"""Published CLIPs whose weights load here, with what is known of them.
-
-Any other model of the same layouts loads as well; this is only a table to choose from.
-"""
+"""Published CLIPs to choose from; any other model of the same layouts loads as well."""
 
 from dataclasses import dataclass
 

@@ -22,10 +22,7 @@ _RN50_MAP = 112**2 * 64  # numbers in the first map of an image
 
 
 class Bottleneck(nnx.Module):
-    """Convolutions of side 1, 3 and 1 beside a shortcut; a stride of 2 is average pooling.
-
-    The output has ``EXPANSION`` times ``width`` channels.
-    """
+    """Convolutions of side 1, 3 and 1 to ``EXPANSION`` times ``width`` channels, and a shortcut."""
 
     def __init__(
         self, channels: int, width: int, stride: int, *, folded: bool = False, rngs: nnx.Rngs
@@ -102,11 +99,6 @@ class ModifiedResNet(nnx.Module):
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 2.4.
-
-    Example:
-        >>> config = ResNetConfig((1, 1, 1, 1), 4, 32, embed_dim=8, heads=2)
-        >>> ModifiedResNet(config, rngs=nnx.Rngs(0))(jnp.zeros((5, 32, 32, 3))).shape
-        (5, 8)
     """
 
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):

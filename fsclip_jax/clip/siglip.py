@@ -72,13 +72,7 @@ class PoolingHead(nnx.Module):
 
 
 class SiglipVision(nnx.Module):
-    """Patches through residual attention blocks, read by a pooling head.
-
-    Example:
-        >>> config = SiglipVisionConfig(36, 16, 24, 2, 3, 48)
-        >>> SiglipVision(config, rngs=nnx.Rngs(0))(jnp.zeros((5, 36, 36, 3))).shape
-        (5, 24)
-    """
+    """Patches through residual attention blocks, read by a pooling head."""
 
     def __init__(self, config: SiglipVisionConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -96,11 +90,7 @@ class SiglipVision(nnx.Module):
     def with_patches(
         self, pixels: Float[Array, "batch size size 3"]
     ) -> tuple[Float[Array, "batch dim"], Float[Array, "batch patches dim"]]:
-        """Encode images as a whole and patch by patch, row by row.
-
-        A patch's vector is what the image feature would be if the pooling looked at that patch
-        alone.
-        """
+        """Encode images, and their patches row by row, each as if pooling saw it alone."""
 
         def encode(pixels: Array) -> tuple[Array, Array]:
             x = self._patches(pixels)
@@ -128,11 +118,6 @@ class SiglipText(nnx.Module):
 
     Attention is not causal and the padding is not masked, so a prompt is only encoded at its
     full length.
-
-    Example:
-        >>> config = SiglipTextConfig(32, 4, 16, 2, 2, 32, embed_dim=8)
-        >>> SiglipText(config, rngs=nnx.Rngs(0))(jnp.array([[30, 5, 1, 1]])).shape
-        (1, 8)
     """
 
     def __init__(self, config: SiglipTextConfig, *, rngs: nnx.Rngs):

@@ -22,8 +22,6 @@ def end_positions(ids: Int[Array, "batch length"], eos_id: int | None) -> Int[Ar
     None stands for OpenAI's rule, the first place of the largest id.
 
     Example:
-        >>> end_positions(jnp.array([[7, 1, 9, 9]]), None).tolist()
-        [2]
         >>> end_positions(jnp.array([[7, 1, 9, 9]]), 1).tolist()
         [1]
     """
@@ -38,11 +36,6 @@ def cut_to_longest(
 
     The work grows with the positions: class names under a template take 16 of OpenAI's 77. The
     length is rounded up to a multiple, so that few lengths are compiled.
-
-    Example:
-        >>> config = TextConfig(32, 77, 16, 2, 2, 32, embed_dim=4)
-        >>> cut_to_longest(np.array([[30, 5, 31] + 74 * [31]]), config).shape
-        (1, 8)
     """
     score = ids if config.eos_id is None else ids == config.eos_id
     longest = int(score.argmax(-1).max(initial=0)) + 1
@@ -58,12 +51,6 @@ class TextTower(nnx.Module):
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 2.4.
-
-    Example:
-        >>> config = TextConfig(32, 8, 16, 2, 2, 32, embed_dim=4)
-        >>> tower = TextTower(config, rngs=nnx.Rngs(0))
-        >>> tower(jnp.array([[30, 5, 31, 31]])).shape
-        (1, 4)
     """
 
     def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
@@ -94,11 +81,8 @@ class TextTower(nnx.Module):
     ) -> Float[Array, "batch dim"]:
         """Encode prompts given as token ids, or as token embeddings with their end positions.
 
-        Args:
-            embeds: token embeddings in place of the looked-up ones, positions not added.
-            ends: where each prompt is read; found from ``ids`` when they are given.
-            pasts: from ``prefix``, if the prompts go on from a shared beginning; ``ends``
-                count from where it stops.
+        Embeddings have no positions added. ``pasts`` are from ``prefix``, if the prompts go on from
+        a shared beginning; ``ends`` count from where it stops.
 
         Raises:
             ValueError: neither ``ids``, nor ``embeds`` with ``ends``; or a prompt too long.
@@ -123,13 +107,7 @@ class TextTower(nnx.Module):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FrozenText:
-    """A text tower as a pytree: its weights are the leaves, all else is static.
-
-    Example:
-        >>> tower = TextTower(TextConfig(32, 8, 16, 2, 2, 32, embed_dim=4), rngs=nnx.Rngs(0))
-        >>> FrozenText.of(tower).build()(jnp.array([[30, 5, 31, 31]])).shape
-        (1, 4)
-    """
+    """A text tower as a pytree: its weights are the leaves, all else is static."""
 
     graphdef: nnx.GraphDef = field(metadata={"static": True}, repr=False)
     """Static part, config included."""

@@ -13,12 +13,7 @@ from fsclip_jax.typing import Array, Float
 def cut_patches(
     pixels: Float[Array, "batch height width 3"], size: int
 ) -> Float[Array, "batch patches values"]:
-    """Cut images into square patches, row by row, and lay each one's pixels in a row.
-
-    Example:
-        >>> cut_patches(jnp.zeros((1, 64, 64, 3)), 32).shape
-        (1, 4, 3072)
-    """
+    """Cut images into square patches, row by row, and lay each one's pixels in a row."""
     batch, height, width, channels = pixels.shape
     x = pixels.reshape(batch, height // size, size, width // size, size, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)
@@ -29,11 +24,6 @@ class VisionTransformer(nnx.Module):
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 2.4.
-
-    Example:
-        >>> config = VitConfig(32, 16, 24, 2, 3, 48, embed_dim=8)
-        >>> VisionTransformer(config, rngs=nnx.Rngs(0))(jnp.zeros((5, 32, 32, 3))).shape
-        (5, 8)
     """
 
     def __init__(self, config: VitConfig, *, rngs: nnx.Rngs):

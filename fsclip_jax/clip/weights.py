@@ -1,8 +1,6 @@
 """Move weights between files and a state by a declarative map, naming every error at once.
 
-A map is a tuple of ``Entry``: where a leaf lives in the state, under which key the file has
-it, and how the file lays it out. Loading and saving read the same map, so they cannot drift
-apart.
+Loading and saving read the same map, a tuple of ``Entry``, so they cannot drift apart.
 """
 
 import math
@@ -43,12 +41,7 @@ class Entry:
 
 
 def from_file(array: np.ndarray, entry: Entry) -> np.ndarray:
-    """Turn an array of a file into the leaf that the entry describes.
-
-    Example:
-        >>> from_file(np.ones((6, 2)), Entry("a", "b", "transposed", part=(1, 3))).shape
-        (2, 2)
-    """
+    """Turn an array of a file into the leaf that the entry describes."""
     index, parts = entry.part
     rows = len(array) // parts if parts > 1 else 0
     x = array[index * rows : (index + 1) * rows] if parts > 1 else array
@@ -67,12 +60,7 @@ def from_file(array: np.ndarray, entry: Entry) -> np.ndarray:
 
 
 def to_file(leaf: np.ndarray, entry: Entry) -> np.ndarray:
-    """Undo ``from_file`` for one part, still to be stacked where the file stacks parts.
-
-    Example:
-        >>> to_file(np.ones((4 * 4 * 3, 8)), Entry("a", "b", "patch")).shape
-        (8, 3, 4, 4)
-    """
+    """Undo ``from_file`` for one part, still to be stacked where the file stacks parts."""
     match entry.layout:
         case "transposed":
             return leaf.T

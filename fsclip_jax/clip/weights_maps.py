@@ -83,8 +83,7 @@ def hf_common(config: ClipConfig) -> list[Entry]:
 def flax_entry(entry: Entry) -> Entry:
     """Turn an entry of Hugging Face's PyTorch file into that of its ``flax_model.msgpack``.
 
-    Flax calls a weight by what it does (kernel, scale, embedding) and keeps kernels with the
-    inputs first, as the state does.
+    Flax keeps kernels with the inputs first, as the state does.
     """
     stem, _, last = entry.key.rpartition(".")
     layout: ArrayLayout = "patch_hwio" if entry.layout == "patch" else "same"

@@ -1,8 +1,7 @@
-"""The published data sets: sizes, prompts, layouts on disk, and where they come from.
+"""The published data sets; sizes and templates are CoOp's (Zhou et al., IJCV 2022).
 
 An entry is all that a new set of a known layout needs; class names in ``assets/classes`` bring the
-published order where a source has another (``data.names``). How images are split is in
-``data.splits``. Sizes and templates are CoOp's (Zhou et al., IJCV 2022).
+published order where a source has another (``data.names``).
 """
 
 from fsclip_jax.data.published import CoopFolder, KnownSet, Rn50Accuracies, TfdsBuilder

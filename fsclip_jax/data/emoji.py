@@ -1,8 +1,4 @@
-"""The bundled emoji: 627 things, each drawn by several artists.
-
-``scripts/build_emoji.py`` makes the files, ``docs/data.md`` describes them, and ``NOTICE`` names
-the artists and their licences.
-"""
+"""The bundled emoji of ``docs/data.md``; ``NOTICE`` names the artists and their licences."""
 
 import functools
 import hashlib
@@ -73,11 +69,6 @@ def open_emoji(topic: str | None = None) -> ImageSource:
 
     Raises:
         UserError: there is no such topic.
-
-    Example:
-        >>> emoji = open_emoji()
-        >>> len(emoji), len(emoji.class_names), emoji.load(0).size
-        (6363, 627, (64, 64))
     """
     if topic is not None and topic not in TOPICS:
         raise UserError(

@@ -32,9 +32,7 @@ _LABELS = ("label", "labels", "fine_label", "target", "class")
 class HfLoader:
     """Reads the images of a data set of the ``datasets`` package.
 
-    Attributes:
-        parts: one table a split. They map files of the cache and are sent to other processes as
-            the names of these files.
+    There is one table a split; other processes are sent the names of its files in the cache.
     """
 
     parts: tuple[Any, ...]

@@ -31,11 +31,6 @@ def class_names(known: KnownSet) -> tuple[str, ...]:
 
     Of ImageNet-A and -R, whose images say which 200 classes they have, these are all 1,000; of a
     set that brings no list there are none, and the source's own order counts.
-
-    Example:
-        >>> from fsclip_jax.data.catalog import find_known
-        >>> class_names(find_known("eurosat"))[:3]
-        ('Annual Crop Land', 'Forest', 'Herbaceous Vegetation Land')
     """
     lines = _lines(known.names_of or known.name)
     if known.rule == "wnid":
@@ -132,12 +127,7 @@ def _without_prefixes(names: list[str]) -> list[str]:
 
 
 def spoken(name: str) -> str:
-    """Write ``_`` as a space.
-
-    Example:
-        >>> spoken("hot_dog")
-        'hot dog'
-    """
+    """Write ``_`` as a space."""
     return " ".join(name.replace("_", " ").split())
 
 
@@ -147,10 +137,9 @@ def same_name(name: str) -> str:
 
 
 def in_published_order(raw: Sequence[str], known: KnownSet) -> list[int] | None:
-    """Give the classes of another source their published labels.
+    """Give the classes of another source their published labels; None if a name is unknown.
 
-    Returns the published label of each class, -1 for a class that CoOp leaves out; None if a name
-    is none of the published ones.
+    A class that CoOp leaves out gets -1.
     """
     if not (published := class_names(known)):
         return None

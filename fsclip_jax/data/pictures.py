@@ -23,8 +23,7 @@ _DRAFT_MARGIN = 2
 class FileLoader:
     """Reads the pictures of a data set from files; can be sent to other processes.
 
-    Attributes:
-        keys: name of every picture, the path below the root with ``/`` between its parts.
+    A picture's key is its path below the root, with ``/`` between the parts.
     """
 
     root: Path
@@ -46,10 +45,9 @@ def read_image(
 ) -> Image.Image:
     """Read one picture file as RGB.
 
-    Of an animation the first frame is taken. ``at_least`` pixels
-    are wanted of the shorter edge: a JPEG is then decoded at the smallest of 1/1, 1/2, 1/4, 1/8
-    that leaves twice as many: quicker, but not the same pixels (``docs/data.md`` says how far off).
-    None decodes all there is.
+    Of an animation the first frame is taken. ``at_least`` pixels are wanted of the shorter edge: a
+    JPEG is then decoded at the smallest of 1/1, 1/2, 1/4, 1/8 that leaves twice as many: quicker,
+    but not the same pixels (``docs/data.md`` says how far off). None decodes all there is.
 
     Raises:
         UnreadableImage: the file is missing, empty, truncated, no regular file, none of
@@ -72,12 +70,6 @@ def decode_image(
 
     Raises:
         UnreadableImage: see ``read_image``.
-
-    Example:
-        >>> file = io.BytesIO()
-        >>> Image.new("L", (2, 1), 7).save(file, "PNG")
-        >>> decode_image(file.getvalue(), "grey").getpixel((0, 0))
-        (7, 7, 7)
     """
     return _decode(io.BytesIO(data), key, reading, at_least)
 

@@ -29,9 +29,7 @@ def is_prepared(folder: Path) -> bool:
 
 
 def find_prepared(name: str, known: KnownSet | None, spec: str) -> Path:
-    """Find the folder of a prepared data set.
-
-    The version is the pinned one, or of another builder the newest.
+    """Find the folder of a prepared data set, of the pinned version or else the newest.
 
     Raises:
         UserError: the name is unknown, or nothing is prepared.

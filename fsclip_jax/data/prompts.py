@@ -22,12 +22,9 @@ _FORM = '{"CLASS": ["a sentence", "another one"], ...}'
 
 @dataclass(frozen=True)
 class ClassPrompts:
-    """The prompts of every class.
+    """The prompts of every class, made of the templates unless there is a file.
 
-    Attributes:
-        each: texts of every class; classes may differ in their number.
-        templates: those of the data set; the texts are made of them unless there is a file.
-        file: name and sha256 of the file that the texts are from; None if there is none.
+    Classes may differ in their number of texts; ``file`` is the file's name and sha256.
     """
 
     each: tuple[tuple[str, ...], ...]

@@ -28,9 +28,8 @@ class CoopFolder:
 class TfdsBuilder:
     """Which TFDS builder holds a data set, and how its records are named.
 
-    Attributes:
-        path: makes of a record the path that CoOp's split has for it: fields of the record in
-            braces; ``{label}`` is the raw name of the class, ``{split}`` the split of TFDS.
+    ``path`` makes of a record the path that CoOp's split has for it: fields of the record in
+    braces; ``{label}`` is the raw name of the class, ``{split}`` the split of TFDS.
     """
 
     name: str
@@ -49,10 +48,8 @@ class TfdsBuilder:
 class Rn50Accuracies(NamedTuple):
     """Published accuracies of OpenAI's RN50 on CoOp's test images, in percent, 16 shots.
 
-    Attributes:
-        zero_shot: with the prompts of the set (ImageNet: the seven templates).
-        tip_adapter_f: fine-tuned; its best epoch was chosen on the test images.
-        gda: training-free, mean of three draws.
+    Zero-shot is with the set's prompts (ImageNet: the seven templates). Tip-Adapter-F's best epoch
+    was chosen on the test images; GDA is training-free, mean of three draws.
 
     Source: ``exp.log`` of Tip-Adapter (Zhang et al., ECCV 2022; one draw, float16); the table of
     GDA (Wang et al., ICLR 2024).

@@ -62,12 +62,7 @@ def _cell(value: Any) -> str:
 
 
 def licence_of_backbone(spec: str | None) -> str:
-    """Say under which licence the weights of a CLIP are.
-
-    Example:
-        >>> licence_of_backbone("openai/clip-vit-base-patch32")
-        'Backbone openai/clip-vit-base-patch32: MIT, as its repository states it.'
-    """
+    """Say under which licence the weights of a CLIP are."""
     if spec == "mini":
         return (
             "Backbone mini: Apache-2.0 like fsclip_jax, which trained it on open icon sets and "
@@ -80,12 +75,7 @@ def licence_of_backbone(spec: str | None) -> str:
 
 
 def licence_of_data(spec: str) -> str:
-    """Say whose data it is, and where its terms are.
-
-    Example:
-        >>> licence_of_data("folder:photos")
-        'Data folder:photos: your own; who may use it you know best.'
-    """
+    """Say whose data it is, and where its terms are."""
     kind, _, rest = spec.partition(":")
     name = rest.partition("@")[0]
     known = {"coop": find_known, "hf": find_known, "tfds": find_builder}.get(kind, lambda _: None)
@@ -104,8 +94,7 @@ def licence_of_data(spec: str) -> str:
 def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
     """Read what ``fsclip eval`` measured of a method, if it left a report in the workdir.
 
-    Returns:
-        ``command``, ``rows`` and ``warnings``; None where there is no report of the method.
+    That is ``command``, ``rows`` and ``warnings``; None where there is no report of the method.
     """
     from fsclip_jax.report.rows import read_report
     from fsclip_jax.report.tables import metric_of, number

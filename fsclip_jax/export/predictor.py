@@ -29,10 +29,7 @@ def read_picture(path: str, about: dict[str, Any]) -> np.ndarray:
 
 
 def predict(folder: Path, paths: list[str], failed: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the path and the probabilities of every picture that can be read.
-
-    The others are told on the error stream and appended to `failed`.
-    """
+    """Yield path and probabilities of every picture; unreadable ones are told, put in `failed`."""
     about = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
     artifact = bytearray((folder / "classifier.stablehlo").read_bytes())
     classify = jax.jit(jax.export.deserialize(artifact).call)

@@ -107,9 +107,8 @@ def export_program(
 ) -> list[str]:
     """Write the adapter alone as a StableHLO program for any number of classes and shots.
 
-    Args:
-        method: the method, if there is no checkpoint; it learns nothing across tasks.
-        backbone: the CLIP whose features the method is for, if there is no checkpoint.
+    Without a checkpoint, ``method`` learns nothing across tasks, and ``backbone`` is the CLIP whose
+    features it is for.
 
     Raises:
         UserError: see ``stablehlo.refuse_fixed_shapes``; there is no such checkpoint or method.

@@ -1,7 +1,4 @@
-"""Write a state dict as ``torch.save`` does, without PyTorch and without pickling an object.
-
-The layout is read back by ``clip.pickles``, which describes it.
-"""
+"""Write a state dict as ``torch.save`` does, in the layout that ``clip.pickles`` describes."""
 
 import io
 import zipfile
