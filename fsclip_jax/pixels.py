@@ -74,6 +74,12 @@ def to_rgb(image: Image.Image, *, on_white: bool = True) -> Image.Image:
     Transparency is laid on white, as ``transformers`` does it, or dropped, as OpenAI's code does,
     which uncovers whatever colour lies below. Greys of 16 bits are scaled to 8; of 32 bits and of
     floats as the smallest of 1 (floats), 8, 16 and 32 bits that holds the picture's largest value.
+
+    Example:
+        >>> to_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
+        (255, 255, 255)
+        >>> to_rgb(Image.new("I", (1, 1), 7)).getpixel((0, 0))
+        (7, 7, 7)
     """
     image = _eight_bits(image)
     if image.has_transparency_data:

@@ -20,6 +20,10 @@ def matching(words: Sequence[str]) -> list[KnownModel]:
 
     Raises:
         UserError: there is none.
+
+    Example:
+        >>> [model.id for model in matching(["rn50x4"])]
+        ['timm/resnet50x4_clip.openai']
     """
     found = [
         model

@@ -32,7 +32,13 @@ def _one_line(framed: str) -> str:
 
 
 def flags_of(kind: type) -> list[str]:
-    """Return the flags of a dataclass as they are typed, one a field."""
+    """Return the flags of a dataclass as they are typed, one a field.
+
+    Example:
+        >>> from fsclip_jax.training.config import TrainConfig
+        >>> "--workdir" in flags_of(TrainConfig)
+        True
+    """
     return [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kind)]
 
 

@@ -27,6 +27,10 @@ def attend(
 
     A query sees the keys that the mask keeps (all if there is none), and all of the past. The heads
     come first, and the softmax's sum divides last, where there are fewer numbers.
+
+    Example:
+        >>> attend(*jnp.ones((3, 2, 5, 4, 8))).shape
+        (2, 5, 4, 8)
     """
 
     def product(one: Array, other: Array, axes: str) -> Array:

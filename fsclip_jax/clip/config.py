@@ -8,7 +8,12 @@ Activation: TypeAlias = Literal["quick_gelu", "gelu", "gelu_tanh"]
 
 @dataclass(frozen=True)
 class VitConfig:
-    """A vision transformer with a class token and a norm before its first block."""
+    """A vision transformer with a class token and a norm before its first block.
+
+    Example:
+        >>> VitConfig(224, 32, 768, 12, 12, 3072, 512).grid
+        7
+    """
 
     image_size: int
     """Side of the square input, in pixels."""
@@ -44,7 +49,12 @@ class VitConfig:
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """OpenAI's modified ResNet: three-layer stem, anti-aliased strides, attention pooling."""
+    """OpenAI's modified ResNet: three-layer stem, anti-aliased strides, attention pooling.
+
+    Example:
+        >>> ResNetConfig((3, 4, 6, 3), 64, 224, 1024, 32).feature_width
+        2048
+    """
 
     layers: tuple[int, ...]
     """Bottleneck blocks of each of the four stages."""
@@ -79,7 +89,12 @@ class ResNetConfig:
 
 @dataclass(frozen=True)
 class TextConfig:
-    """A causal text transformer, read at its end-of-text token; its blocks are as a ViT's."""
+    """A causal text transformer, read at its end-of-text token; its blocks are as a ViT's.
+
+    Example:
+        >>> TextConfig(49408, 77, 512, 12, 8, 2048, 512).eos_id is None
+        True
+    """
 
     vocab_size: int
     """Entries of the token table."""
@@ -102,7 +117,12 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class SiglipVisionConfig:
-    """SigLIP's vision transformer: no class token, read by a learned query; else as a ViT."""
+    """SigLIP's vision transformer: no class token, read by a learned query; else as a ViT.
+
+    Example:
+        >>> SiglipVisionConfig(384, 14, 1152, 27, 16, 4304).grid
+        27
+    """
 
     image_size: int
     """Side of the square input, in pixels; what the last whole patch leaves over is cut off."""
@@ -137,7 +157,12 @@ class SiglipVisionConfig:
 
 @dataclass(frozen=True)
 class SiglipTextConfig:
-    """SigLIP's text transformer: every token sees every other, padding too; else as CLIP's."""
+    """SigLIP's text transformer: every token sees every other, padding too; else as CLIP's.
+
+    Example:
+        >>> SiglipTextConfig(32000, 64, 768, 12, 12, 3072, 768).context_length
+        64
+    """
 
     vocab_size: int
     """Entries of the token table."""
@@ -191,7 +216,13 @@ Text = TypeVar("Text", bound=TextShapes | None)
 
 @dataclass(frozen=True)
 class ClipConfig(Generic[Vision, Text]):
-    """An image tower and a text tower that share an embedding."""
+    """An image tower and a text tower that share an embedding.
+
+    Example:
+        >>> text = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=8)
+        >>> ClipConfig(VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8), text).embed_dim
+        8
+    """
 
     vision: Vision
     """The image tower."""

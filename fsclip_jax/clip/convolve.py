@@ -19,6 +19,10 @@ def convolve(
     two pixels (20 times slower than the same sums as one matrix product, forward and backward
     together), so those shapes are laid out as matrix products. Other devices always get
     XLA's convolution. The new sides are ``ceil(height / stride)`` and ``ceil(width / stride)``.
+
+    Example:
+        >>> convolve(jnp.ones((1, 4, 4, 2)), jnp.ones((3, 3, 2, 5)), stride=2).shape
+        (1, 2, 2, 5)
     """
     side = kernel.shape[0]
     largest, channels = max(x.shape[1:3]), x.shape[3]

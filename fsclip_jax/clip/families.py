@@ -64,6 +64,10 @@ def read_config(name: LayoutName, values: Mapping[str, Any]) -> ClipConfig:
 
     Raises:
         UserError: it describes no CLIP that is built here; every option in the way is named.
+
+    Example:
+        >>> read_config("hf", {}).vision.patch_size, read_config("hf", {}).text.eos_id
+        (32, 49407)
     """
     layout = described_in(name, values)
     if layout is None:

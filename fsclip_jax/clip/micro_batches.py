@@ -25,6 +25,11 @@ def in_pieces(
     """Run a function on ``piece`` images at a time, one lot after the other.
 
     All go together where that is 0, or does not divide their number.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> in_pieces(lambda x: x.sum((1, 2, 3)), jnp.ones((6, 2, 2, 3)), 3).tolist()
+        [12.0, 12.0, 12.0, 12.0, 12.0, 12.0]
     """
     count = pixels.shape[0]
     known = isinstance(count, int)  # an exported program may leave the batch open
@@ -41,7 +46,12 @@ def require_size(pixels: Float[Array, "batch height width 3"], size: int) -> Non
 
 
 def transformer_piece(length: int, mlp_width: int) -> int:
-    """Return how many images a transformer takes at a time on this kind of device; 0 means all."""
+    """Return how many images a transformer takes at a time on this kind of device; 0 means all.
+
+    Example:
+        >>> transformer_piece(197, 3072), transformer_piece(257, 4096)
+        (16, 8)
+    """
     return power_of_two(max(1, HIDDEN_BYTES // (4 * length * mlp_width)))
 
 

@@ -60,6 +60,13 @@ def encode_image(
 
     Computes in the dtype of the weights (see ``cast_weights``). ``graphdef`` is static: jit
     with ``jax.jit(encode_image, static_argnums=0)``.
+
+    Example:
+        >>> from fsclip_jax.clip.config import TextConfig, VitConfig
+        >>> text = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=8)
+        >>> config = ClipConfig(VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8), text)
+        >>> encode_image(*init_clip(config, 0), jnp.zeros((2, 32, 32, 3))).shape
+        (2, 8)
     """
     model = nnx.merge(graphdef, state)
     return model.vision(pixels.astype(_dtype(model.vision))).astype(jnp.float32)
@@ -80,6 +87,14 @@ def encode_patches(
     attention-weighted mean of the patches where the pooling has one head. A patch of SigLIP is
     likewise what its pooling head gives for that patch alone. Patches come in the order of rows,
     in float32 and of any length.
+
+    Example:
+        >>> from fsclip_jax.clip.config import TextConfig, VitConfig
+        >>> text = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=8)
+        >>> config = ClipConfig(VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8), text)
+        >>> whole, patches = encode_patches(*init_clip(config, 0), jnp.zeros((2, 32, 32, 3)))
+        >>> whole.shape, patches.shape
+        ((2, 8), (2, 4, 8))
 
     Source: Zhou et al., Extract Free Dense Labels from CLIP, ECCV 2022, section 3.2 (ResNet);
     there the positions are not added.

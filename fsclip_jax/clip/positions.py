@@ -15,6 +15,10 @@ def resize_positions(
 
     The first ``extra`` positions, a class token's, stay as they are. None if there is nothing to
     do, or if the rest is no square.
+
+    Example:
+        >>> resize_positions(np.ones((1 + 49, 8)), 24, 1).shape
+        (577, 8)
     """
     given = math.isqrt(max(len(table) - extra, 0))
     if given == grid or given < 1 or given**2 != len(table) - extra:

@@ -18,7 +18,13 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize of the shortest edge, centre crop, mean and standard deviation."""
+    """Resize of the shortest edge, centre crop, mean and standard deviation.
+
+    Example:
+        >>> prepare = Preprocess(size=32)
+        >>> prepare.crop(Image.new("RGB", (80, 50))).shape
+        (32, 32, 3)
+    """
 
     size: int
     """Side of the square that the image tower takes, in pixels."""
@@ -45,6 +51,11 @@ class Preprocess:
         """Scale pixels to 0..1, subtract the mean, divide by the standard deviation.
 
         ``(pixel / 255 - mean) / std``
+
+        Example:
+            >>> white = jnp.full((1, 1, 3), 255, jnp.uint8)
+            >>> Preprocess(1, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)).normalize(white).tolist()
+            [[[1.0, 1.0, 1.0]]]
         """
         x = jnp.asarray(pixels, jnp.float32) * (1 / 255)
         shape = (1,) * (x.ndim - 1) + (3,)

@@ -97,6 +97,11 @@ class ModifiedResNet(nnx.Module):
     It differs from a ResNet-50 in its three-layer stem, in strides that are average pooling
     after a convolution of stride 1, and in the attention pooling.
 
+    Example:
+        >>> config = ResNetConfig((1, 1, 1, 1), 4, 32, embed_dim=8, heads=2)
+        >>> ModifiedResNet(config, rngs=nnx.Rngs(0))(jnp.zeros((5, 32, 32, 3))).shape
+        (5, 8)
+
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 2.4.
     """

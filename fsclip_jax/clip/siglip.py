@@ -72,7 +72,13 @@ class PoolingHead(nnx.Module):
 
 
 class SiglipVision(nnx.Module):
-    """Patches through residual attention blocks, read by a pooling head."""
+    """Patches through residual attention blocks, read by a pooling head.
+
+    Example:
+        >>> config = SiglipVisionConfig(36, 16, 24, 2, 3, 48)
+        >>> SiglipVision(config, rngs=nnx.Rngs(0))(jnp.zeros((5, 36, 36, 3))).shape
+        (5, 24)
+    """
 
     def __init__(self, config: SiglipVisionConfig, *, rngs: nnx.Rngs):
         self.config = config
@@ -118,6 +124,11 @@ class SiglipText(nnx.Module):
 
     Attention is not causal and the padding is not masked, so a prompt is only encoded at its
     full length.
+
+    Example:
+        >>> config = SiglipTextConfig(32, 4, 16, 2, 2, 32, embed_dim=8)
+        >>> SiglipText(config, rngs=nnx.Rngs(0))(jnp.array([[30, 5, 1, 1]])).shape
+        (1, 8)
     """
 
     def __init__(self, config: SiglipTextConfig, *, rngs: nnx.Rngs):

@@ -36,6 +36,11 @@ def cut_to_longest(
 
     The work grows with the positions: class names under a template take 16 of OpenAI's 77. The
     length is rounded up to a multiple, so that few lengths are compiled.
+
+    Example:
+        >>> config = TextConfig(32, 77, 16, 2, 2, 32, embed_dim=4)
+        >>> cut_to_longest(np.array([[30, 5, 31] + 74 * [31]]), config).shape
+        (1, 8)
     """
     score = ids if config.eos_id is None else ids == config.eos_id
     longest = int(score.argmax(-1).max(initial=0)) + 1
@@ -48,6 +53,12 @@ class TextTower(nnx.Module):
     There is no padding mask: attention is causal, so nothing after the end-of-text token
     reaches it, and id 0 is the token ``!``, not padding. For the same reason a batch may be
     cut to its longest prompt without changing any result.
+
+    Example:
+        >>> config = TextConfig(32, 8, 16, 2, 2, 32, embed_dim=4)
+        >>> tower = TextTower(config, rngs=nnx.Rngs(0))
+        >>> tower(jnp.array([[30, 5, 31, 31]])).shape
+        (1, 4)
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 2.4.
@@ -107,7 +118,13 @@ class TextTower(nnx.Module):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FrozenText:
-    """A text tower as a pytree: its weights are the leaves, all else is static."""
+    """A text tower as a pytree: its weights are the leaves, all else is static.
+
+    Example:
+        >>> tower = TextTower(TextConfig(32, 8, 16, 2, 2, 32, embed_dim=4), rngs=nnx.Rngs(0))
+        >>> FrozenText.of(tower).build()(jnp.array([[30, 5, 31, 31]])).shape
+        (1, 4)
+    """
 
     graphdef: nnx.GraphDef = field(metadata={"static": True}, repr=False)
     """Static part, config included."""

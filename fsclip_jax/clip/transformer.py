@@ -17,7 +17,12 @@ from fsclip_jax.typing import Array, Float, Int
 
 
 def activate(x: Float[Array, "*shape"], kind: Activation) -> Float[Array, "*shape"]:
-    """CLIP's non-linearity: ``x sigmoid(1.702 x)``, the exact (erf) GELU, or its tanh form."""
+    """CLIP's non-linearity: ``x sigmoid(1.702 x)``, the exact (erf) GELU, or its tanh form.
+
+    Example:
+        >>> round(float(activate(jnp.float32(1.0), "quick_gelu")), 4)
+        0.8458
+    """
     if kind == "quick_gelu":
         return x * jax.nn.sigmoid(1.702 * x)
     return jax.nn.gelu(x, approximate=kind == "gelu_tanh")
@@ -26,7 +31,12 @@ def activate(x: Float[Array, "*shape"], kind: Activation) -> Float[Array, "*shap
 def take_position(
     x: Float[Array, "batch length width"], at: Int[Array, "batch"]
 ) -> Float[Array, "batch 1 width"]:
-    """Pick one position of each sequence."""
+    """Pick one position of each sequence.
+
+    Example:
+        >>> take_position(jnp.arange(6.0).reshape(1, 3, 2), jnp.array([2])).tolist()
+        [[[4.0, 5.0]]]
+    """
     return jnp.take_along_axis(x, at[:, None, None], axis=1)
 
 

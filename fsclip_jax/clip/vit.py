@@ -13,7 +13,12 @@ from fsclip_jax.typing import Array, Float
 def cut_patches(
     pixels: Float[Array, "batch height width 3"], size: int
 ) -> Float[Array, "batch patches values"]:
-    """Cut images into square patches, row by row, and lay each one's pixels in a row."""
+    """Cut images into square patches, row by row, and lay each one's pixels in a row.
+
+    Example:
+        >>> cut_patches(jnp.zeros((1, 64, 64, 3)), 32).shape
+        (1, 4, 3072)
+    """
     batch, height, width, channels = pixels.shape
     x = pixels.reshape(batch, height // size, size, width // size, size, channels)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, size * size * channels)
@@ -21,6 +26,11 @@ def cut_patches(
 
 class VisionTransformer(nnx.Module):
     """Patches and a class token through residual attention blocks, read at the class token.
+
+    Example:
+        >>> config = VitConfig(32, 16, 24, 2, 3, 48, embed_dim=8)
+        >>> VisionTransformer(config, rngs=nnx.Rngs(0))(jnp.zeros((5, 32, 32, 3))).shape
+        (5, 8)
 
     Source: Radford et al., Learning Transferable Visual Models From Natural Language
     Supervision, ICML 2021, section 2.4.

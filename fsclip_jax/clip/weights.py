@@ -41,7 +41,12 @@ class Entry:
 
 
 def from_file(array: np.ndarray, entry: Entry) -> np.ndarray:
-    """Turn an array of a file into the leaf that the entry describes."""
+    """Turn an array of a file into the leaf that the entry describes.
+
+    Example:
+        >>> from_file(np.ones((6, 2)), Entry("a", "b", "transposed", part=(1, 3))).shape
+        (2, 2)
+    """
     index, parts = entry.part
     rows = len(array) // parts if parts > 1 else 0
     x = array[index * rows : (index + 1) * rows] if parts > 1 else array
@@ -60,7 +65,12 @@ def from_file(array: np.ndarray, entry: Entry) -> np.ndarray:
 
 
 def to_file(leaf: np.ndarray, entry: Entry) -> np.ndarray:
-    """Undo ``from_file`` for one part, still to be stacked where the file stacks parts."""
+    """Undo ``from_file`` for one part, still to be stacked where the file stacks parts.
+
+    Example:
+        >>> to_file(np.ones((4 * 4 * 3, 8)), Entry("a", "b", "patch")).shape
+        (8, 3, 4, 4)
+    """
     match entry.layout:
         case "transposed":
             return leaf.T

@@ -9,6 +9,10 @@ def overlaps(a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"]) -> Float[
     """Intersection over union of every pair of boxes; 0 where a box is empty.
 
     Boxes are left, top, width, height; the result is float64.
+
+    Example:
+        >>> overlaps(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 2, 2]])).round(3).tolist()
+        [[0.333]]
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
     low = np.maximum(a[:, None, :2], b[None, :, :2])

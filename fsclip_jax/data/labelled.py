@@ -66,7 +66,12 @@ def make_source(
 
 
 def content_version(*parts: Iterable[str]) -> str:
-    """Hash lists of strings, whose order and borders count, into the version of a data set."""
+    """Hash lists of strings, whose order and borders count, into the version of a data set.
+
+    Example:
+        >>> content_version(["a"], ["b"]) == content_version(["a", "b"])
+        False
+    """
     digest = hashlib.sha256()
     for part in parts:
         for text in part:

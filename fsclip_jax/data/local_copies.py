@@ -25,6 +25,11 @@ def find_copies(known: KnownSet, root: Path | None, data_dir: Path) -> tuple[Loc
     Only the presence of folders and lists is looked at: whether every image is there is checked
     when the set is opened. ``root`` holds all data sets in CoOp's layout, or is the folder of this
     one.
+
+    Example:
+        >>> from fsclip_jax.data.catalog import find_known
+        >>> find_copies(find_known("dtd"), None, Path("nowhere"))
+        ()
     """
     places = (
         _in_coop(known, known.coop, root) if known.coop and root else LocalCopy(),

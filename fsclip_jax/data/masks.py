@@ -13,7 +13,12 @@ Record: TypeAlias = dict[str, Any]
 
 
 def box_of(mask: Bool[np.ndarray, "height width"]) -> list[float]:
-    """Return the tightest box around a mask that is not empty, ``[x, y, width, height]``."""
+    """Return the tightest box around a mask that is not empty, ``[x, y, width, height]``.
+
+    Example:
+        >>> box_of(np.array([[0, 0, 0], [0, 1, 1]], bool))
+        [1.0, 1.0, 2.0, 1.0]
+    """
     y, x = ndimage.find_objects(mask.astype(np.int8))[0]
     return [float(number) for number in (x.start, y.start, x.stop - x.start, y.stop - y.start)]
 

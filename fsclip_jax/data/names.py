@@ -31,6 +31,11 @@ def class_names(known: KnownSet) -> tuple[str, ...]:
 
     Of ImageNet-A and -R, whose images say which 200 classes they have, these are all 1,000; of a
     set that brings no list there are none, and the source's own order counts.
+
+    Example:
+        >>> from fsclip_jax.data.catalog import find_known
+        >>> class_names(find_known("eurosat"))[:3]
+        ('Annual Crop Land', 'Forest', 'Herbaceous Vegetation Land')
     """
     lines = _lines(known.names_of or known.name)
     if known.rule == "wnid":
@@ -127,7 +132,12 @@ def _without_prefixes(names: list[str]) -> list[str]:
 
 
 def spoken(name: str) -> str:
-    """Write ``_`` as a space."""
+    """Write ``_`` as a space.
+
+    Example:
+        >>> spoken("hot_dog")
+        'hot dog'
+    """
     return " ".join(name.replace("_", " ").split())
 
 

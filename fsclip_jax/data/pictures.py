@@ -70,6 +70,12 @@ def decode_image(
 
     Raises:
         UnreadableImage: see ``read_image``.
+
+    Example:
+        >>> file = io.BytesIO()
+        >>> Image.new("L", (2, 1), 7).save(file, "PNG")
+        >>> decode_image(file.getvalue(), "grey").getpixel((0, 0))
+        (7, 7, 7)
     """
     return _decode(io.BytesIO(data), key, reading, at_least)
 

@@ -29,6 +29,10 @@ def open_source(spec: str) -> ImageSource:
     Raises:
         UserError: the kind is unknown, or is ``bank`` where images are needed, or the data is
             not as expected.
+
+    Example:
+        >>> open_source("emoji").class_names[:2]
+        ('scorpion', 'admission tickets')
     """
     kind, colon, rest = spec.partition(":")
     name, at, place = rest.partition("@")

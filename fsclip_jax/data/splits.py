@@ -48,6 +48,11 @@ images; 431 have one in ``val``."""
 def base_novel(n_classes: int) -> tuple[Int[np.ndarray, "base"], Int[np.ndarray, "novel"]]:
     """Split the labels 0..C-1 into base and novel halves: the first ceil(C/2) are base.
 
+    Example:
+        >>> base, novel = base_novel(5)
+        >>> base.tolist(), novel.tolist()
+        ([0, 1, 2], [3, 4])
+
     Source: Zhou et al., Conditional Prompt Learning for Vision-Language Models, CVPR 2022,
     section 4.1.
     """
@@ -66,6 +71,11 @@ def meta_val(
 
     Raises:
         ValueError: when the fraction is outside [0, 1).
+
+    Example:
+        >>> train, val = meta_val(np.arange(10))
+        >>> train.tolist(), val.tolist()
+        ([0, 1, 2, 3, 4, 5, 6, 7], [8, 9])
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction is {fraction}, but must be in [0, 1)")
@@ -124,6 +134,10 @@ def split_named(
 
     Without ``drawn_val`` nothing is drawn out of train where val is missing. Returns the position
     in ``SPLITS`` of every image; -1 where the name is none of these.
+
+    Example:
+        >>> split_named(["train", "test"], ["a", "b"], np.zeros(2, np.int32)).tolist()
+        [0, 2]
     """
     # Each name is looked up once: there may be a million images.
     meaning = {name: split_called(name) for name in set(named)}

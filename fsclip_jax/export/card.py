@@ -62,7 +62,12 @@ def _cell(value: Any) -> str:
 
 
 def licence_of_backbone(spec: str | None) -> str:
-    """Say under which licence the weights of a CLIP are."""
+    """Say under which licence the weights of a CLIP are.
+
+    Example:
+        >>> licence_of_backbone("openai/clip-vit-base-patch32")
+        'Backbone openai/clip-vit-base-patch32: MIT, as its repository states it.'
+    """
     if spec == "mini":
         return (
             "Backbone mini: Apache-2.0 like fsclip_jax, which trained it on open icon sets and "
@@ -75,7 +80,12 @@ def licence_of_backbone(spec: str | None) -> str:
 
 
 def licence_of_data(spec: str) -> str:
-    """Say whose data it is, and where its terms are."""
+    """Say whose data it is, and where its terms are.
+
+    Example:
+        >>> licence_of_data("folder:photos")
+        'Data folder:photos: your own; who may use it you know best.'
+    """
     kind, _, rest = spec.partition(":")
     name = rest.partition("@")[0]
     known = {"coop": find_known, "hf": find_known, "tfds": find_builder}.get(kind, lambda _: None)

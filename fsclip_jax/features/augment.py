@@ -16,7 +16,12 @@ _TRIES = 10
 
 
 def describe_views(views: int, seed: int) -> dict[str, object]:
-    """Say for the manifest how the views of a bank were made."""
+    """Say for the manifest how the views of a bank were made.
+
+    Example:
+        >>> describe_views(1, 0)
+        {'view_0': 'centre crop'}
+    """
     plain: dict[str, object] = {"view_0": "centre crop"}
     if views == 1:
         return plain

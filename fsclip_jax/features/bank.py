@@ -213,7 +213,12 @@ class StoredBank:
 
 
 def lengths(vectors: np.ndarray) -> np.ndarray:
-    """Return Euclidean lengths with the axis kept; no warning where they are not finite."""
+    """Return Euclidean lengths with the axis kept; no warning where they are not finite.
+
+    Example:
+        >>> lengths(np.array([[3.0, 4.0], [np.inf, 0.0]])).tolist()
+        [[5.0], [inf]]
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         found: np.ndarray = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return found
@@ -253,11 +258,25 @@ def _chosen_classes(count: int, classes: np.ndarray | None) -> np.ndarray:
 
 
 def largest_class(bank: Bank) -> int:
-    """Return the number of images of the largest class: a static size for the sampler."""
+    """Return the number of images of the largest class: a static size for the sampler.
+
+    Example:
+        >>> zeros = jnp.zeros
+        >>> sizes = jnp.array([1, 2])
+        >>> bank = Bank(zeros((1, 3, 4)), jnp.array([0, 1, 1]), jnp.array([0, 1]), sizes,
+        ...             -jnp.ones(3, int), zeros((2, 4)), jnp.float32(100))
+        >>> largest_class(bank)
+        2
+    """
     return int(np.max(np.asarray(bank.sizes)))
 
 
 def split_counts(splits: np.ndarray) -> str:
-    """Say how many images each split has."""
+    """Say how many images each split has.
+
+    Example:
+        >>> split_counts(np.array([0, 0, 2]))
+        'train 2, val 0, test 1'
+    """
     counts = np.bincount(splits, minlength=len(SPLITS))
     return ", ".join(f"{name} {count}" for name, count in zip(SPLITS, counts, strict=True))

@@ -18,7 +18,12 @@ def bucket_size(n: int, batch: int, multiple: int = 1) -> int:
 
 
 def padded(x: np.ndarray, size: int) -> np.ndarray:
-    """Append zeros along the first axis up to a size."""
+    """Append zeros along the first axis up to a size.
+
+    Example:
+        >>> padded(np.array([7, 8]), 3).tolist()
+        [7, 8, 0]
+    """
     out = np.zeros((size, *x.shape[1:]), x.dtype)
     out[: len(x)] = x
     return out

@@ -82,6 +82,11 @@ def chunk_images(preprocess: Preprocess, views: int) -> int:
 
 
 def split_rows(rows: range, size: int) -> Iterator[range]:
-    """Cut consecutive rows into chunks."""
+    """Cut consecutive rows into chunks.
+
+    Example:
+        >>> list(split_rows(range(3, 8), 3))
+        [range(3, 6), range(6, 8)]
+    """
     for low in range(rows.start, rows.stop, size):
         yield range(low, min(low + size, rows.stop))

@@ -33,7 +33,12 @@ _IN_FLIGHT = 2
 
 
 def resolve_compute(compute: str) -> str:
-    """Return what ``auto`` means on this machine, and anything else as it is."""
+    """Return what ``auto`` means on this machine, and anything else as it is.
+
+    Example:
+        >>> resolve_compute("float32")
+        'float32'
+    """
     if compute != "auto":
         return compute
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"

@@ -16,7 +16,12 @@ class Interval(NamedTuple):
 
 
 def student_t_quantile(freedom: int, level: float = 0.95) -> float:
-    """Bound within which a Student-t variable lies with probability ``level``, on both sides."""
+    """Bound within which a Student-t variable lies with probability ``level``, on both sides.
+
+    Example:
+        >>> round(student_t_quantile(2), 3)
+        4.303
+    """
     return float(stdtrit(freedom, (1 + level) / 2))
 
 

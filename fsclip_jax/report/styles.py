@@ -88,6 +88,11 @@ def recolour(svg: str, *, page: bool) -> str:
 
 
 def variables(roles: Mapping[str, str], series: Sequence[str]) -> str:
-    """Write colours as CSS variables."""
+    """Write colours as CSS variables.
+
+    Example:
+        >>> variables({"ink": "#000"}, ["#f00"])
+        '--ink: #000; --series-0: #f00;'
+    """
     named = {**roles, **{f"series-{i}": colour for i, colour in enumerate(series)}}
     return " ".join(f"--{name}: {colour};" for name, colour in named.items())

@@ -138,7 +138,12 @@ def column_of(title: str, cells: Mapping[str, Metric], metric: MetricInfo) -> Co
 
 
 def shots_phrase(shots: int) -> str:
-    """Name a number of shots."""
+    """Name a number of shots.
+
+    Example:
+        >>> shots_phrase(1), shots_phrase(4)
+        ('1 shot', '4 shots')
+    """
     return f"{shots} shot{'' if shots == 1 else 's'}"
 
 

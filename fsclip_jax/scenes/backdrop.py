@@ -31,7 +31,13 @@ def cloud(
 
 
 def draw_backdrop(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """Draw a backdrop: a pattern between two colours of one hue, with grain on it."""
+    """Draw a backdrop: a pattern between two colours of one hue, with grain on it.
+
+    Example:
+        >>> one, other = (draw_backdrop(np.random.default_rng(3), 32) for _ in range(2))
+        >>> bool((one == other).all())
+        True
+    """
     pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))](rng, size)
     dark, light = _two_colours(rng)
     pixels = dark + pattern[..., None] * (light - dark)
