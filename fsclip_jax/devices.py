@@ -53,9 +53,6 @@ def _mesh(devices: Sequence[jax.Device]) -> Mesh:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding that splits the first axis of an array over the devices.
 
-    Returns:
-        A sharding for arrays whose first axis is a multiple of the number of devices.
-
     Example:
         >>> tuple(batch_sharding(data_mesh(1)).spec)
         ('data',)
@@ -65,9 +62,6 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """Sharding that keeps a whole copy on every device.
-
-    Returns:
-        A sharding for parameters, for the feature bank and for whatever else is shared.
 
     Example:
         >>> replicated(data_mesh(1)).is_fully_replicated

@@ -75,11 +75,7 @@ def write_file(path: Path, data: bytes) -> str:
 
 
 def publish_folder(partial: Path, final: Path) -> None:
-    """Give a finished folder its final name; its files must have been flushed.
-
-    Args:
-        final: the final name, which must be free or an empty folder.
-    """
+    """Give a finished folder its final name; its files must have been flushed."""
     with storage_errors(final):
         sync_folder(partial)
         if final.is_dir():
@@ -141,8 +137,6 @@ def only_writer(folder: Path, name: str, work: str, remedy: str) -> Iterator[Non
 
     Args:
         name: of the file in it that is locked, and removed in the end.
-        work: what the other process does there, for the message.
-        remedy: flag that names another folder, for the message.
 
     Raises:
         UserError: another process does the same there, or the folder cannot be made.

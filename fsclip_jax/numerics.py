@@ -44,7 +44,6 @@ def cosine_logits(
     """Scaled inner products of unit vectors, ``logit_scale * query . weights``.
 
     Args:
-        weights: one unit vector a class.
         logit_scale: CLIP's inverse temperature, 100 for the published models.
 
     Example:

@@ -47,11 +47,8 @@ def save_adapter(
     """Write the parameters of an adapter; a reader sees the old file or the new one.
 
     Args:
-        directory: made if missing.
         params: nested dictionaries of arrays. The path of a leaf, joined by dots, is its name in
             the file: ``q_proj.weight``.
-        meta: what else is known: backbone id, sha256 and dim, data, steps. JSON values only.
-        adapter: its static config is stored as ``meta["config"]``.
 
     Raises:
         UserError: if the file cannot be written; the old one is kept.
@@ -89,9 +86,6 @@ def load_adapter(
             Meta-Adapter as PyTorch saves it (``.pt``, ``.pth``, ``.bin``), of which nothing is run.
         dim: width of the features at hand; None if they are not known.
         backbone_sha256: of the weights that made those features; None if they are not known.
-
-    Returns:
-        The method, its parameters as nested dictionaries of arrays, and the description.
 
     Raises:
         UserError: if the file is missing, damaged, of an unknown method, misses or adds a

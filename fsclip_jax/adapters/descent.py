@@ -61,9 +61,6 @@ class Recipe(NamedTuple):
 
     Attributes:
         optimizer: from a schedule to an optax transformation, such as :func:`adamw` gives.
-        epochs: times that each image is seen.
-        batch: most rows of a minibatch.
-        keep_epochs: whether to return the parameters after every epoch as well.
     """
 
     optimizer: "Optimizer"
@@ -140,12 +137,7 @@ def draw_epoch(
 
     Args:
         key: randomness of the order and of the views.
-        rows: number of images.
-        views: number of views.
         batch: most rows of a minibatch.
-
-    Returns:
-        Rows, the view, and, as the last minibatch may be filled up, whether a row is one at all.
 
     Example:
         >>> index, view, real = draw_epoch(jax.random.key(0), rows=5, views=1, batch=3)

@@ -142,13 +142,8 @@ def search_cache(
             setting (or in one, if they are the same in all) and to the distances ``d``.
         weights: what a key counts in every setting (or in one, if it is the same in all). A key
             that counts 0 in all is no key.
-        query: the validation images; masked ones count nowhere.
-        grid: the betas and alphas of each setting.
         reach: a key that is farther than the nearest one by more than this counts as if by just
             this; more than 2 is possible only where keys are not of unit length.
-
-    Returns:
-        Number of correct queries at (beta, alpha), setting by setting.
     """
     way, shot = weights.shape[1:]
     # A block's tables stay in the cache of a core.

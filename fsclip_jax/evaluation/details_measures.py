@@ -28,7 +28,6 @@ class Look(NamedTuple):
     Attributes:
         classes: their ids in the data of the support.
         labels: true class of each query, a place in ``names``.
-        queries: row of each query, in the bank it is of.
         support: rows of the shots; -1 where a class has fewer.
     """
 

@@ -124,12 +124,7 @@ def _short(rate: float) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Write a duration as ``1:15``, from an hour on as ``1:01:40``.
-
-    Example:
-        >>> _clock(75.0), _clock(3700.0)
-        ('1:15', '1:01:40')
-    """
+    """Write a duration as ``1:15``, from an hour on as ``1:01:40``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -59,8 +59,6 @@ class Description:
         prompt_features: one vector a prompt and class [P C D], or None to leave them out.
         prompt_mask: true where a class has that prompt [P C]; None if all have all.
         domain_names: name of each artist family; empty where the data has none.
-        data: ``spec`` and ``version`` of the images.
-        backbone: ``id`` and ``sha256`` of the weights.
     """
 
     text_features: np.ndarray

@@ -17,7 +17,6 @@ class FeatureSpec:
     """The features that methods are to be fitted to.
 
     Attributes:
-        dim: width of a feature.
         backbone: ``id`` and ``sha256`` of what made them, as far as they are known.
     """
 
@@ -27,11 +26,7 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained adapter.
-
-    Attributes:
-        adapter: the method, with the static settings it was trained with.
-    """
+    """A trained adapter."""
 
     path: Path
     adapter: Adapter

@@ -19,8 +19,6 @@ class Draws(NamedTuple):
     Attributes:
         plain: the support images as they would be asked (view 0); for holding shots out.
         domains: artist family of each support image, -1 where the data has none.
-        patches: patches of the support images, for holding shots out; where the bank carries
-            them.
         rows: row of each support image in the class-sorted bank that it was drawn from, -1 for
             none; where the bank is known.
     """

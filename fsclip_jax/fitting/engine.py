@@ -21,15 +21,11 @@ class Engine:
         self._compiled: dict[Hashable, Callable[..., Any]] = {}
 
     def run(self, name: Hashable, function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-        """Run a function that is pure and the same for the same name.
+        """Run a pure function; return what it returns, and the seconds it ran, without compiling.
 
         Args:
-            name: what the function is, all that it closes over included.
-            function: to be compiled where neither name nor shapes were seen before.
-            *args: its arguments, pytrees of arrays.
-
-        Returns:
-            What it returns, and the seconds it ran, without compiling.
+            name: what the function is, all that it closes over included. It is compiled where
+                neither name nor shapes of the arguments were seen before.
         """
         leaves, tree = jax.tree.flatten(args)
         place = name, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)

@@ -41,7 +41,6 @@ class Predictions(NamedTuple):
     """What a method predicts for every query, arrays [draw query]; of one draw [query].
 
     Attributes:
-        predicted: predicted place in the label space, int32.
         nll: negative log-probability of the true class, in nats.
     """
 
@@ -55,7 +54,6 @@ class Fitted:
     """A method fitted to draws of a support.
 
     Attributes:
-        choice: the parameters that it was fitted with, and how they were chosen.
         state: what its ``fit`` returned, with a leading axis of draws.
         draws: how many of them; the last ones of a batch may repeat a draw and do not count.
         fit_seconds: time to fit one draw, without compiling.
@@ -98,12 +96,7 @@ def fit_costs(fitted: Sequence[Fitted]) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a method predicts for groups of queries, and what it costs.
-
-    Attributes:
-        costs: of the fit of one draw.
-        predict_us_per_query: microseconds to classify one query, by group.
-    """
+    """What a method predicts for groups of queries, by group, and what the fit of a draw costs."""
 
     predictions: Mapping[str, Predictions]
     costs: Mapping[str, np.ndarray]
@@ -144,11 +137,7 @@ def fit(engine: Engine, method: Method, choice: Choice, task: Task) -> Fitted:
 
 
 def fit_in_batches(engine: Engine, method: Method, choice: Choice, task: Task) -> Iterator[Fitted]:
-    """Fit a method to the draws of a support, as many side by side as is quick.
-
-    Args:
-        choice: its parameters, from :func:`choose_setting`.
-    """
+    """Fit a method to the draws of a support, as many side by side as is quick."""
     adapter = method.adapter
     draws, way, shot, dim = task.support.shape
     batch = min(draws, max(1, FITS // (way * shot * dim)))

@@ -34,8 +34,6 @@ class Method:
     """One line of the table.
 
     Attributes:
-        name: what the report calls it.
-        params: its parameters, before any selection.
         origin: where learned parameters came from, for the report; empty if there are none.
     """
 
@@ -121,7 +119,6 @@ def choose_methods(
     ``all`` leaves out what does not apply to the data, and methods that learn prompts.
 
     Args:
-        names: of methods, ``NAME_untrained``, or ``all``.
         workdir: where to look for a checkpoint that a method needs and that was not given.
         missing: why an input that methods may need is not at hand, by its name.
 
@@ -200,7 +197,6 @@ def choose_method(
 
     Args:
         name: of a method, or ``NAME_untrained``; that of the checkpoint, or ``default``, if None.
-        default: name of the method where nothing was asked for.
 
     Raises:
         UserError: there is no such method or checkpoint, the two do not belong together, the

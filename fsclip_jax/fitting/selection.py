@@ -26,9 +26,7 @@ class Choice(NamedTuple):
     """The parameters that a method is evaluated with.
 
     Attributes:
-        params: with a leading axis of draws if ``per_draw``.
         per_draw: whether every draw chose for itself.
-        record: what was chosen and on which images, for the report.
     """
 
     params: Params
@@ -44,10 +42,7 @@ class Val(NamedTuple):
     """Images to choose settings on.
 
     Attributes:
-        task: tasks with a leading axis of draws.
         query: the images, the same for all draws or each draw's own; labels as in the task.
-        rule: how they choose, for the report.
-        split: what they are of, for the report.
     """
 
     task: Task
@@ -85,9 +80,6 @@ def select_held_out(
     support. Shots of the same artist family as one held out are left out too. No further fold
     is held out once every choice rests on ``ENOUGH_HELD_OUT`` images. With one shot there is
     nothing to hold out, and the fixed setting stays.
-
-    Args:
-        params: its fixed setting.
     """
     shots = draws.task.support.shape[2]
     if shots < 2:
@@ -105,9 +97,6 @@ def select_held_out(
 
 def hold_out(draws: Draws, held: Bool[np.ndarray, " shot"]) -> tuple[Task, Query]:
     """Take some shots of every class out of the support and make them queries.
-
-    Args:
-        draws: the support, two shots or more.
 
     Returns:
         Tasks without those shots (others of their family are masked), and their images as

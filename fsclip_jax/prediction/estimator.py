@@ -52,7 +52,6 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             takes features without text: each class is then known by its images alone.
         checkpoint: workdir of ``fsclip train``, for a meta-learned method.
         shots: labelled pictures of a class to use at most; None uses all. Of ``from_folder``.
-        calibrate: fit a temperature to labelled pictures that are held out in turn.
 
     Attributes:
         classes_: the labels, sorted; of ``from_folder`` the class names in natural order.

@@ -82,7 +82,6 @@ def write_predictions(
     """Classify pictures and write a line for each as soon as it is known.
 
     Args:
-        out: the table; one that this same classifier began is continued.
         top: classes to list for each picture.
 
     Returns:

@@ -30,14 +30,7 @@ class ClassChanges:
 
 @dataclass(frozen=True)
 class Confusion:
-    """A class that is often taken for another one.
-
-    Attributes:
-        count: predictions, over all draws, that take it for the other.
-        queries: predictions there are for the true class.
-        picture: key of an image of the true class that was taken for the other.
-        predicted_picture: key of a support image of the other class.
-    """
+    """A class that is often taken for another one."""
 
     true: str
     predicted: str
@@ -74,9 +67,7 @@ class ClassAttention:
 
     Attributes:
         why: why this class is shown.
-        gate: how much of what was attended to is added to the text feature.
         text_weight: share of the attention that the text feature gives to itself.
-        shots: the support images, the most attended first.
         before: accuracy of the reference within the class, in percent.
         after: accuracy of the Meta-Adapter within the class, in percent.
     """
@@ -115,14 +106,7 @@ class Details:
     """A closer look at one split at one number of shots, the largest that was evaluated.
 
     Attributes:
-        draws: support draws that the counts are added up over.
-        method: method whose confusions and mistakes are shown.
         changes: accuracy class by class; ``None`` without the reference.
-        confusions: pairs of classes, the most frequent first.
-        attention: some classes as the Meta-Adapter sees them, in the first draw.
-        attention_method: the line of the table that ``attention`` is of.
-        gates: gate of every class, ascending.
-        mistakes: some wrong predictions of the first draw, the most confident first.
         pictures: small pictures as data URIs, by key. An image that cannot be read is not there,
             nor is what is no inlined PNG or JPEG.
     """

@@ -45,7 +45,6 @@ class Row:
     Attributes:
         split: ``test`` (all classes), ``base``, ``novel``, ``harmonic`` or another group.
         metrics: numbers by name; a derived row (``harmonic``, ``average``) has fewer.
-        selection: what was chosen, and on which images; empty where there is nothing to choose.
         saw: of what is evaluated, what the method saw beyond names of classes: ``shots``, ``val``
             (settings were chosen on it), ``queries`` (the images that are judged on).
         versus: differences to reference methods: by their name, then by metric.
@@ -73,9 +72,6 @@ class Report:
 
     Attributes:
         protocol: of ``fsclip eval``; ``detect`` or ``segment``.
-        label_space: ``restricted`` or ``generalised``.
-        warning: what a reader must know before trusting the numbers.
-        details: a closer look at the predictions, where it was taken.
     """
 
     kind: Kind = "eval"

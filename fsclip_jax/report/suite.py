@@ -45,11 +45,8 @@ class StoredSuite:
     """The results of a suite.
 
     Attributes:
-        device: what the numbers were computed on.
         data: by name of a data set, ``spec``, ``n_classes``, ``n_query`` and more.
         backbones: by name of a backbone, ``spec``, ``id`` and ``sha256``.
-        warning: what a reader must know.
-        cells: data set by data set, in the order of the suite.
     """
 
     kind: Literal["suite"]

@@ -183,10 +183,8 @@ def build_scenes(
     """Build the task in a folder, which appears when it is finished.
 
     Args:
-        out: the folder to make; it must not exist, or be empty.
         seed: the same seed gives the same files, bit for bit.
         images: scenes of ``test``; ``train`` and ``val`` have half as many.
-        per_half: base classes, and novel classes.
 
     Returns:
         For every split its number of ``images``, ``objects`` and ``proposals``, and the ``recall``

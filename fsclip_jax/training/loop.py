@@ -67,7 +67,6 @@ class Observer(NamedTuple):
 
     Attributes:
         begin: called once with the bank, the episodes and the step that the run begins from.
-        row: called with every row of the log.
         stop_requested: called after every dispatch; anything but 0 ends the run in good order.
     """
 

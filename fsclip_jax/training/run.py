@@ -34,8 +34,6 @@ class TrainOutcome(NamedTuple):
 
     Attributes:
         val_accuracy: theirs, in percent; NaN where no class was held out.
-        references: validation accuracies in percent of what training must exceed.
-        was_done: the run was finished before this call.
     """
 
     step: int

@@ -24,7 +24,6 @@ class Keys(NamedTuple):
     """Where the randomness of a run comes from. Nothing else is random, so a step can be redone.
 
     Attributes:
-        init: starting values of the parameters.
         episodes: the episodes of step i come from ``fold_in(episodes, i)``.
     """
 

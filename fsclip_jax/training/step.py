@@ -17,14 +17,7 @@ from fsclip_jax.typing import Array, Float, Key, Params, PRNGKeyArray
 
 
 class StepMetrics(NamedTuple):
-    """What one step reports.
-
-    Attributes:
-        loss: cross entropy in nats.
-        accuracy: in percent, of the queries of the batch.
-        grad_norm: global norm of the gradient before clipping.
-        lr: learning rate of the step.
-    """
+    """What one step reports."""
 
     loss: Float[Array, "*steps"]
     accuracy: Float[Array, "*steps"]
