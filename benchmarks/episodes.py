@@ -96,14 +96,17 @@ def host_batch(case, with_torch):
         def draw(n, k):
             return rng.choice(n, k, replace=False)
 
-    return lambda: [host_episode(draw, shuffle, case, domains) for _ in range(case.batch)]
+    return lambda n: [host_episode(draw, shuffle, case, domains) for _ in range(n * case.batch)]
 
 
 def device_batch(case):
     bank, keys = make_bank(case), iter(jax.random.split(jax.random.key(0), 1000))
-    return lambda: jax.block_until_ready(
-        sample_batch(next(keys), bank, case.spec, case.size, case.batch)
-    )
+
+    def run(n):
+        some = [sample_batch(next(keys), bank, case.spec, case.size, case.batch) for _ in range(n)]
+        jax.block_until_ready(some)
+
+    return run
 
 
 def main():
