@@ -1,17 +1,20 @@
 """Encode a stream of pixels: batches of one size, each on one device, several at a time."""
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.clip.model import cast_weights, encode_image, encode_patches
+from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Params
 
@@ -59,20 +62,11 @@ def image_encoder(
     the devices to use; None means the default device. What is returned takes as many pixels for
     each device, and compiles once for each size of batch.
     """
-
-    def encode(state: Params, pixels: jax.Array) -> Encoded:
-        pixels = backbone.preprocess.normalize(pixels)
-        if not patches:
-            return Encoded(l2_normalize(encode_image(backbone.graphdef, state, pixels)))
-        whole, parts = encode_patches(backbone.graphdef, state, pixels)
-        return Encoded(l2_normalize(whole), l2_normalize(parts).astype(jnp.float16))
-
     if mesh is None:
         mesh = Mesh(np.asarray(jax.local_devices()[:1]), ("data",))
+    tower = encode_patches if patches else encode_image
+    run = _program(tower, backbone.graphdef, backbone.preprocess, mesh)
     each, same = PartitionSpec("data"), PartitionSpec()
-    run = jax.jit(
-        jax.shard_map(encode, mesh=mesh, in_specs=(same, each), out_specs=each, check_vma=False)
-    )
     state = backbone.state
     if resolve_compute(compute) == "bfloat16":
         state = cast_weights(state, jnp.bfloat16)
@@ -86,6 +80,24 @@ def image_encoder(
         return found
 
     return start
+
+
+@functools.lru_cache(maxsize=16)  # towers of one shape share what was compiled
+def _program(
+    tower: Callable[..., Any], graphdef: nnx.GraphDef, preprocess: Preprocess, mesh: Mesh
+) -> Callable[[Params, jax.Array], Encoded]:
+    def encode(state: Params, pixels: jax.Array) -> Encoded:
+        found = tower(graphdef, state, preprocess.normalize(pixels))
+        if not isinstance(found, tuple):
+            return Encoded(l2_normalize(found))
+        whole, patches = found
+        return Encoded(l2_normalize(whole), l2_normalize(patches).astype(jnp.float16))
+
+    each, same = PartitionSpec("data"), PartitionSpec()
+    run: Callable[[Params, jax.Array], Encoded] = jax.jit(
+        jax.shard_map(encode, mesh=mesh, in_specs=(same, each), out_specs=each, check_vma=False)
+    )
+    return run
 
 
 class _Step(NamedTuple):

@@ -1,10 +1,12 @@
 """Text features of classes: the zero-shot weights."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Bool, Float, Int
 
 from fsclip_jax.clip.families import text_side
@@ -32,19 +34,25 @@ def encode_prompts(
     backbone: Backbone, prompts: Sequence[str], batch: int = 256
 ) -> Float[np.ndarray, "n dim"]:
     """Encode prompts in batches of one size, so that there is one compile."""
-
-    @jax.jit
-    def encode(state: Params, ids: jax.Array) -> jax.Array:
-        return l2_normalize(encode_text(backbone.graphdef, state, ids))
-
     ids = tokenize(backbone.tokenizer, prompts)
     ids = text_side(backbone.config).cut(ids, backbone.config.text)
-    size = bucket_size(len(ids), batch)
+    size, encode = bucket_size(len(ids), batch), _program(encode_text, backbone.graphdef)
     parts = [
         encode(backbone.state, jnp.asarray(padded(ids[low : low + size], size)))
         for low in range(0, len(ids), size)
     ]
     return np.concatenate([np.asarray(part) for part in parts])[: len(ids)]
+
+
+@functools.lru_cache(maxsize=16)  # towers of one shape share what was compiled
+def _program(
+    tower: Callable[..., jax.Array], graphdef: nnx.GraphDef
+) -> Callable[[Params, jax.Array], jax.Array]:
+    @jax.jit
+    def encode(state: Params, ids: jax.Array) -> jax.Array:
+        return l2_normalize(tower(graphdef, state, ids))
+
+    return encode
 
 
 def class_text_features(

@@ -1,6 +1,8 @@
 """Compiled functions, kept for the next call of equal shapes, and the time they take."""
 
+import functools
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -15,10 +17,14 @@ class Engine:
 
     Methods that differ in parameters only, and numbers of shots that do not change the shape of
     what was fitted, share one compile.
+
+    Args:
+        most: programs to keep, those used last; None keeps all.
     """
 
-    def __init__(self) -> None:
-        self._compiled: dict[Hashable, Callable[..., Any]] = {}
+    def __init__(self, most: int | None = None) -> None:
+        self._compiled: OrderedDict[Hashable, Callable[..., Any]] = OrderedDict()
+        self._most = most
 
     def run(self, name: Hashable, function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
         """Run a pure function; return what it returns, and the seconds it ran, without compiling.
@@ -31,10 +37,19 @@ class Engine:
         place = name, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         if place not in self._compiled:
             self._compiled[place] = jax.jit(function).lower(*args).compile()
+            if self._most is not None and len(self._compiled) > self._most:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(place)
         jax.block_until_ready(args)
         start = time.perf_counter()
         out = jax.block_until_ready(self._compiled[place](*args))
         return out, time.perf_counter() - start
+
+
+@functools.cache
+def process_engine() -> Engine:
+    """Return the engine that all classifiers of a process share: a second fit compiles nothing."""
+    return Engine(most=64)
 
 
 def fit_key(draw: Array | int) -> PRNGKeyArray:

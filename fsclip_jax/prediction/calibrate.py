@@ -1,5 +1,6 @@
 """Probabilities that mean what they say: a temperature from shots that were held out."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -76,18 +77,18 @@ def held_out_logits(
     folds = min(shots, MOST_FOLDS)
     logits: list[np.ndarray] = [np.zeros((0, way), np.float32)]
     labels: list[np.ndarray] = [np.zeros(0, np.int32)]
-    classify = jax.jit(_classify, static_argnums=0)
     for fold in range(folds if shots > 1 else 0):
         task, query = hold_out(draws, np.arange(shots) % folds == fold)
         rest: Task = take_tasks(task, 0)
         queries: Query = jax.tree.map(lambda leaf: leaf[0], query)
-        found = np.asarray(classify(adapter, params, rest, queries.features))
+        found = np.asarray(_classify(adapter, params, rest, queries.features))
         kept: Bool[np.ndarray, " n"] = np.asarray(queries.mask)
         logits.append(found[kept])
         labels.append(np.asarray(queries.labels)[kept])
     return np.concatenate(logits), np.concatenate(labels)
 
 
+@partial(jax.jit, static_argnums=0)
 def _classify(adapter: Adapter, params: Params, task: Task, features: Array) -> Any:
     state = adapter.fit(params, task, fit_key(0))
     return adapter.logits(state, features).astype(jnp.float32)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.draws import Draws
-from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.engine import process_engine
 from fsclip_jax.fitting.fitted import Fitted, choose_setting, fit, logits_of
 from fsclip_jax.fitting.methods import Method, choose_method, not_given_by
 from fsclip_jax.prediction.calibrate import Temperature, fit_temperature, held_out_logits
@@ -66,7 +66,7 @@ def fit_support(
         >>> probabilities(classifier, query.features).sum(-1).round(3).tolist()
         [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
-    engine = Engine()
+    engine = process_engine()
     choice = choose_setting(engine, method, draws, "shots")
     fitted = fit(engine, method, choice, draws.task)
     fitted = replace(fitted, state=jax.device_get(fitted.state))
