@@ -4,13 +4,18 @@ import difflib
 import sys
 from collections.abc import Iterable, Sequence
 
+from fsclip_jax.printable import printable
+
 
 class UserError(ValueError):
     """Wrong input from the user, told in one line.
 
     The commands print the message and leave with exit code 2. The line says what was
-    given, what is accepted and what to do about it.
+    given, what is accepted and what to do about it. Names in it are made printable.
     """
+
+    def __init__(self, line: object = "") -> None:
+        super().__init__(printable(" ".join(str(line).split())))
 
 
 def suggestion(given: str, accepted: Iterable[str]) -> str:
@@ -27,7 +32,12 @@ def suggestion(given: str, accepted: Iterable[str]) -> str:
 def tell(notes: Iterable[str]) -> None:
     """Write notes to the error stream, a line each."""
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
+
+
+def say(line: str) -> None:
+    """Write a line to the output, its names made printable."""
+    print(printable(line))
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

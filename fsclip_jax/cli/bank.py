@@ -9,7 +9,7 @@ import tyro
 
 from fsclip_jax.cli.listing import bank_line
 from fsclip_jax.cli.parsing import parse
-from fsclip_jax.errors import UserError, suggestion, tell
+from fsclip_jax.errors import UserError, say, suggestion, tell
 
 _USAGE = """usage: fsclip bank import --features F.npz --out DIR   make a bank from features
        fsclip bank show DIR [--verify]                say what is in a bank
@@ -55,7 +55,7 @@ def import_bank(config: ImportConfig) -> int:
         dtype=config.dtype,
     )
     tell(made.notes)
-    print(bank_line(config.out, made.bank.manifest))
+    say(bank_line(config.out, made.bank.manifest))
     return 0
 
 

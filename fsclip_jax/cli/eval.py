@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fsclip_jax.cli.parsing import command_line, parse_experiment
+from fsclip_jax.errors import say
 from fsclip_jax.evaluation.config import EvalConfig
 
 
@@ -48,7 +49,5 @@ def run(config: EvalConfig, name: str) -> int:
         # First the table: if the disk is full, the numbers are still seen.
         print_report(found.report, console)
         files = write_evaluation(found, out)
-    console.print(
-        f"wrote {', '.join(file.name for file in files)} to {out}", markup=False, highlight=False
-    )
+    say(f"wrote {', '.join(file.name for file in files)} to {out}")
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fsclip_jax.cli.parsing import parse
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, say
 from fsclip_jax.prediction.config import FolderFit
 
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         files = _classifier(config, command)
     else:
         files = _program(config, command)
-    print(f"wrote {', '.join(files)} to {config.out}")
+    say(f"wrote {', '.join(files)} to {config.out}")
     return 0
 
 
@@ -74,5 +74,5 @@ def _classifier(config: ExportConfig, command: str) -> list[str]:
 
     assert config.support is not None
     ready = fit_folder(config.support, config)
-    print(ready.describe())
+    say(ready.describe())
     return export_ready(ready, config.out, command, config.checkpoint)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from fsclip_jax.cli.listing import bank_line
 from fsclip_jax.cli.parsing import parse
-from fsclip_jax.errors import UserError, tell
+from fsclip_jax.errors import UserError, say, tell
 
 
 @dataclass(frozen=True)
@@ -88,5 +88,5 @@ def main(argv: Sequence[str]) -> int:
         )
         return 130
     if not hosts.index:  # process 0 says it for all
-        print(bank_line(config.out, bank.manifest))
+        say(bank_line(config.out, bank.manifest))
     return 0

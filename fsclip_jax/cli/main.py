@@ -1,5 +1,6 @@
 """The console command ``fsclip`` and the two scripts at the top of the repository."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -72,12 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0 when done, 2 when the input is wrong (one line on the error stream says how), 130 when
     interrupted. Any other failure is a bug and shows its traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every letter of a name
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(f"fsclip: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"fsclip: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fsclip: interrupted", file=sys.stderr)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsclip_jax.cli.parsing import parse
-from fsclip_jax.errors import UserError, tell
+from fsclip_jax.errors import UserError, say, tell
 from fsclip_jax.prediction.config import FolderFit
 
 
@@ -25,6 +25,8 @@ class PredictConfig(FolderFit):
     """The label is `unknown` where no class is as probable as this."""
     workers: int | None = None
     """Processes that decode; 0 takes threads. Chosen by the number of pictures unless given."""
+    safe_csv: bool = False
+    """Put `'` before names that a spreadsheet would take for formulas."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,11 +46,12 @@ def main(argv: Sequence[str]) -> int:
     with held(config.out):
         refuse_finished(config.out)
         ready = fit_folder(config.support, config)
-        print(ready.describe())
+        say(ready.describe())
         written, lost, unknown = write_predictions(
-            ready, keys, config.out, config.top, config.unknown, config.workers
-        )
+            ready, keys, config.out, config.top, config.unknown, config.workers,
+            safe_csv=config.safe_csv,
+        )  # fmt: skip
     unread = f", {lost} unreadable" if lost else ""
     unsure = f", {unknown} unknown" if config.unknown else ""
-    print(f"{config.out}: {written} predictions{unsure}{unread}")
+    say(f"{config.out}: {written} predictions{unsure}{unread}")
     return 0

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from fsclip_jax.cli.parsing import parse
+from fsclip_jax.errors import say
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,7 @@ def main(args: Sequence[str]) -> int:
         report = read_report(path)
         files = draw_report(report, folder)
         print_report(report, console)
-    console.print(
-        f"wrote {', '.join(file.name for file in files)} to {folder}", markup=False, highlight=False
-    )
+    say(f"wrote {', '.join(file.name for file in files)} to {folder}")
     return 0
 
 

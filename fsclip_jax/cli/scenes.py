@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fsclip_jax.cli.parsing import parse
+from fsclip_jax.errors import say
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,14 @@ def main(argv: Sequence[str]) -> int:
         from fsclip_jax.scenes.proposals import propose_for
 
         count = propose_for(config.proposals_for, config.out)
-        print(f"{config.out / 'proposals.json'}: {count} boxes")
+        say(f"{config.out / 'proposals.json'}: {count} boxes")
         return 0
     from fsclip_jax.scenes.build import build_scenes
 
-    def say(split: str, counts: dict[str, Any]) -> None:
+    def each(split: str, counts: dict[str, Any]) -> None:
         parts = ", ".join(f"{value} {name}" for name, value in counts.items())
         print(f"{split:<8}{parts}", flush=True)
 
-    build_scenes(config.out, seed=config.seed, images=config.images, say=say)
-    print(config.out)
+    build_scenes(config.out, seed=config.seed, images=config.images, say=each)
+    say(str(config.out))
     return 0

@@ -4,6 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from fsclip_jax.cli.parsing import command_line, parse
+from fsclip_jax.errors import say
+from fsclip_jax.printable import printable
 from fsclip_jax.segmentation.config import SegmentConfig
 
 
@@ -15,11 +17,11 @@ def main(argv: Sequence[str]) -> int:
     from fsclip_jax.report.terminal import print_report
     from fsclip_jax.segmentation.run import segment_scenes
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+    def progress(line: str) -> None:
+        print(printable(line), file=sys.stderr, flush=True)
 
-    report = segment_scenes(config, command_line(), say)
+    report = segment_scenes(config, command_line(), progress)
     console = Console(highlight=False)
     print_report(report, console)
-    console.print(f"wrote report.json and its pages to {config.out}", soft_wrap=True)
+    say(f"wrote report.json and its pages to {config.out}")
     return 0

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fsclip_jax.cli.parsing import command_line, parse_experiment
+from fsclip_jax.printable import printable
 from fsclip_jax.suite.config import SuiteConfig
 
 SOME_FAILED = 3
@@ -40,7 +41,8 @@ def run(config: SuiteConfig, name: str) -> int:
     console = Console()
 
     def tell(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for each in line.split("\n"):
+            console.print(printable(each), markup=False, highlight=False, soft_wrap=True)
 
     done = []
     with only_writer(folder, ".suite.lock", "works on a suite", "--out"):

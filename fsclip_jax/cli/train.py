@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fsclip_jax.cli.parsing import parse_experiment
+from fsclip_jax.errors import say
 from fsclip_jax.training.config import TrainConfig, check_train_config
 
 
@@ -40,10 +41,11 @@ def run(config: TrainConfig, name: str) -> int:
         observer = Observer(display.begin, display.row, display.stop_requested)
         outcome = train(config, workdir, open_stored, observer)
     if outcome.step < config.steps:
-        print(
+        say(
             f"stopped at step {outcome.step} of {config.steps}; "
             f"the same command with --resume continues in {workdir}"
         )
         return 128 + display.stop_requested()
-    print(summary(config, workdir, outcome))
+    for line in summary(config, workdir, outcome).splitlines():
+        say(line)
     return 0

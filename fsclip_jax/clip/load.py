@@ -18,7 +18,7 @@ from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.positions import resize_positions
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.published import KNOWN, known_as
-from fsclip_jax.clip.scale import doubt_scale
+from fsclip_jax.clip.scale import check_scale, doubt_scale
 from fsclip_jax.clip.sources import WeightsSource, read_source
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import fill_state, leaf_paths
@@ -96,7 +96,7 @@ def load_clip(spec: str) -> Backbone:
     )
     config, graphdef, state = fold_norms(source.config, graphdef, state)
     leaves = leaf_paths(state)
-    scale = math.exp(min(float(leaves["logit_scale"]), 700.0))
+    scale = check_scale(math.exp(min(float(leaves["logit_scale"]), 700.0)), str(source.weights))
     if why := doubt_scale(scale):
         tell([f"{source.weights}: {why}"])
     return Backbone(

@@ -17,6 +17,7 @@ from msgspec.structs import force_setattr
 from fsclip_jax.data.json_files import read_layout
 from fsclip_jax.durable import storage_errors, write_file
 from fsclip_jax.errors import UserError
+from fsclip_jax.printable import printable
 from fsclip_jax.typing import Float
 
 _LARGEST = 2**53
@@ -98,6 +99,11 @@ class Category(_Record, frozen=True):
     """LVIS: how many images of its training set show it: 1-10, 11-100, more."""
     novel: bool | None = None
     """Whether it is new to what was trained, where the file says so."""
+
+    def __post_init__(self) -> None:
+        """Make the name printable."""
+        super().__post_init__()
+        force_setattr(self, "name", printable(self.name))
 
 
 AnyBox = TypeVar("AnyBox", bound=Box)

@@ -28,7 +28,8 @@ _KINDS = ", ".join(extension[1:] for extension in EXTENSIONS)
 
 _JUNK = {
     *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
-    *("__pycache__", "thumbs.db", "desktop.ini"),
+    *("__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    *("#recycle", "#snapshot", "@recycle", "@tmp", "recycler"),
 }
 """What systems and archivers leave in folders; as hidden as a name that starts with a dot."""
 

@@ -24,6 +24,7 @@ from jaxtyping import Int
 
 from fsclip_jax.data.published import KnownSet
 from fsclip_jax.errors import some
+from fsclip_jax.printable import printable
 
 
 def class_names(known: KnownSet) -> tuple[str, ...]:
@@ -104,6 +105,9 @@ def folder_classes(folders: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, 
         notes.append(f"WordNet ids that are none of ImageNet's 1,000 stay ids: {some(strange)}")
     names = _without_prefixes([word or folder for word, folder in zip(words, folders, strict=True)])
     names = [spoken(name) or name for name in names]
+    odd = [printable(folder) for folder in folders if printable(folder) != folder]
+    if odd:
+        notes.append(f"class folders with letters that cannot be printed: {some(odd)}")
     silent = [name for name in names if not re.search(r"[^\W_]", name)]
     if silent:
         notes.append(f"class folders without a word for the text tower: {some(silent)}")
@@ -132,13 +136,13 @@ def _without_prefixes(names: list[str]) -> list[str]:
 
 
 def spoken(name: str) -> str:
-    """Write ``_`` as a space.
+    """Write ``_``, and all that is space, as one space; what is left is made printable.
 
     Example:
         >>> spoken("hot_dog")
         'hot dog'
     """
-    return " ".join(name.replace("_", " ").split())
+    return printable(" ".join(name.replace("_", " ").split()))
 
 
 def same_name(name: str) -> str:

@@ -7,6 +7,9 @@ import numpy as np
 from jaxtyping import Int, Int8
 from PIL import Image
 
+from fsclip_jax.errors import UserError
+from fsclip_jax.printable import printable_tree
+
 
 class UnreadableImage(OSError):  # noqa: N818 (it is caught as the thing it names)
     """An image that cannot be decoded; whoever reads images counts it, names it and goes on."""
@@ -52,6 +55,23 @@ class ImageSource:
     """Name of every family; empty where the data has none."""
     notes: tuple[str, ...] = ()
     """What the reader passed over or had to decide, a sentence each."""
+
+    def __post_init__(self) -> None:
+        """Make all names printable but the keys, by which images are found.
+
+        Raises:
+            UserError: a key is no name that a file can have.
+        """
+        for field in ("spec", "class_names", "domain_names"):
+            value = printable_tree(getattr(self, field))
+            object.__setattr__(self, field, tuple(value) if isinstance(value, list) else value)
+        try:
+            "".join(self.keys).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            wrong = error.object[max(0, error.start - 20) : error.end + 20]
+            raise UserError(
+                f"{self.spec}: {wrong} names an image by half of a character; rename it"
+            ) from error
 
     def __len__(self) -> int:
         """Return the number of images."""

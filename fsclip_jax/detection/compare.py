@@ -25,7 +25,7 @@ from fsclip_jax.detection.report import JudgedMethod, detection_rows
 from fsclip_jax.detection.run import choose_scoring, detect
 from fsclip_jax.devices import device_name
 from fsclip_jax.durable import only_writer
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, say
 from fsclip_jax.fitting.checkpoints import FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.methods import Chosen, Method, choose_methods, not_given_by
 from fsclip_jax.report.measured import circumstances
@@ -61,7 +61,7 @@ def compare_detections(config: DetectConfig, console: Console, command: str = ""
         report = _report(config, model, tested, chosen, rows)
         write_report(replace(report, command=command), config.out)
     print_report(report, console)
-    console.print(f"wrote report.json and its pages to {config.out}", soft_wrap=True)
+    say(f"wrote report.json and its pages to {config.out}")
 
 
 def _model(config: DetectConfig) -> Model:
@@ -115,8 +115,8 @@ def _fit(
     supported = encode_support(model, drawn, categories, config.shots, config.seeds)
     scored = fit_methods(methods, supported, objects)
     if val is not None:
-        say = partial(console.print, soft_wrap=True, style="dim")
-        scored = choose_scoring(model, scored, supported, val, categories, say)
+        told = partial(console.print, soft_wrap=True, style="dim")
+        scored = choose_scoring(model, scored, supported, val, categories, told)
     return scored, supported
 
 

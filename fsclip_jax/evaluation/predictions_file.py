@@ -20,6 +20,7 @@ from fsclip_jax.evaluation.predictions import (
     StoredPredictions,
 )
 from fsclip_jax.features.layout import pack_strings, unpack_strings
+from fsclip_jax.printable import printable_tree
 
 PREDICTIONS_FILE = "predictions.safetensors"
 _HEADER = "index"
@@ -87,7 +88,7 @@ def store_predictions(predictions: StoredPredictions, folder: Path) -> str:
         groups=tuple(_GroupEntry(g.name, g.space) for g in predictions.groups),
         rows=tuple(_RowEntry(r.method, r.shots, r.split) for r in predictions.rows),
     )
-    header = {_HEADER: msgspec.json.encode(asdict(index)).decode()}
+    header = {_HEADER: msgspec.json.encode(printable_tree(asdict(index))).decode()}
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

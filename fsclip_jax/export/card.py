@@ -10,6 +10,7 @@ from fsclip_jax.clip.published import KNOWN
 from fsclip_jax.data.catalog import find_builder, find_known
 from fsclip_jax.durable import sha256_file, write_file
 from fsclip_jax.errors import UserError
+from fsclip_jax.report.markdown import code, plain
 
 CARD = "README.md"
 """What the card is called: what a person, and the Hugging Face hub, looks for first."""
@@ -42,9 +43,9 @@ def write_card(folder: Path, card: Card) -> list[str]:
     """Write the Markdown page into a folder that holds all else; return the names of all files."""
     import jinja2
 
-    # Markdown and not HTML: what could break a table is taken out of a value by `cell`.
+    # Markdown and not HTML: what a value has of markup is made literal by `cell` and `code`.
     pages = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
-    pages.filters["cell"] = _cell
+    pages.filters |= {"cell": plain, "code": code}
     text = (resources.files("fsclip_jax") / "export" / "card.md.j2").read_text("utf-8")
     facts = [(name, value) for name, value in card.facts if value not in (None, "", {})]
     page = pages.from_string(text).render(
@@ -55,10 +56,6 @@ def write_card(folder: Path, card: Card) -> list[str]:
     page = re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n"
     write_file(folder / CARD, page.encode("utf-8", "replace"))
     return sorted(path.name for path in folder.iterdir())
-
-
-def _cell(value: Any) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def licence_of_backbone(spec: str | None) -> str:

@@ -15,6 +15,7 @@ import jax.export
 import numpy as np
 
 from fsclip_jax.pixels import cut, open_image, require_regular, to_rgb, upright
+from fsclip_jax.printable import escaped, inert, printable
 
 BATCH = 16
 
@@ -43,7 +44,7 @@ def predict(folder: Path, paths: list[str], failed: list[str]) -> Iterator[tuple
                 read.append(path)
             except Exception as error:
                 failed.append(path)
-                print(f"{path} cannot be read: {error}", file=sys.stderr)
+                print(printable(f"{path} cannot be read: {error}"), file=sys.stderr)
         yield from zip(read, np.asarray(classify(batch)), strict=False)
 
 
@@ -52,6 +53,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("pictures", nargs="+")
     parser.add_argument("--top", type=int, default=1, help="classes to list, 1 unless given")
+    parser.add_argument("--safe-csv", action="store_true", help="put ' before formulas in names")
     here = Path(__file__).parent
     parser.add_argument("--model", type=Path, default=here, help="folder of the classifier")
     given = parser.parse_args()
@@ -64,7 +66,10 @@ def main() -> int:
     failed: list[str] = []
     for path, chances in predict(given.model, given.pictures, failed):
         best = np.argsort(-chances, kind="stable")[: max(1, given.top)]
-        print("\t".join([path, *(f"{names[i]}\t{chances[i]:.4f}" for i in best)]), flush=True)
+        row = [escaped(path)]
+        for i in best:
+            row += [printable(names[i]), f"{chances[i]:.4f}"]
+        print("\t".join(map(inert, row) if given.safe_csv else row), flush=True)
     return 1 if failed else 0
 
 

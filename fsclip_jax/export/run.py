@@ -236,7 +236,7 @@ def _facts(origin: _Origin) -> list[tuple[str, Any]]:
         ("accuracy on held-out classes, percent", meta.get("val_accuracy")),
         ("sha256 of the parameters", meta.get("sha256")),
         ("made by", f"fsclip_jax {__version__}, jax {jax.__version__}"),
-        ("command", f"`{command}`"),
+        ("command", command),
     ]
 
 
@@ -262,9 +262,11 @@ def _json(tree: Mapping[str, Any]) -> bytes:
 
 
 def predictor_program() -> bytes:
-    """The program, with the module that reads pictures in place of its import."""
+    """The program, with the two modules that it needs of this package in place of their import."""
     package = resources.files("fsclip_jax")
     script = (package / "export" / "predictor.py").read_text("utf-8")
-    before, _, after = script.partition("from fsclip_jax.pixels import ")
-    _, _, rest = after.partition("\n")
-    return (before + (package / "pixels.py").read_text("utf-8") + rest).encode()
+    for module in ("pixels", "printable"):
+        before, _, after = script.partition(f"from fsclip_jax.{module} import ")
+        _, _, rest = after.partition("\n")
+        script = before + (package / f"{module}.py").read_text("utf-8") + rest
+    return script.encode()

@@ -10,6 +10,7 @@ import numpy as np
 
 from fsclip_jax.clip.pickles import read_torch
 from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.printable import printable
 
 REQUIRED = ("features", "labels", "text_features")
 OPTIONAL = (
@@ -60,13 +61,16 @@ class ImportFile:
         return array
 
     def strings(self, name: str) -> list[str]:
-        """Take an array as text."""
+        """Take an array as text, made printable."""
         array = self.arrays[name].reshape(-1)
         if array.dtype.kind == "S":
-            return [str(value, "utf-8", "replace") for value in array.tolist()]
+            return [printable(str(each, "utf-8", "surrogateescape")) for each in array.tolist()]
         if array.dtype.kind != "U":
             raise self.wrong(name, f"has type {array.dtype}; it must be strings")
-        return [str(value) for value in array.tolist()]
+        try:
+            return [printable(each) for each in array.tolist()]
+        except ValueError as error:  # a number beyond the last character
+            raise self.wrong(name, f"is no text: {error}") from error
 
     def vectors(self, name: str, array: np.ndarray, wanted: str, fits: bool) -> np.ndarray:
         """Check type and shape of vectors; float32."""
@@ -74,7 +78,8 @@ class ImportFile:
             raise self.wrong(name, f"has type {array.dtype}; it must be floating point")
         if not fits:
             raise self.wrong(name, f"has shape {list(array.shape)}; it must be {wanted}")
-        return array.astype(np.float32)
+        with np.errstate(over="ignore"):  # what is too large is infinite then, and refused
+            return array.astype(np.float32)
 
 
 def load_import(source: Path) -> ImportFile:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fsclip_jax.clip.scale import doubt_scale
+from fsclip_jax.clip.scale import check_scale, doubt_scale
 from fsclip_jax.data.splits import SPLITS, split_by_hash
 from fsclip_jax.durable import sha256_file
-from fsclip_jax.errors import UserError, suggestion
-from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.errors import suggestion
+from fsclip_jax.features.bank import StoredBank, lengths
 from fsclip_jax.features.import_file import TORCH, ImportFile, load_import
 from fsclip_jax.features.layout import Rows
 from fsclip_jax.features.writing import Description, refuse_existing, write_bank
@@ -61,9 +61,10 @@ def import_npz(
         raise file.wrong("text_features", f"has width {text.shape[1]}, features have {dim}")
     labels, keys = _labels(file, n, len(text)), _keys(file, n)
     domains, domain_names = _domains(file, n)
-    scale = logit_scale if logit_scale is not None else _scale(file)
-    if not 0 < scale < np.inf:
-        raise UserError(f"the logit scale is {scale}; it must be positive (100 for OpenAI's CLIP)")
+    if logit_scale is not None:
+        scale = check_scale(logit_scale, "--logit-scale")
+    else:
+        scale = check_scale(_scale(file), str(file.source))
     if why := doubt_scale(scale):
         file.notes.append(why)
     prompts = _prompts(file, text.shape)
@@ -92,10 +93,11 @@ def _unit(file: ImportFile, name: str, ndim: int) -> np.ndarray:
         array = array[None]
     wanted = "[N D] or [V N D], not empty" if ndim == 3 else "[C D], not empty"
     vectors = file.vectors(name, array, wanted, array.ndim == ndim and 0 not in array.shape)
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    norms = lengths(vectors)
     bad = np.argwhere(~(np.isfinite(norms[..., 0]) & (norms[..., 0] > 0)))
     if len(bad):
-        raise file.wrong(name, f"row {bad[0][-1]} is zero, or has a value that is not finite")
+        what = f"row {bad[0][-1]} is zero, or has a value that is not finite"
+        raise file.wrong(name, f"{what}; lengths are up to 1.8e19")
     low, high = float(norms.min()), float(norms.max())
     if max(1 - low, high - 1) > _FAR_FROM_ONE:
         file.notes.append(f"{name} had lengths from {low:.3g} to {high:.3g}; scaled to unit length")
@@ -111,7 +113,7 @@ def _prompts(file: ImportFile, text: tuple[int, ...]) -> np.ndarray | None:
     wanted = f"[P {text[0]} {text[1]}], as text_features"
     fits = array.ndim == 3 and array.shape[1:] == text and len(array) > 0
     vectors = file.vectors(name, array, wanted, fits)
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    norms = lengths(vectors)
     if not np.isfinite(norms).all():
         raise file.wrong(name, "has a value that is not finite; write zeros for no prompt")
     without = np.flatnonzero(~(norms[..., 0] > 0).any(0))

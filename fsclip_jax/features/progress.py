@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
+from fsclip_jax.printable import printable
+
 _WINDOW = 20.0  # seconds that count as lately
 
 
@@ -92,9 +94,9 @@ class Progress:
     def note(self, text: str) -> None:
         """Write a line of its own, above the bar."""
         if self._bar:
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._bar.console.print(printable(text), markup=False, highlight=False)
         else:
-            print(text, file=self._stream, flush=True)
+            print(printable(text), file=self._stream, flush=True)
 
     def _line(self) -> None:
         self._said = self._done

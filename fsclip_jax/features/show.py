@@ -8,12 +8,14 @@ from rich.text import Text
 
 from fsclip_jax.errors import some
 from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.printable import printable
 
 
 def bank_table(bank: StoredBank) -> Table:
     """Lay out the contents of a bank for the terminal."""
     manifest = bank.manifest
-    table = Table("entry", "value", title=f"feature bank {bank.path}", title_justify="left")
+    head = Text(printable(f"feature bank {bank.path}"))
+    table = Table("entry", "value", title=head, title_justify="left")
     for name, value in _entries(bank).items():
         table.add_row(name, Text(value))
     _per_split(bank, table)
@@ -48,7 +50,7 @@ def _entries(bank: StoredBank) -> dict[str, str]:
 
 def _per_split(bank: StoredBank, table: Table) -> None:
     for name, count in bank.manifest["splits"].items():
-        table.add_row(f"split {name}", f"{count} images")
+        table.add_row(Text(f"split {name}"), Text(f"{count} images"))
 
 
 def _prompt_file(manifest: dict[str, Any]) -> str:

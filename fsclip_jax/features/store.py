@@ -4,7 +4,6 @@ The format is described in ``docs/data.md``.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -14,6 +13,7 @@ import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 from safetensors import SafetensorError, safe_open
 
+from fsclip_jax.clip.scale import check_scale
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError
@@ -29,6 +29,7 @@ from fsclip_jax.features.layout import (
     shard_name,
     unpack_strings,
 )
+from fsclip_jax.printable import printable_tree
 
 __all__ = ["StoredBank", "open_bank"]
 
@@ -113,7 +114,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{path} is not a bank: it has no {MANIFEST}; make one with fsclip extract")
     try:
-        manifest = json.loads(file.read_bytes())
+        manifest = printable_tree(json.loads(file.read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(file, f"not readable as JSON ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -133,8 +134,7 @@ def _check_schema(file: Path, manifest: dict[str, Any]) -> None:
         msgspec.convert(manifest, _Manifest)
     except (msgspec.ValidationError, OverflowError) as error:
         raise _damaged(file, str(error)) from error
-    if not math.isfinite(manifest["logit_scale"]):
-        raise _damaged(file, "the logit scale is not a positive number")
+    check_scale(manifest["logit_scale"], str(file))
     if len(manifest["class_names"]) != manifest["classes"]:
         raise _damaged(file, "the number of class names is not the number of classes")
     _check_entries(file, manifest["files"])

@@ -26,6 +26,7 @@ from fsclip_jax.features.layout import (
     shard_name,
 )
 from fsclip_jax.features.store import open_bank
+from fsclip_jax.printable import printable_tree
 
 
 def write_shard(folder: Path, index: int, rows: Rows, dtype: str, skipped: Sequence[str]) -> None:
@@ -96,7 +97,7 @@ def finish_bank(partial: Path, final: Path, about: Description, dtype: str) -> S
         **about.extra,
         "files": files,
     }
-    write_file(partial / MANIFEST, json.dumps(manifest, indent=1).encode())
+    write_file(partial / MANIFEST, json.dumps(printable_tree(manifest), indent=1).encode())
     publish_folder(partial, final)
     return open_bank(final)
 

@@ -78,11 +78,14 @@ def write_predictions(
     top: int = 5,
     threshold: float = 0.0,
     workers: int | None = None,
+    *,
+    safe_csv: bool = False,
 ) -> tuple[int, int, int]:
     """Classify pictures and write a line for each as soon as it is known.
 
     Args:
         top: classes to list for each picture.
+        safe_csv: see ``PredictionTable``.
 
     Returns:
         Number of lines in the table, of pictures that could not be read, and of new lines whose
@@ -95,7 +98,7 @@ def write_predictions(
     top = min(top, len(classifier.class_names))
     made_with = {**made_of(ready), "top": top, "unknown": threshold}
     lost = unknown = 0
-    with PredictionTable(out, top, made_with) as table:
+    with PredictionTable(out, top, made_with, safe=safe_csv) as table:
         todo = [key for key in keys if key not in table.done]
         written = len(table.done)
         with Progress(len(keys), "pictures", "predict", start=len(keys) - len(todo)) as progress:

@@ -13,6 +13,7 @@ import numpy as np
 
 from fsclip_jax.durable import only_writer, storage_errors, write_file
 from fsclip_jax.errors import UserError
+from fsclip_jax.printable import escaped, inert, printable, unescaped
 from fsclip_jax.typing import Float
 
 UNKNOWN = "unknown"
@@ -77,14 +78,19 @@ class PredictionTable:
 
     Args:
         made_with: all that a line depends on but the picture, JSON values.
+        safe: put ``'`` before what a spreadsheet would take for a formula.
 
     Raises:
         UserError: the file is finished already, is of another making, or cannot be written.
     """
 
-    def __init__(self, path: Path, top: int, made_with: Mapping[str, Any]) -> None:
-        self._path, self._header = path, columns(top)
+    def __init__(
+        self, path: Path, top: int, made_with: Mapping[str, Any], *, safe: bool = False
+    ) -> None:
+        self._path, self._header, self._safe = path, columns(top), safe
         self._sidecar = _sidecar(path)
+        # Only where it is so: a table begun before there was such a flag is continued.
+        made_with = {**made_with, **({"safe": True} if safe else {})}
         self._made_with = json.dumps(made_with, sort_keys=True)
         self.done: frozenset[str] = frozenset()
         if path.exists() and not path.is_file():
@@ -122,7 +128,8 @@ class PredictionTable:
             done.append(row[0])
         if whole < len(raw):
             os.truncate(self._path, whole)
-        return frozenset(done[1:])
+        names = (name.removeprefix("'" * self._safe) for name in done[1:])
+        return frozenset(map(unescaped, names))
 
     def add(self, rows: Sequence[Sequence[str]]) -> None:
         """Append lines; they are in the file when this returns."""
@@ -130,9 +137,12 @@ class PredictionTable:
             self._write(rows)
 
     def _write(self, rows: Sequence[Sequence[str]]) -> None:
+        cells = ([escaped(row[0]), *map(printable, row[1:])] for row in rows)
+        if self._safe:
+            cells = ([inert(cell) for cell in row] for row in cells)
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        left = memoryview(text.getvalue().encode("utf-8", "surrogateescape"))
+        csv.writer(text, lineterminator="\n").writerows(cells)
+        left = memoryview(text.getvalue().encode())
         while left:
             left = left[self._file.write(left) :]
 

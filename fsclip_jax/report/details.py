@@ -12,6 +12,9 @@ PICTURE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Count: TypeAlias = Annotated[int, Meta(gt=0, lt=2**53)]
+Percent: TypeAlias = Annotated[float, Meta(ge=-0.001, le=100.001)]
+Points: TypeAlias = Annotated[float, Meta(ge=-100.001, le=100.001)]
+Cosine: TypeAlias = Annotated[float, Meta(ge=-1.001, le=1.001)]
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,8 @@ class ClassChanges:
     """Accuracy in percent of every class with queries, and how methods change it, in points."""
 
     classes: tuple[str, ...]
-    reference: tuple[float, ...]
-    change: Mapping[str, tuple[float, ...]]
+    reference: tuple[Percent, ...]
+    change: Mapping[str, tuple[Points, ...]]
 
     def __post_init__(self) -> None:
         lengths = {len(self.classes), len(self.reference), *map(len, self.change.values())}
@@ -34,8 +37,8 @@ class Confusion:
 
     true: str
     predicted: str
-    count: int
-    queries: int
+    count: Count
+    queries: Count
     picture: str = ""
     predicted_picture: str = ""
 
@@ -44,8 +47,8 @@ class Confusion:
 class Reliability:
     """Mean confidence against accuracy, in the bins of confidence that hold a prediction."""
 
-    confidence: tuple[float, ...]
-    accuracy: tuple[float, ...]
+    confidence: tuple[Share, ...]
+    accuracy: tuple[Share, ...]
     count: tuple[Count, ...]
 
     def __post_init__(self) -> None:
@@ -77,8 +80,8 @@ class ClassAttention:
     gate: Share
     text_weight: Share
     shots: tuple[Shot, ...]
-    before: float
-    after: float
+    before: Percent
+    after: Percent
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Neighbour:
 
     picture: str
     name: str
-    similarity: float
+    similarity: Cosine
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,8 @@ class Details:
     """
 
     split: str
-    shots: int
-    draws: int
+    shots: Count
+    draws: Count
     reference: str
     method: str
     changes: ClassChanges | None = None
@@ -121,7 +124,7 @@ class Details:
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
     attention: tuple[ClassAttention, ...] = ()
     attention_method: str = ""
-    gates: tuple[float, ...] = ()
+    gates: tuple[Share, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     pictures: Mapping[str, Any] = field(default_factory=dict)
 

@@ -1,7 +1,9 @@
 """``report.md``: the tables of a report, to be read on a code host or pasted into a paper draft."""
 
+import re
 from collections.abc import Iterable, Sequence
 
+from fsclip_jax.printable import printable
 from fsclip_jax.report.metrics import with_interval
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.sentences import (
@@ -22,6 +24,8 @@ from fsclip_jax.report.tables import (
     tables,
 )
 
+_MARKUP = re.compile(r"[\\`*\[\]<>|#~$]|&(?=\w|#)|(?<!\w)_|_(?!\w)")
+
 
 def report_to_markdown(report: Report) -> str:
     """Draw a report as Markdown."""
@@ -35,7 +39,7 @@ def report_to_markdown(report: Report) -> str:
         *listing("Other numbers", other_numbers(report.rows)),
         *_selections(report),
         "## How it was measured",
-        _table(["fact", "value"], [[name, f"`{text}`"] for name, text in facts(report)]),
+        _table(["fact", "value"], [[plain(name), code(text)] for name, text in facts(report)]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -44,22 +48,24 @@ def grid_table(grid: MethodGrid) -> str:
     """Draw methods by columns; the best of every column is bold."""
     rows = []
     for method in grid.methods:
-        cells = [f"`{method}`"]
+        cells = [code(method)]
         for column in grid.columns:
             cell = column.cells.get(method)
             half = cell.ci95 if cell and grid.intervals else None
             text = with_interval(cell.mean, half, grid.metric.digits) if cell else ""
             cells.append(f"**{text}**" if method in column.best else text)
         rows.append(cells)
-    return _table(["method", *(column.title for column in grid.columns)], rows)
+    return _table(["method", *(plain(column.title) for column in grid.columns)], rows)
 
 
 def listing(title: str, listed: Listing) -> list[str]:
     """Draw a line a row, under a title; nothing where there is no line."""
     if not listed.lines:
         return []
-    rows = [[row.split, f"`{row.method}`", str(row.shots), *texts] for row, texts in listed.lines]
-    table = _table(["split", "method", "shots", *listed.head], rows)
+    rows = [
+        [plain(row.split), code(row.method), str(row.shots), *texts] for row, texts in listed.lines
+    ]
+    table = _table(["split", "method", "shots", *map(plain, listed.head)], rows)
     return [f"## {title}", *([listed.note] if listed.note else []), table]
 
 
@@ -67,22 +73,37 @@ def _selections(report: Report) -> list[str]:
     lines = selection_lines(report)
     if not lines:
         return []
-    return ["## Settings", selection_note(report), "\n".join(f"- {plain(line)}" for line in lines)]
+    return [
+        "## Settings",
+        plain(selection_note(report)),
+        "\n".join(f"- {plain(line)}" for line in lines),
+    ]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay cells out as a table; a line break or a bar within a cell does not end it."""
+    """Lay cells out as a table; what is in them is ``plain`` or ``code``, or a number."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def plain(text: object) -> str:
-    """The text on one line, with what Markdown or HTML would read as markup made literal."""
-    line = " ".join(str(text).split())
-    for mark in "\\`*[]<>|#":
-        line = line.replace(mark, "\\" + mark)
-    return line
+    r"""The text on one line, with what Markdown or HTML would read as markup made literal.
+
+    Example:
+        >>> plain("<b> *new* meta_adapter")
+        '\\<b\\> \\*new\\* meta_adapter'
+    """
+    return _MARKUP.sub(r"\\\g<0>", printable(" ".join(str(text).split())))
+
+
+def code(text: object) -> str:
+    r"""The text on one line between marks of code, in which nothing is read as markup.
+
+    Example:
+        >>> code("tip_adapter"), code("a`b|c")
+        ('`tip_adapter`', '``a`b\\|c``')
+    """
+    line = printable(" ".join(str(text).split())).replace("|", "\\|") or " "
+    longest = max(map(len, re.findall("`+", line)), default=0)
+    fence, space = "`" * (longest + 1), " " * (line[:1] == "`" or line[-1:] == "`")
+    return f"{fence}{space}{line}{space}{fence}"

@@ -5,9 +5,9 @@ A new metric is a line here and the function that computes it (of predictions, o
 in a plot, of every kind of comparison that measures it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class MetricInfo:
 
     Attributes:
         unit: of what is shown; ``scale`` turns what is stored into it. Percent are 0 to 100.
+        most: what is stored is at least 0 and at most this.
         about: how it is computed, as a whole sentence; empty where the title says it all.
         cost: whether there is a plot of accuracy against it.
     """
@@ -28,6 +29,7 @@ class MetricInfo:
     about: str = ""
     scale: float = 1.0
     cost: bool = False
+    most: float = 100.0
 
     @property
     def label(self) -> str:
@@ -49,20 +51,69 @@ METRICS = (
         "calibration_error", "calibration error", "points", 1, "lower",
         about="The calibration error compares confidence and accuracy in 15 bins.",
     ),
-    MetricInfo("nll", "negative log-likelihood", "nats", 3, "lower"),
+    MetricInfo("nll", "negative log-likelihood", "nats", 3, "lower", most=1e39),
     MetricInfo(
-        "fit_seconds", "fit one task", "ms", 2, "lower", scale=1e3, cost=True,
+        "fit_seconds", "fit one task", "ms", 2, "lower", scale=1e3, cost=True, most=1e9,
         about="Times are on the device named below, without compiling.",
     ),
     MetricInfo(
-        "predict_us_per_query", "classify one image", "µs", 1, "lower", cost=True,
+        "predict_us_per_query", "classify one image", "µs", 1, "lower", cost=True, most=1e15,
     ),
     MetricInfo(
-        "state_bytes", "state", "KiB", 1, "lower", scale=1 / 1024, cost=True,
+        "state_bytes", "state", "KiB", 1, "lower", scale=1 / 1024, cost=True, most=1e15,
         about="The state is what one fit leaves for classifying.",
     ),
 )  # fmt: skip
 """The first of them that a comparison measures is the one that its tables and plots show."""
+
+COUNTS = ("n_classes", "n_query", "n_objects", "seeds", "episodes", "way", "query")
+"""What a report says of data and settings that is a whole number from 0 to ``MOST_COUNTED``."""
+MOST_COUNTED = 2**53
+_ROUNDED = 1e-3
+_WIDEST = 13.0
+"""Half of a 95 % interval of two draws, in parts of their distance, is 6.4."""
+
+
+def check_number(
+    name: str,
+    mean: float,
+    ci95: float | None,
+    per_seed: Iterable[float] = (),
+    *,
+    sign: bool = False,
+) -> None:
+    """Check that a number of a metric, or with ``sign`` a difference of two, is within its bounds.
+
+    Raises:
+        ValueError: naming the number and what is accepted.
+    """
+    most = next((info.most for info in METRICS if info.name == name), 1e39)
+    known = any(info.name == name for info in METRICS)
+    low = -most if sign or not known else 0.0
+    _check(name, mean, low, most)
+    for each in per_seed:
+        _check(f"a draw's {name}", each, low, most)
+    if ci95 is not None and ci95 == ci95:  # what is not a number is written as none
+        _check(f"ci95 of {name}", ci95, 0.0, _WIDEST * most)
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low - _ROUNDED <= value <= high + _ROUNDED:
+        raise ValueError(f"{name} is {value:.6g}; accepted are {low:g} to {high:g}")
+
+
+def check_counts(where: str, facts: Mapping[str, Any], required: Iterable[str] = ()) -> None:
+    """Check the counts among what a report says of its data or its settings.
+
+    Raises:
+        ValueError: one is no whole number from 0 to ``MOST_COUNTED``, or is missing.
+    """
+    for name in (*required, *(name for name in COUNTS if facts.get(name) is not None)):
+        value = facts.get(name)
+        if type(value) is not int or not 0 <= value <= MOST_COUNTED:
+            raise ValueError(
+                f"{where}.{name} is {value!r:.40}; accepted are whole numbers, 0 to {MOST_COUNTED}"
+            )
 
 
 def main_metric(names: Iterable[str]) -> MetricInfo | None:

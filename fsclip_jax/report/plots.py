@@ -138,7 +138,9 @@ def _draw(
             if names:
                 _name_lines(axes, table, look, height)
             if titles:
-                axes.set_title(table.title, loc="left", color=INK, fontsize=11, pad=24)
+                axes.set_title(
+                    table.title, loc="left", color=INK, fontsize=11, pad=24, parse_math=False
+                )
         return saved(figure)
 
 

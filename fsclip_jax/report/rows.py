@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 from msgspec import Meta
 
 from fsclip_jax.report.details import Details
-from fsclip_jax.report.metrics import METRICS, main_metric
+from fsclip_jax.report.metrics import check_counts, check_number, main_metric
 from fsclip_jax.report.schema1 import lift_report
 from fsclip_jax.report.stored import as_json, from_json, read_text
 
 Kind: TypeAlias = Literal["eval", "detect", "segment"]
 """The command that compared; a cell of a suite is an ``eval``."""
+
+Shots: TypeAlias = Annotated[int, Meta(ge=1, lt=2**31)]
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Row:
     """
 
     method: str
-    shots: Annotated[int, Meta(ge=1, lt=2**31)]
+    shots: Shots
     split: str
     metrics: Mapping[str, Metric]
     selection: Mapping[str, Any] = field(default_factory=dict)
@@ -59,11 +61,11 @@ class Row:
     versus: Mapping[str, Mapping[str, Difference]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        percents = (info.name for info in METRICS if info.unit == "%")
-        for name in percents:
-            metric = self.metrics.get(name)
-            if metric is not None and (metric.mean < -1e-3 or metric.mean > 100 + 1e-3):
-                raise ValueError(f"{name} is {metric.mean} %")
+        for name, metric in self.metrics.items():
+            check_number(name, metric.mean, metric.ci95, metric.per_seed)
+        for differences in self.versus.values():
+            for name, each in differences.items():
+                check_number(name, each.mean, each.ci95, sign=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +95,8 @@ class Report:
     def __post_init__(self) -> None:
         if main_metric(name for row in self.rows for name in row.metrics) is None:
             raise ValueError("no row has a number")
-        for name in ("n_classes", "n_query"):
-            if not isinstance(self.data.get(name), int):
-                raise ValueError(f"data.{name} is no whole number")
+        check_counts("data", self.data, ("n_classes", "n_query"))
+        check_counts("settings", self.settings)
 
 
 def report_to_json(report: Report) -> str:

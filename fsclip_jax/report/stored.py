@@ -12,6 +12,7 @@ import msgspec
 
 from fsclip_jax.errors import UserError
 from fsclip_jax.pixels import require_regular
+from fsclip_jax.printable import printable, printable_tree
 
 SCHEMA = 2
 """Version of the format that is written; 1 is read as well."""
@@ -31,14 +32,14 @@ def as_json(thing: Any, leave_out: Sequence[str] = ()) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value with tuples as lists and floats rounded; what is not finite becomes null."""
+    """The value as JSON, floats rounded, names printable; what is not finite becomes null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {printable(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
-    return value
+    return printable(value) if isinstance(value, str) else value
 
 
 def from_json(
@@ -58,7 +59,7 @@ def from_json(
         UserError: one line that says what is wrong and where.
     """
     try:
-        tree = msgspec.json.decode(text)
+        tree = printable_tree(msgspec.json.decode(text))
         if not isinstance(tree, dict) or not set(holds) <= tree.keys():
             raise ValueError(f"it has no {' and '.join(holds)}")
         if tree.get("schema") not in (1, SCHEMA):

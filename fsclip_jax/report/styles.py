@@ -84,7 +84,7 @@ def recolour(svg: str, *, page: bool) -> str:
     found = {role: f"var(--{name})" if page else LIGHT[name] for role, name in names.items()}
     for i, role in enumerate(SERIES):
         found[role] = f"var(--series-{i})" if page else SERIES_LIGHT[i]
-    return re.sub("#0a0[bc]0[0-9a-f]", lambda hit: found[hit[0]], svg)
+    return re.sub("#0a0[bc]0[0-9a-f]", lambda hit: found.get(hit[0], hit[0]), svg)
 
 
 def variables(roles: Mapping[str, str], series: Sequence[str]) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from fsclip_jax.report.rows import Row, ordered
+from fsclip_jax.report.metrics import check_counts
+from fsclip_jax.report.rows import Row, Shots, ordered
 from fsclip_jax.report.schema1 import lift_suite
 from fsclip_jax.report.stored import as_json, from_json, read_text
 
@@ -22,7 +23,7 @@ class StoredCell:
     data: str
     backbone: str
     method: str
-    shots: int
+    shots: Shots
     status: Literal["done", "failed", "left out"]
     reason: str
     folder: str | None
@@ -63,6 +64,11 @@ class StoredSuite:
     warning: tuple[str, ...]
     means: tuple[Means, ...]
     cells: Annotated[tuple[StoredCell, ...], Meta(min_length=1)]
+
+    def __post_init__(self) -> None:
+        check_counts("settings", self.settings)
+        for name, facts in self.data.items():
+            check_counts(f"data.{name}", facts)
 
     @property
     def names(self) -> list[str]:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fsclip_jax.printable import printable
 from fsclip_jax.report.metrics import with_interval
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.sentences import (
@@ -48,10 +49,14 @@ def print_report(report: Report, console: Console) -> None:
         title = f"Other numbers on {split_phrase(main.split)}, {shots_phrase(main.shots[-1])}"
         columns = [(head, list(each)) for head, each in zip(others.head, texts, strict=True)]
         _print(title, [row.method for row, _ in others.lines], columns, console)
-    console.print(Text(f"{protocol_line(report)} {interval_line(report)}", style="dim"))
+    console.print(_text(f"{protocol_line(report)} {interval_line(report)}", "dim"))
     for line in report.warning:
-        console.print(Text(f"Warning: {line}", style="yellow"))
-    console.print(Text(headline(report)))
+        console.print(_text(f"Warning: {line}", "yellow"))
+    console.print(_text(headline(report)))
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(printable(text), style)
 
 
 def _texts(grid: MethodGrid, column: Column) -> list[Text]:
@@ -78,12 +83,12 @@ def _print(
     for first in range(0, len(columns), many):
         block = columns[first : first + many]
         printed = RichTable(
-            title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False,
+            title=_text(title), title_justify="left", title_style="bold", box=None, pad_edge=False,
             padding=(0, GAP, 0, 0), header_style="dim",
         )  # fmt: skip
         printed.add_column("method", no_wrap=True, vertical="bottom")
         for head, _ in block:
             printed.add_column(head, justify="right", max_width=max(widest, HEAD))
         for i, method in enumerate(methods):
-            printed.add_row(Text(method), *(texts[i] for _, texts in block))
+            printed.add_row(_text(method), *(texts[i] for _, texts in block))
         console.print(printed)

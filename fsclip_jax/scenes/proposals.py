@@ -22,7 +22,7 @@ from fsclip_jax.data.masks import Record
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.data.source import UnreadableImage
 from fsclip_jax.durable import storage_errors, write_json
-from fsclip_jax.errors import UserError, tell
+from fsclip_jax.errors import UserError, some, tell
 from fsclip_jax.scenes.hierarchy import group
 
 WAYS: tuple[tuple[str, float, bool], ...] = (
@@ -116,6 +116,8 @@ def propose_for(pictures: Sequence[Path], out: Path) -> int:
     notes: list[str] = []
     names = list_pictures(pictures, notes)
     tell(notes)
+    if odd := [name for name in names if name.encode("utf-8", "replace").decode() != name]:
+        raise UserError(f"{some(odd)}: names in JSON are UTF-8; rename it")
     for number, name in enumerate(names, 1):
         width, height = _read(Path(name)).size
         images.append({"id": number, "file_name": str(name), "width": width, "height": height})

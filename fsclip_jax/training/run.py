@@ -115,6 +115,10 @@ def train(
     """
     check_train_config(config)
     adapter = make_adapter(config)
+    if (place := str(workdir.absolute())).encode("utf-8", "replace").decode() != place:
+        raise UserError(
+            f"--workdir {workdir} is no UTF-8, and orbax writes nowhere else; rename it"
+        )
     with locked(workdir), contextlib.closing(Checkpoints(workdir)) as checkpoints:
         before, saved_step = read_run(workdir), checkpoints.latest_step()
         if saved_step is not None:

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fsclip_jax.errors import UserError
@@ -26,7 +26,7 @@ def row(image, best=1):
 
 
 def read(path):
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.reader(file))
 
 
@@ -58,21 +58,23 @@ def test_a_finished_table_is_not_touched(tmp_path):
 @settings(max_examples=60, deadline=None)
 @given(
     names=st.lists(
-        st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1),
+        st.text(st.characters(exclude_characters="\0", exclude_categories=()), min_size=1),
         min_size=1,
         max_size=5,
         unique=True,
     ),
     cut=st.integers(0, 400),
+    safe=st.booleans(),
 )
-def test_a_table_cut_anywhere_is_continued_without_loss(tmp_path_factory, names, cut):
+@example(["a\r.jpg", "b\nc.jpg", "caf\udce9.jpg", "=1+1.jpg", "'=1.jpg", "\\x0d"], 150, True)
+def test_a_table_cut_anywhere_is_continued_without_loss(tmp_path_factory, names, cut, safe):
     path = tmp_path_factory.mktemp("cut") / "out.csv"
     whole = path.with_name("whole.csv")
     for place in (path, whole):
-        with PredictionTable(place, 2, {}) as table:
+        with PredictionTable(place, 2, {}, safe=safe) as table:
             table.add([row(name) for name in names])
     path.write_bytes(path.read_bytes()[:cut])
-    with PredictionTable(path, 2, {}) as table:
+    with PredictionTable(path, 2, {}, safe=safe) as table:
         done = table.done
         assert done <= set(names)
         table.add([row(name) for name in names if name not in done])
@@ -111,3 +113,20 @@ def test_a_second_process_is_refused_and_a_dead_one_forgotten(tmp_path):
     with held(path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_names_are_utf8_lines_and_never_formulas_where_that_is_asked_for(tmp_path):
+    names = ["=cmd|'/C calc'!A0", "@SUM(1)\r", "-1+\x1b[31m\udce9"]
+    images = ["+1.jpg", "b\rc\n.jpg", "'=x.jpg"]
+    for safe in (False, True):
+        path = tmp_path / f"{safe}.csv"
+        with PredictionTable(path, 3, {}, safe=safe) as table:
+            table.add([prediction_row(each, np.eye(3)[1], names, 3, 0.5) for each in images])
+            table.finish()
+        raw = path.read_bytes()
+        assert raw.decode().replace("\n", "").isprintable()
+        assert len(raw.splitlines()) == len(read(path)) == 4
+        cells = [cell for line in read(path)[1:] for cell in line]
+        assert any(cell[0] in "=+-@" for cell in cells) is not safe
+    assert [line[0] for line in read(path)[1:]] == ["'+1.jpg", "b\\x0dc\\x0a.jpg", "''=x.jpg"]
+    assert read(path)[1][1] == "'@SUM(1)\\x0d"
