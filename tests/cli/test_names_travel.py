@@ -41,7 +41,8 @@ WRITTEN = (
     "bank/manifest.json", "imported/manifest.json", "caf\udce9.csv", "export/README.md",
     "export/classifier.json", "export/predictor.py", "predicted.txt", "said.txt",
     *(f"{run}/report.{kind}" for run in ("eval", "detect") for kind in ("json", "md", "html")),
-    "eval/accuracy.svg", "detect/ap.svg", "detect/zero_shot.0.json", "detect/zero_shot.1.json", "proposals/images.json",
+    "eval/accuracy.svg", "detect/ap.svg", "detect/zero_shot.0.json", "detect/zero_shot.1.json",
+    "proposals/images.json",
     "proposals/proposals.json", "suite/suite.json", "suite/suite.md", "suite/suite.html",
     "train/config.json", "train/adapter.json", "train/metrics.jsonl",
 )  # fmt: skip
