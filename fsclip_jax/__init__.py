@@ -8,12 +8,20 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = ["FewShotClassifier", "__version__"]
+__all__ = ["FewShotClassifier", "__version__", "backbones", "load_clip", "methods"]
+
+_PLACES = {
+    "FewShotClassifier": "prediction.estimator.FewShotClassifier",
+    "backbones": "clip.published.backbones",
+    "load_clip": "prediction.encoder.load_encoder",
+    "methods": "adapters.describe.methods",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load ``FewShotClassifier`` when it is asked for."""
-    if name == "FewShotClassifier":
-        # By name: the layers below import this module for the version, and may not see upwards.
-        return importlib.import_module("fsclip_jax.prediction.estimator").FewShotClassifier
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Load what the package offers when it is asked for."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # By name: the layers below import this module for the version, and may not see upwards.
+    module, _, public = _PLACES[name].rpartition(".")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), public)

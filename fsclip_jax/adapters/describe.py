@@ -4,13 +4,13 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import Adapter, is_meta_learned, needs_of, reads_patches
-from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.adapters.base import Adapter, grids_of, is_meta_learned, needs_of, reads_patches
+from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.adapters.search import grid_settings
 
 _SECTION = re.compile(r"^(Attributes|Example|Source):[ \n]", re.M)
@@ -40,6 +40,35 @@ def source_of(adapter: Adapter) -> str:
     source = " ".join(_sections(type(adapter)).get("Source", "").split())
     title = re.match('(.*?"[^"]+?)[,.]?"', source)
     return f'{title[1]}"' if title else re.split("[;.]", source)[0]
+
+
+class MethodSummary(NamedTuple):
+    """What a method is, in a line."""
+
+    name: str
+    kind: str
+    """How it comes by its classifier; see :func:`kind_of`."""
+    searched: tuple[str, ...]
+    """Scalars that are chosen on val images or held-out shots."""
+    needs: tuple[str, ...]
+    """What it needs beside image features and class names."""
+    source: str
+
+
+def methods() -> tuple[MethodSummary, ...]:
+    """Return all few-shot methods, the plainest first.
+
+    Example:
+        >>> [method.name for method in methods()][:2]
+        ['zero_shot', 'prototype']
+    """
+    found = []
+    for name in ADAPTERS:
+        adapter = get_adapter(name)
+        searched = tuple(grids_of(adapter)[0].names) if grids_of(adapter) else ()
+        needs = tuple(sorted(needs_of(adapter)))
+        found.append(MethodSummary(name, kind_of(adapter), searched, needs, source_of(adapter)))
+    return tuple(found)
 
 
 def method_markdown(name: str, level: int = 2) -> str:

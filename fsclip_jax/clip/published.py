@@ -191,3 +191,13 @@ def known_as(name: str) -> str | None:
 
     found = (model.id for model in KNOWN if model.name and plain(model.name) == plain(name))
     return next(found, None)
+
+
+def backbones() -> tuple[KnownModel, ...]:
+    """Return the published CLIPs that are known by name; others load by their Hugging Face id.
+
+    Example:
+        >>> backbones()[0].id
+        'openai/clip-vit-base-patch32'
+    """
+    return KNOWN

@@ -26,6 +26,11 @@ class Engine:
         self._compiled: OrderedDict[Hashable, Callable[..., Any]] = OrderedDict()
         self._most = most
 
+    @property
+    def programs(self) -> int:
+        """How many are compiled."""
+        return len(self._compiled)
+
     def run(self, name: Hashable, function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
         """Run a pure function; return what it returns, and the seconds it ran, without compiling.
 

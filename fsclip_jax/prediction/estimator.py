@@ -2,48 +2,40 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from PIL import Image
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from fsclip_jax.clip.load import Backbone, load_clip
-from fsclip_jax.data.folder import list_pictures
-from fsclip_jax.data.source import ImageSource
+from fsclip_jax.clip.load import Backbone
+from fsclip_jax.data.prompts import TemplateChoice
 from fsclip_jax.data.templates import PHOTO
-from fsclip_jax.episodes.task import Task
-from fsclip_jax.errors import UserError, tell
+from fsclip_jax.errors import UserError, some
 from fsclip_jax.features.extract import bank_for
 from fsclip_jax.features.identity import prompts_of
+from fsclip_jax.features.shards import ExtractSettings
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.fitting.checkpoints import FeatureSpec
-from fsclip_jax.fitting.draws import Draws, draws_of
-from fsclip_jax.numerics import l2_normalize
-from fsclip_jax.prediction.classifier import (
-    Classifier,
-    fit_support,
-    method_for_pictures,
-    probabilities,
-)
-from fsclip_jax.prediction.images import encode_pictures, loaded_source, picture_source
-from fsclip_jax.prediction.support import support_of
+from fsclip_jax.prediction.classifier import fit_support, method_for_pictures, probabilities
+from fsclip_jax.prediction.encoder import load_encoder
+from fsclip_jax.prediction.images import as_pictures, picture_source
+from fsclip_jax.prediction.saved import Saved, load_classifier, save_classifier
+from fsclip_jax.prediction.support import labelled_support
 
 LOGIT_SCALE = 100.0
 """Inverse temperature of features that come without a CLIP: that of OpenAI's models."""
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):
+class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     """Classify pictures, or image features, from a few labelled ones.
 
-    ``fit``, ``predict``, ``predict_proba`` and ``score`` are scikit-learn's. ``X`` is a list of
-    pictures (files or their bytes, PIL images, or uint8 arrays) or a matrix of image features
-    [n dim]; the labels double as class names, which the text tower reads. A picture in memory is
-    read as its file is: turned upright, on white.
+    ``fit``, ``partial_fit``, ``predict``, ``predict_proba``, ``score``, ``transform`` and
+    ``kneighbors`` are scikit-learn's. ``X`` is one picture or many (files or their bytes, PIL
+    images, uint8 arrays; a list, an array or a pandas Series of them; a folder), or a matrix of
+    image features [n dim]; the labels double as class names, which the text tower reads. A picture
+    in memory is read as its file is: turned upright, on white.
 
     Args:
         method: a method of the package that needs no meta-training, such as ``"linear_probe"``,
@@ -51,11 +43,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         backbone: the CLIP: ``"mini"``, a Hugging Face id, a folder or a weights file. None
             takes features without text: each class is then known by its images alone.
         checkpoint: workdir of ``fsclip train``, for a meta-learned method.
-        shots: labelled pictures of a class to use at most; None uses all. Of ``from_folder``.
+        shots: labelled pictures of a class to use at most, spread over those that there are; None
+            uses all.
+        templates: prompts: ``"single"``, ``"ensemble"``, or your own, such as
+            ``["a photo of a {}, a kind of bird."]``.
+        verbose: show on the error stream how far it is.
 
     Attributes:
         classes_: the labels, sorted; of ``from_folder`` the class names in natural order.
         fitted_: the classifier; ``fitted_.temperature`` says how it was calibrated.
+        support_features_: unit features [n dim] of the labelled pictures, in their order.
+        support_labels_: their labels.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -72,33 +70,43 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         checkpoint: str | Path | None = None,
         shots: int | None = None,
         calibrate: bool = True,
+        templates: TemplateChoice | Sequence[str] = "single",
+        verbose: bool = False,
     ) -> None:
         self.method = method
         self.backbone = backbone
         self.checkpoint = checkpoint
         self.shots = shots
         self.calibrate = calibrate
+        self.templates = templates
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        """Say that features are float32 whatever was given."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
 
     @classmethod
-    def from_folder(cls, folder: str | Path, **settings: Any) -> "FewShotClassifier":
+    def from_folder(cls, folder: str | Path, **arguments: Any) -> "FewShotClassifier":
         """Fit to a folder of labelled pictures, one sub-folder per class.
 
-        Its features are kept in the cache of feature banks. The settings are the arguments of the
-        class.
+        Its features are kept in the cache of feature banks. The rest are the arguments of
+        the class.
 
         Raises:
             UserError: the folder is not as expected, or a setting is wrong.
         """
-        made = cls(**settings)
+        made = cls(**arguments)
         if made.backbone is None:
             raise UserError("pictures need a backbone; give backbone='mini' or another CLIP")
-        stored = bank_for(f"folder:{folder}", made.backbone)
-        spec = FeatureSpec(stored.dim, stored.manifest["backbone"])
-        method = method_for_pictures(made.method, spec, made._workdir())
-        draws = support_of(stored, made.shots)
-        classifier = fit_support(draws, stored.class_names, method, calibrate=made.calibrate)
-        made._keep(classifier, np.asarray(stored.class_names, object), stored.dim)
-        return made
+        settings, own = _prompting(made.templates)
+        if own:
+            raise UserError("a folder takes templates='single' or 'ensemble'; fit takes your own")
+        stored = bank_for(f"folder:{folder}", made.backbone, settings)
+        names = np.asarray(stored.class_names, object)
+        features = _unit(np.asarray(stored.features[0], np.float32))
+        return made._fit(features, np.asarray(stored.labels), names, stored.text_features)
 
     def fit(self, X: Any, y: Any) -> "FewShotClassifier":  # noqa: N803 (scikit-learn's name)
         """Fit to labelled pictures, or features [n dim].
@@ -107,98 +115,172 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             ValueError: the labels do not fit the pictures, or are no classes.
             UserError: a picture cannot be read, or a setting is wrong.
         """
-        clip = None if self.backbone is None else load_clip(self.backbone)
-        if _are_pictures(X):
-            if y is None:
-                raise ValueError("requires y to be passed, but the target y is None")
-            features = self._encode(X, clip)
-            labels = column_or_1d(y, warn=True)
-        else:
-            features, labels = validate_data(self, X, y, dtype=np.float32)
-            labels = column_or_1d(labels, warn=True)
-        check_classification_targets(labels)
-        if len(labels) != len(features):
-            raise ValueError(f"{len(features)} pictures have {len(labels)} labels")
+        features, labels = self._labelled(X, y, first=True)
         classes, numbers = np.unique(labels, return_inverse=True)
-        names = [str(name) for name in classes.tolist()]
-        draws = _draws(_unit(features), numbers, clip, names)
-        backbone = {} if clip is None else {"id": clip.id, "sha256": clip.sha256}
-        spec = FeatureSpec(features.shape[1], backbone)
-        method = method_for_pictures(self.method, spec, self._workdir())
-        classifier = fit_support(draws, names, method, calibrate=self.calibrate)
-        self._keep(classifier, classes, features.shape[1], clip)
-        return self
+        return self._fit(features, numbers, classes)
+
+    def partial_fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        classes: Any = None,
+    ) -> "FewShotClassifier":
+        """Fit to more labelled pictures, of old and new classes, beside those it has.
+
+        Args:
+            classes: all classes there may ever be, if they are known: other labels are refused. A
+                class counts from its first picture on.
+
+        Raises:
+            ValueError: as ``fit`` does, and for a label that is none of ``classes``.
+        """
+        first = not hasattr(self, "fitted_")
+        features, labels = self._labelled(X, y, first=first)
+        accepted = labels if classes is None else np.asarray(classes)
+        if other := set(labels.tolist()).difference(accepted.tolist()):
+            raise ValueError(f"the labels {sorted(other, key=str)} are none of the classes given")
+        if not first:
+            features = np.concatenate([self.support_features_, features])
+            labels = np.concatenate([self.support_labels_, labels])
+        found, numbers = np.unique(labels, return_inverse=True)
+        return self._fit(features, numbers, found)
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Return the most probable class of every picture.
-
-        ``X`` is as in ``fit``, or a folder, whose pictures are taken in the order of their names.
-        """
+        """Return the most probable class of every picture; of a folder in the order of names."""
         best = self.predict_proba(X).argmax(-1)
         labels: np.ndarray = self.classes_[best]
         return labels
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the calibrated probability [n classes] of every class, as in ``classes_``."""
+        features = self.transform(X)
+        return probabilities(self.fitted_, features)
+
+    def top_k(self, X: Any, k: int = 5) -> tuple[np.ndarray, np.ndarray]:  # noqa: N803
+        """Return the ``k`` most probable classes [n k] of every picture and their probabilities."""
+        shares = self.predict_proba(X)
+        order = np.argsort(-shares, axis=-1, kind="stable")[:, :k]
+        return self.classes_[order], np.take_along_axis(shares, order, -1)
+
+    def transform(self, X: Any) -> np.ndarray:  # noqa: N803
+        """Return the unit features [n dim] of pictures, or of features."""
         check_is_fitted(self)
-        if _are_pictures(X):
-            features = self._encode(X, self._clip())
-        else:
-            features = validate_data(self, X, dtype=np.float32, reset=False)
-        return probabilities(self.fitted_, _unit(features))
+        if (encoded := self._encode(X)) is not None:
+            return encoded
+        return _unit(validate_data(self, X, dtype=np.float32, reset=False))
 
-    def _keep(
-        self, classifier: Classifier, classes: np.ndarray, dim: int, clip: Backbone | None = None
-    ) -> None:
-        self.fitted_, self.classes_, self.n_features_in_ = classifier, classes, dim
-        self._loaded = clip
+    def kneighbors(
+        self,
+        X: Any = None,  # noqa: N803
+        n_neighbors: int = 5,
+        return_distance: bool = True,
+    ) -> Any:
+        """Find the labelled pictures that look most like each picture.
 
-    def _workdir(self) -> Path | None:
-        return None if self.checkpoint is None else Path(self.checkpoint)
+        Args:
+            X: None asks for the neighbours of the labelled pictures, without themselves.
 
-    def _clip(self) -> Backbone | None:
-        if self._loaded is None and self.backbone is not None:
-            self._loaded = load_clip(self.backbone)
-        return self._loaded
+        Returns:
+            Cosine distances [n n_neighbors], unless ``return_distance`` is false, and the places
+            of the neighbours among the labelled pictures, nearest first.
+        """
+        check_is_fitted(self)
+        most = len(self.support_features_) - (X is None)
+        if not 1 <= n_neighbors <= most:
+            raise ValueError(f"n_neighbors is {n_neighbors}; it must be from 1 to {most}")
+        asked = self.support_features_ if X is None else self.transform(X)
+        distances = 1 - asked @ self.support_features_.T
+        if X is None:
+            np.fill_diagonal(distances, np.inf)
+        nearest = np.argsort(distances, axis=-1, kind="stable")[:, :n_neighbors]
+        if not return_distance:
+            return nearest
+        return np.take_along_axis(distances, nearest, -1), nearest
 
-    def _encode(self, pictures: Any, clip: Backbone | None) -> np.ndarray:
-        if clip is None:
-            raise UserError("pictures need a backbone; give backbone='mini' or another CLIP")
-        found = list(encode_pictures(_source(pictures), clip))
-        for part in found:
-            for row, why in part.lost:
-                raise UserError(f"picture {row} cannot be read ({why}); leave it out or repair it")
-        return np.concatenate([part.features for part in found])
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted classifier into a new folder: safetensors and JSON, nothing that runs.
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the towers out of a pickle: they are loaded again when they are needed."""
-        state: dict[str, Any] = dict(super().__getstate__())
-        return {**state, "_loaded": None} if "_loaded" in state else state
+        Raises:
+            UserError: there is something at that place, it cannot be written, or the labels are
+                neither words nor numbers.
+        """
+        check_is_fitted(self)
+        save_classifier(Path(folder), self._saved)
 
+    @classmethod
+    def load(cls, folder: str | Path) -> "FewShotClassifier":
+        """Read a classifier that ``save`` wrote. The CLIP is loaded when a picture is asked.
 
-def _are_pictures(x: Any) -> bool:
-    if isinstance(x, str | Path):
-        return True
-    if isinstance(x, np.ndarray) and x.dtype != object:
-        return x.ndim == 4 and x.dtype == np.uint8
-    if isinstance(x, Sequence | np.ndarray) and len(x):
-        first = x[0]
-        return isinstance(first, str | Path | bytes | Image.Image) or (
-            isinstance(first, np.ndarray)
-            and (first.ndim == 3 or (first.ndim == 2 and first.dtype.kind in "ub"))
+        Raises:
+            UserError: there is none, it is damaged, or of a later version.
+        """
+        saved = load_classifier(Path(folder))
+        if other := set(saved.settings).difference(cls._get_param_names()):
+            raise UserError(f"{folder} has settings that are unknown here: {some(sorted(other))}")
+        return cls(**saved.settings)._keep(saved)
+
+    def _keep(self, saved: Saved) -> "FewShotClassifier":
+        self._saved, self.fitted_, self.classes_ = saved, saved.classifier, saved.classes
+        self.support_features_, self.n_features_in_ = saved.features, saved.features.shape[1]
+        self.support_labels_ = saved.classes[saved.numbers]
+        return self
+
+    def _labelled(self, x: Any, y: Any, *, first: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return unit features and labels."""
+        features = self._encode(x)
+        if features is None:
+            given, y = validate_data(self, x, y, dtype=np.float32, reset=first)
+            features = _unit(given)
+        elif y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        labels = column_or_1d(y, warn=True)
+        if len(labels) != len(features):
+            raise ValueError(f"{len(features)} pictures have {len(labels)} labels")
+        if not len(labels):
+            raise UserError("there are no pictures to learn from; give one of each class or more")
+        check_classification_targets(labels)
+        return features, labels
+
+    def _fit(
+        self,
+        features: np.ndarray,
+        numbers: np.ndarray,
+        classes: np.ndarray,
+        text: np.ndarray | None = None,
+    ) -> "FewShotClassifier":
+        """Fit to unit features of the classes of these numbers."""
+        names = [str(name) for name in classes.tolist()]
+        scale, origin = LOGIT_SCALE, dict[str, str]()
+        if self.backbone is not None:
+            clip = load_encoder(self.backbone).backbone
+            scale, origin = clip.logit_scale, {"id": clip.id, "sha256": clip.sha256}
+            text = _text(clip, names, self.templates) if text is None else text
+            if text.shape[1] != features.shape[1]:
+                raise ValueError(
+                    f"features of width {features.shape[1]} are not of the backbone {clip.id}, "
+                    f"whose features have width {text.shape[1]}; give backbone=None to use them "
+                    "without text"
+                )
+        draws = labelled_support(features, numbers, text, scale, self.shots)
+        spec = FeatureSpec(features.shape[1], origin)
+        workdir = None if self.checkpoint is None else Path(self.checkpoint)
+        method = method_for_pictures(self.method, spec, workdir)
+        classifier = fit_support(draws, names, method, calibrate=self.calibrate)
+        named = np.asarray(draws.task.text[0])
+        return self._keep(
+            Saved(classifier, classes, features, numbers, named, scale, origin, self.get_params())
         )
-    return False
 
-
-def _source(pictures: Any) -> ImageSource:
-    if isinstance(pictures, str | Path):
-        notes: list[str] = []
-        source = picture_source(list_pictures([Path(pictures)], notes))
-        tell(notes)
-        return source
-    if all(isinstance(picture, str | Path) for picture in pictures):
-        return picture_source([str(picture) for picture in pictures])
-    return loaded_source(list(pictures))
+    def _encode(self, x: Any) -> np.ndarray | None:
+        """Return the features of pictures; None if there are none among what was given."""
+        if isinstance(x, np.ndarray) and self.backbone is None and x.dtype.kind not in "OUS":
+            return None  # whole numbers of features of any origin
+        pictures = as_pictures(x)
+        if pictures is None or (not pictures and self.backbone is None):
+            return None
+        if self.backbone is None:
+            raise UserError("pictures need a backbone; give backbone='mini' or another CLIP")
+        return load_encoder(self.backbone).encode_image(pictures, verbose=self.verbose)
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
@@ -207,32 +289,25 @@ def _unit(features: np.ndarray) -> np.ndarray:
     return unit
 
 
-def _draws(
-    features: np.ndarray, labels: np.ndarray, clip: Backbone | None, names: Sequence[str]
-) -> Draws:
-    """Lay labelled features out as the support of one task."""
-    sizes = np.bincount(labels, minlength=len(names))
-    support = np.zeros((len(names), sizes.max(), features.shape[1]), np.float32)
-    mask = np.arange(sizes.max())[None, :] < sizes[:, None]
-    support[mask] = features[np.argsort(labels, kind="stable")]
-    text, scale = _text(support, clip, names)
-    task = Task(
-        jnp.asarray(support)[None], jnp.asarray(mask)[None], text[None], jnp.full((1,), scale)
-    )
-    return draws_of(task)
+def _prompting(
+    templates: TemplateChoice | Sequence[str],
+) -> tuple[ExtractSettings, tuple[str, ...]]:
+    """Tell the name of templates from templates."""
+    if not isinstance(templates, str):
+        return ExtractSettings(), tuple(templates)
+    named = {name: ExtractSettings(templates=name) for name in get_args(TemplateChoice)}
+    if templates not in named:
+        raise UserError(
+            f"templates is {templates!r}; give {' or '.join(map(repr, named))}, or a list of your "
+            "own, with {} where the name of the class goes"
+        )
+    return named[templates], ()
 
 
 def _text(
-    support: np.ndarray, clip: Backbone | None, names: Sequence[str]
-) -> tuple[jax.Array, float]:
-    """Return what stands for each class by name; without a text tower the mean of its images."""
-    if clip is None:
-        return l2_normalize(jnp.asarray(support.sum(1))), LOGIT_SCALE
-    named = picture_source((), names, PHOTO)
-    text, _, _ = class_text_features(clip, prompts_of(named, clip).each)
-    if text.shape[1] != support.shape[2]:
-        raise ValueError(
-            f"features of width {support.shape[2]} are not of the backbone {clip.id}, whose "
-            f"features have width {text.shape[1]}; give backbone=None to use them without text"
-        )
-    return jnp.asarray(text), clip.logit_scale
+    clip: Backbone, names: Sequence[str], templates: TemplateChoice | Sequence[str]
+) -> np.ndarray:
+    """Return what stands for each class by name."""
+    settings, own = _prompting(templates)
+    named = picture_source((), names, own or PHOTO)
+    return class_text_features(clip, prompts_of(named, clip, settings).each)[0]

@@ -1,24 +1,30 @@
 """The pictures to classify: which they are, and their features as they are decoded."""
 
 import dataclasses
+import hashlib
+import io
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 from PIL import Image
 
 from fsclip_jax.clip.load import Backbone
+from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.pictures import FileLoader, as_read, decode_image, read_image
 from fsclip_jax.data.source import ImageSource
+from fsclip_jax.errors import tell
 from fsclip_jax.features.decode import chunk_images, make_decoder, split_rows
 from fsclip_jax.features.images import Encode, image_encoder
 from fsclip_jax.features.workers import decoded
+from fsclip_jax.pixels import require_regular
 from fsclip_jax.typing import Float
 
-PictureLike: TypeAlias = str | Path | bytes | Image.Image | np.ndarray
+PictureLike: TypeAlias = str | os.PathLike | bytes | Image.Image | np.ndarray
 """A file or its content, a decoded picture, or pixels: uint8 [height width 3], or whatever else
 ``PIL.Image.fromarray`` takes."""
 
@@ -54,6 +60,89 @@ def picture_source(
     )
 
 
+def as_pictures(given: Any) -> list[PictureLike] | None:
+    """List the pictures that a user means; None where it is no pictures but a matrix of features.
+
+    One picture or many: a file or a folder of them, an open file or its content, a PIL image, uint8
+    pixels [height width 3] or [n height width 3]; and any sequence of such, a list, a tuple, an
+    array of names or of objects, a pandas Series.
+
+    Raises:
+        UserError: a folder or file is missing.
+
+    Example:
+        >>> grey = Image.new("L", (8, 8))
+        >>> len(as_pictures((grey, grey))), len(as_pictures(np.zeros((5, 8, 8, 3), np.uint8)))
+        (2, 5)
+        >>> as_pictures(np.eye(3))
+    """
+    if isinstance(given, str | os.PathLike):
+        if not Path(given).is_dir():
+            return [Path(given)]
+        notes: list[str] = []
+        files = list_pictures([Path(given)], notes)
+        tell(notes)
+        return [Path(file) for file in files]
+    if _is_picture(given) and not isinstance(given, np.ndarray):
+        return [_content(given)]
+    if not isinstance(given, np.ndarray | list | tuple) and hasattr(given, "__array__"):
+        given = np.asarray(given)  # a pandas Series, or an array of another library
+    if isinstance(given, np.ndarray) and given.dtype.kind not in "OUS":
+        if given.dtype != np.uint8 or given.ndim not in (3, 4):
+            return None
+        return list(given if given.ndim == 4 else given[None])
+    if not isinstance(given, Sequence | np.ndarray) or (
+        isinstance(given, np.ndarray) and given.ndim != 1
+    ):
+        return None
+    listed = list(given)
+    return list(map(_content, listed)) if all(map(_is_picture, listed)) else None
+
+
+def _is_picture(one: Any) -> bool:
+    if isinstance(one, np.ndarray):
+        return one.ndim == 3 or (one.ndim == 2 and one.dtype.kind in "ub")
+    return isinstance(one, str | os.PathLike | bytes | bytearray | io.IOBase | Image.Image)
+
+
+def _content(one: Any) -> PictureLike:
+    """Read an open file; a picture in any other form is as it is."""
+    if isinstance(one, io.IOBase):
+        one = one.read()
+    return bytes(one) if isinstance(one, bytearray) else one
+
+
+def _in_memory(picture: PictureLike) -> Image.Image:
+    """Make RGB of what a picture file's reader would have returned."""
+    if isinstance(picture, np.ndarray):
+        flat = picture.ndim == 3 and picture.shape[2] == 1
+        picture = Image.fromarray(picture[..., 0] if flat else picture)
+    assert isinstance(picture, Image.Image)
+    return as_read(picture, "upright")
+
+
+def _is_file(picture: PictureLike) -> TypeGuard[str | os.PathLike]:
+    return isinstance(picture, str | os.PathLike)
+
+
+def content_of(picture: PictureLike) -> bytes | None:
+    """Return a sum of all that a picture's feature depends on; None if it cannot be read.
+
+    A file and its bytes have one sum, and so have pixels however they are held.
+    """
+    try:
+        if _is_file(picture):
+            require_regular(picture)
+            with Path(picture).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+        if isinstance(picture, bytes):
+            return hashlib.sha256(picture).digest()
+        image = _in_memory(picture)
+    except Exception:  # whatever is wrong with it is told when it is decoded
+        return None
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()
+
+
 @dataclass(frozen=True)
 class _Loaded:
     """Hands out pictures that are in memory, the same as from their files; files are read."""
@@ -64,16 +153,15 @@ class _Loaded:
         picture = self.pictures[index]
         if isinstance(picture, bytes):
             return decode_image(picture, str(index), "upright")
-        if isinstance(picture, np.ndarray):
-            flat = picture.ndim == 3 and picture.shape[2] == 1
-            picture = Image.fromarray(picture[..., 0] if flat else picture)
-        if isinstance(picture, Image.Image):
-            return as_read(picture, "upright")
-        return read_image(Path(picture), str(picture))
+        if _is_file(picture):
+            return read_image(Path(picture), str(picture))
+        return _in_memory(picture)
 
 
 def loaded_source(pictures: Sequence[PictureLike]) -> ImageSource:
-    """Make a source of pictures that are in memory."""
+    """Make a source of pictures, of files or in memory."""
+    if all(map(_is_file, pictures)):
+        return picture_source([str(picture) for picture in pictures])
     source = picture_source([str(place) for place in range(len(pictures))])
     return dataclasses.replace(source, load=_Loaded(tuple(pictures)), draft=False)
 

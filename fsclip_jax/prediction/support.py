@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsclip_jax.data.splits import SPLITS
+from fsclip_jax.episodes.task import Task
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import Bank, StoredBank
-from fsclip_jax.fitting.draws import Draws, gather_draw
-from fsclip_jax.typing import Bool, Int
+from fsclip_jax.fitting.draws import Draws, draws_of, gather_draw
+from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.typing import Bool, Float, Int
 
 MOST_NUMBERS = 2**28
 """Numbers in the support of a task at most: 1 GB in float32."""
@@ -24,26 +26,51 @@ def support_of(stored: StoredBank, shots: int | None = None) -> Draws:
     Raises:
         UserError: shots is less than 1, or the support would not fit into memory.
     """
+    bank = stored.select(SPLITS)
+    rows, kept = spread_rows(np.asarray(bank.sizes), bank.text.shape[1], shots)
+    return support_draw(bank, rows, kept)
+
+
+def labelled_support(
+    features: Float[np.ndarray, "n dim"],
+    labels: Int[np.ndarray, " n"],
+    text: Float[np.ndarray, "way dim"] | None,
+    logit_scale: float,
+    shots: int | None = None,
+) -> Draws:
+    """Lay labelled features out as the support of one task, as :func:`support_of` does.
+
+    Without text the mean of a class's images stands for its name.
+
+    Raises:
+        UserError: see :func:`support_of`.
+    """
+    sizes = np.bincount(labels, minlength=0 if text is None else len(text))
+    rows, kept = spread_rows(sizes, features.shape[1], shots)
+    in_order = features[np.argsort(labels, kind="stable")]
+    support = jnp.asarray(np.where(kept[..., None], in_order[rows], np.float32(0)))
+    names = l2_normalize(support.sum(1)) if text is None else jnp.asarray(text, jnp.float32)
+    scale = jnp.full((1,), logit_scale, jnp.float32)
+    return draws_of(Task(support[None], jnp.asarray(kept)[None], names[None], scale))
+
+
+def spread_rows(
+    sizes: Int[np.ndarray, " way"], dim: int, shots: int | None
+) -> tuple[Int[np.ndarray, "way shot"], Bool[np.ndarray, "way shot"]]:
+    """Choose rows of every class, evenly spread over its images, and say which slots are images.
+
+    The rows are in the order of classes.
+    """
     if shots is not None and shots < 1:
         raise UserError(f"shots is {shots}; give 1 or more, or leave it out to use every image")
-    bank = stored.select(SPLITS)
-    most = int(np.asarray(bank.sizes).max())
+    way, most = len(sizes), int(sizes.max())
     shots = most if shots is None else min(shots, most)
-    way, dim = bank.text.shape
     if way * shots * dim > MOST_NUMBERS:
         raise UserError(
             f"{way} classes with up to {shots} images of {dim} numbers are too many to fit "
             f"together; give --shots {max(1, MOST_NUMBERS // (way * dim))} or less"
         )
-    rows, kept = spread_rows(bank, shots)
-    return support_draw(bank, rows, kept)
-
-
-def spread_rows(
-    bank: Bank, shots: int
-) -> tuple[Int[np.ndarray, "way shot"], Bool[np.ndarray, "way shot"]]:
-    """Choose rows of every class, evenly spread over its images, and say which slots are images."""
-    starts, sizes = np.asarray(bank.starts)[:, None], np.asarray(bank.sizes)[:, None]
+    starts, sizes = (np.cumsum(sizes) - sizes)[:, None], sizes[:, None]
     slots = np.arange(shots)[None, :]
     spread = np.where(sizes > shots, slots * sizes // shots, slots)
     kept = slots < sizes

@@ -4,11 +4,15 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.model_selection import cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
 import fsclip_jax
 from fsclip_jax.data.emoji import open_emoji
+from fsclip_jax.data.prompts import choose_prompts
 from fsclip_jax.errors import UserError
+from fsclip_jax.fitting.engine import process_engine
+from fsclip_jax.prediction import estimator as estimator_module
 from fsclip_jax.prediction.estimator import FewShotClassifier
 
 TYPED = {
@@ -70,6 +74,108 @@ def test_pictures_in_memory_and_in_files_are_classified_alike(emoji, tmp_path, m
 
     again = pickle.loads(pickle.dumps(read))
     np.testing.assert_array_equal(again.predict_proba(tmp_path / "new"), theirs)
+
+
+@pytest.fixture(scope="module")
+def features():
+    rng = np.random.default_rng(0)
+    numbers = np.arange(24) % 3
+    return rng.normal(size=(24, 16)) + 3 * np.eye(16)[numbers], np.array(["b", "a", "c"])[numbers]
+
+
+def bare(**settings):
+    return FewShotClassifier(backbone=None, **settings)
+
+
+def test_pictures_can_be_added_of_old_and_new_classes(features):
+    X, y = features
+    whole = bare().fit(X, y)
+    old = y != "c"
+    parts = bare().partial_fit(X[old][:9], y[old][:9])
+    assert parts.classes_.tolist() == ["a", "b"]
+    parts.partial_fit(X[old][9:], y[old][9:]).partial_fit(X[~old], y[~old])
+    assert parts.classes_.tolist() == ["a", "b", "c"]
+    assert len(parts.support_features_) == 24
+    np.testing.assert_allclose(parts.predict_proba(X), whole.predict_proba(X), atol=1e-4)
+    with pytest.raises(ValueError, match=r"\['z'\] are none of the classes"):
+        parts.partial_fit(X[:1], ["z"], classes=["a", "b", "c"])
+
+
+def test_the_best_classes_come_in_order(features):
+    X, y = features
+    fitted = bare().fit(X, y)
+    labels, shares = fitted.top_k(X, 2)
+    assert labels.shape == shares.shape == (24, 2)
+    assert (labels[:, 0] == fitted.predict(X)).all()
+    np.testing.assert_array_equal(shares[:, 0], fitted.predict_proba(X).max(-1))
+    assert (shares[:, 0] >= shares[:, 1]).all()
+    assert fitted.top_k(X, 9)[0].shape == (24, 3)
+
+
+def test_neighbours_are_the_nearest_labelled_pictures(features):
+    X, y = features
+    fitted = bare().fit(X, y)
+    unit = fitted.transform(X)
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, atol=1e-6)
+    distances, places = fitted.kneighbors(X[:4], 3)
+    assert places[:, 0].tolist() == [0, 1, 2, 3]
+    np.testing.assert_allclose(distances, 1 - np.sort(unit[:4] @ unit.T)[:, :-4:-1], atol=1e-6)
+    among = fitted.kneighbors(n_neighbors=23, return_distance=False)
+    assert all(sorted([place, *row]) == list(range(24)) for place, row in enumerate(among))
+    with pytest.raises(ValueError, match="must be from 1 to 23"):
+        fitted.kneighbors(n_neighbors=24)
+
+
+def test_few_shots_are_spread_over_a_class(features):
+    X, y = features
+    few = bare(shots=2, method="prototype").fit(X, y)
+    rows = np.concatenate([np.flatnonzero(y == name)[[0, 4]] for name in "abc"])
+    same = bare(method="prototype").fit(X[rows], y[rows])
+    np.testing.assert_allclose(few.predict_proba(X), same.predict_proba(X), atol=1e-6)
+    with pytest.raises(UserError, match="shots is 0"):
+        bare(shots=0).fit(X, y)
+
+
+def test_templates_of_ones_own_reach_the_text_tower(monkeypatch):
+    asked = []
+    real = estimator_module.class_text_features
+    monkeypatch.setattr(
+        estimator_module,
+        "class_text_features",
+        lambda clip, prompts: asked.extend(prompts) or real(clip, prompts),
+    )
+    monkeypatch.setattr(estimator_module, "prompts_of", prompts_of_photos)
+    X = np.random.default_rng(0).normal(size=(4, 192))
+    FewShotClassifier("zero_shot", templates=["one {}", "two {}"]).fit(X, list("abab"))
+    assert asked == [("one a", "two a"), ("one b", "two b")]
+    with pytest.raises(UserError, match=r"templates is 'a photo of a \{\}'; give 'single' or"):
+        FewShotClassifier(templates="a photo of a {}").fit(X, list("abab"))
+
+
+def prompts_of_photos(source, _, settings):
+    """As of a CLIP that was trained on sentences."""
+    return choose_prompts(source, settings.templates)
+
+
+def test_folds_of_a_cross_validation_share_what_was_compiled(features):
+    X, y = features
+    programs = process_engine()
+    model = bare(method="gda")
+    cross_val_score(model, X, y, cv=3)
+    before = programs.programs
+    assert before
+    cross_val_score(model, X[::-1], y[::-1], cv=3)
+    assert programs.programs == before
+
+
+def test_no_picture_has_no_prediction(emoji, tmp_path, monkeypatch):
+    monkeypatch.setenv("FSCLIP_CACHE", str(tmp_path))
+    source, train, _ = emoji
+    made = FewShotClassifier("prototype").fit([source.load(i) for i in train], names(source, train))
+    assert made.predict([]).shape == (0,)
+    assert made.predict_proba([]).shape == (0, 8)
+    with pytest.raises(UserError, match="there are no pictures to learn from"):
+        made.fit([], [])
 
 
 def test_mistakes_are_told_in_one_line(emoji, tmp_path):

@@ -1,0 +1,178 @@
+"""A fitted classifier of pictures in a folder: safetensors and JSON, and nothing that runs."""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE, restore_adapter, save_adapter
+from fsclip_jax.data.json_files import read_layout
+from fsclip_jax.durable import new_folder, write_file
+from fsclip_jax.episodes.task import take_tasks
+from fsclip_jax.errors import UserError, first_line
+from fsclip_jax.fitting.checkpoints import Checkpoint
+from fsclip_jax.fitting.engine import fit_key
+from fsclip_jax.fitting.fitted import Fitted
+from fsclip_jax.fitting.methods import Method
+from fsclip_jax.fitting.selection import Choice
+from fsclip_jax.prediction.calibrate import Temperature
+from fsclip_jax.prediction.classifier import Classifier
+from fsclip_jax.prediction.support import labelled_support
+from fsclip_jax.typing import Float, Int, State
+
+ARRAYS, DESCRIPTION = "classifier.safetensors", "classifier.json"
+_FORM = '{"format": 1, "classes": [...], ...}'
+
+
+class Saved(NamedTuple):
+    """All that a classifier is: what was fitted, and what it was fitted to."""
+
+    classifier: Classifier
+    classes: np.ndarray
+    """The labels, as they were given."""
+    features: Float[np.ndarray, "n dim"]
+    """Of the labelled pictures."""
+    numbers: Int[np.ndarray, " n"]
+    """Places of their labels among the classes."""
+    text: Float[np.ndarray, "way dim"]
+    logit_scale: float
+    backbone: dict[str, str]
+    """``id`` and ``sha256`` of the CLIP, if there is one."""
+    settings: dict[str, Any]
+    """Arguments of ``FewShotClassifier``."""
+
+
+@dataclass(frozen=True)
+class _Description:
+    format: Literal[1]
+    method: str
+    classes: list[str | int | float | bool]
+    objects: bool
+    logit_scale: float
+    temperature: tuple[float, int, float | None, float | None]
+    record: dict[str, Any]
+    settings: dict[str, Any]
+    backbone: dict[str, str]
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no classifier has."""
+        for name, value in (("scale", self.logit_scale), ("temperature", self.temperature[0])):
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"the {name} is {value}, not a positive number")
+
+
+def save_classifier(folder: Path, saved: Saved) -> None:
+    """Write a classifier into a new folder.
+
+    Raises:
+        UserError: there is something at that place, it cannot be written, or the labels are
+            neither words nor numbers.
+    """
+    classifier, method = saved.classifier, saved.classifier.method
+    labels = saved.classes.tolist()
+    if odd := [label for label in labels if not isinstance(label, str | int | float)]:
+        raise UserError(
+            f"a label of the type {type(odd[0]).__name__} cannot be saved; fit to labels that are "
+            "words or numbers"
+        )
+    leaves = jax.tree.leaves(classifier.fitted.state)
+    # A scalar's array must stay an array, and safetensors wants it contiguous.
+    arrays = {f"state.{place}": np.array(leaf, order="C") for place, leaf in enumerate(leaves)}
+    arrays |= {"features": saved.features, "numbers": saved.numbers, "text": saved.text}
+    described = _Description(
+        format=1,
+        method=method.name,
+        classes=labels,
+        objects=saved.classes.dtype == object,
+        logit_scale=saved.logit_scale,
+        temperature=tuple(classifier.temperature),  # type: ignore[arg-type]
+        record=classifier.record,
+        settings=saved.settings,
+        backbone=saved.backbone,
+    )
+    trained = {} if method.trained is None else method.trained.meta
+    meta = {**trained, "dim": saved.features.shape[1]}
+    with new_folder(folder) as place:
+        save_adapter(place, method.adapter.name, method.params, meta, adapter=method.adapter)
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        write_file(place / ARRAYS, save(contiguous))
+        text = json.dumps(dataclasses.asdict(described), indent=2, default=str)
+        write_file(place / DESCRIPTION, text.encode() + b"\n")
+
+
+def load_classifier(folder: Path) -> Saved:
+    """Read what :func:`save_classifier` wrote, and check it.
+
+    Raises:
+        UserError: there is none, it is damaged, or of another version.
+    """
+    if not (folder / DESCRIPTION).is_file():
+        raise UserError(
+            f"no classifier at {folder}; give a folder that FewShotClassifier.save wrote"
+        )
+    about = read_layout(folder / DESCRIPTION, _Description, "saved classifier", _FORM)
+    adapter, params, meta = restore_adapter(folder / WEIGHTS_FILE)
+    trained = about.record.get("checkpoint")
+    origin = Checkpoint(Path(str(trained)), adapter, params, meta) if trained else None
+    method = Method(about.method, adapter, params, {}, origin)
+    choice = Choice(params, False, about.record.get("selection", {}))
+    try:
+        arrays = load((folder / ARRAYS).read_bytes())
+        features, numbers, text = (arrays.pop(name) for name in ("features", "numbers", "text"))
+        state = _state(method, features, numbers, text, about, arrays)
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise UserError(
+            f"{folder / ARRAYS} is damaged ({first_line(error)}); save the classifier again"
+        ) from error
+    names = tuple(map(str, about.classes))
+    temperature = Temperature(*about.temperature)
+    classifier = Classifier(Fitted(method, choice, state, 1, 0.0), names, temperature, about.record)
+    classes = np.asarray(about.classes, object if about.objects else None)
+    return Saved(
+        classifier,
+        classes,
+        features,
+        numbers,
+        text,
+        about.logit_scale,
+        about.backbone,
+        about.settings,
+    )
+
+
+def _state(
+    method: Method,
+    features: np.ndarray,
+    numbers: np.ndarray,
+    text: np.ndarray,
+    about: _Description,
+    arrays: dict[str, np.ndarray],
+) -> State:
+    """Lay stored arrays out as what the method's ``fit`` returns for this support."""
+    way = len(about.classes)
+    if (
+        len(text) != way
+        or len(numbers) != len(features)
+        or set(numbers.tolist()) != set(range(way))
+    ):
+        raise ValueError("its classes, labels and features do not fit each other")
+    if not all(np.isfinite(array).all() for array in (features, text, *arrays.values())):
+        raise ValueError("some of its numbers are not finite")
+    task = labelled_support(features, numbers, text, about.logit_scale, about.settings.get("shots"))
+    made = jax.eval_shape(method.adapter.fit, method.params, take_tasks(task.task, 0), fit_key(0))
+    leaves, tree = jax.tree.flatten(made)
+    found = [arrays[f"state.{place}"] for place in range(len(leaves))]
+    for leaf, array in zip(leaves, found, strict=True):
+        if array.shape != (1, *leaf.shape) or array.dtype != leaf.dtype:
+            raise ValueError(
+                f"an array is {array.dtype}{array.shape}, not {leaf.dtype}{leaf.shape}"
+            )
+    return jax.tree.unflatten(tree, map(jnp.asarray, found))
