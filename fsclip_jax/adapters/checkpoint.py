@@ -25,6 +25,7 @@ from fsclip_jax.clip.pickles import is_torch, read_torch
 from fsclip_jax.clip.wrapping import unwrap
 from fsclip_jax.durable import storage_errors, write_file
 from fsclip_jax.errors import UserError, first_line, some
+from fsclip_jax.json_files import parse_json
 from fsclip_jax.typing import Params
 
 WEIGHTS_FILE = "adapter.safetensors"
@@ -137,8 +138,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with safe_open(path, framework="numpy") as file:
             header = (file.metadata() or {}).get(_HEADER)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        meta = json.loads(header) if header else None
-    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
+        meta = parse_json(header) if header else None
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UserError(
             f"{path} cannot be read ({first_line(error)}): it is damaged, or neither safetensors "
             "nor a file of PyTorch; give the folder of a training run"

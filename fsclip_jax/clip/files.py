@@ -1,16 +1,16 @@
 """Read and write the files of a model folder, none of which is ever run."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fsclip_jax import json_files
 from fsclip_jax.clip.pickles import is_torch, read_torch
 from fsclip_jax.durable import sha256_file, write_file
-from fsclip_jax.errors import UserError, first_line
+from fsclip_jax.errors import UserError, first_line, some
 
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 """Endings of PyTorch's archives; those with another, such as ``.pth.tar-50``, are found out."""
@@ -25,9 +25,11 @@ def read_json(path: Path) -> dict[str, Any]:
         UserError: it holds no JSON object.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}); restore or download the file") from error
+        values = json_files.read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is no JSON ({first_line(error)}); restore or download the file"
+        ) from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}; wanted is a JSON object")
     return values
@@ -42,15 +44,14 @@ def shard_paths(path: Path) -> tuple[Path, ...]:
     if not path.name.endswith(".index.json"):
         return (path,)
     try:
-        names = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        names = sorted(set(read_json(path)["weight_map"].values()))
+    except (KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is no index of shards; download it again") from error
     # An index may name files of its own folder only.
-    bad = [str(name) for name in names if Path(name).name != name]
-    missing = [name for name in names if not (path.parent / Path(name).name).is_file()]
-    if bad or missing:
+    there = {item.name for item in path.parent.iterdir() if item.is_file()}
+    if missing := [str(name)[:80] for name in names if name not in there]:
         raise UserError(
-            f"{path} names shards that are not beside it: {', '.join(bad + missing)}; download them"
+            f"{path} names shards that are not beside it: {some(missing)}; download them"
         )
     return tuple(path.parent / name for name in names)
 

@@ -14,9 +14,9 @@ import numpy as np
 from msgspec import Meta, Struct, field
 from msgspec.structs import force_setattr
 
-from fsclip_jax.data.json_files import read_layout
 from fsclip_jax.durable import storage_errors, write_file
 from fsclip_jax.errors import UserError
+from fsclip_jax.json_files import read_layout
 from fsclip_jax.printable import printable
 from fsclip_jax.typing import Float
 

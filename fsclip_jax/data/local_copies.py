@@ -1,12 +1,12 @@
 """Which published data sets are on this machine, found by looking at folders."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from fsclip_jax.data.coop import find_base
 from fsclip_jax.data.prepared import builder_folder, is_prepared
 from fsclip_jax.data.published import CoopFolder, KnownSet, TfdsBuilder
+from fsclip_jax.json_files import read_json
 
 _LISTS = tuple(f"images_variant_{split}.txt" for split in ("train", "val", "test"))
 
@@ -58,7 +58,7 @@ def _in_tfds(builder: TfdsBuilder, data_dir: Path) -> LocalCopy:
     if not is_prepared(folder):
         return LocalCopy()
     try:
-        info = json.loads((folder / "dataset_info.json").read_bytes())
+        info = read_json(folder / "dataset_info.json")
         formats = [info.get("fileFormat"), *info.get("alternativeFileFormats", [])]
     except (OSError, ValueError, AttributeError, TypeError):
         return LocalCopy(found=f"{folder} is damaged")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from fsclip_jax.data.catalog import find_builder, find_known
-from fsclip_jax.data.json_files import read_layout
 from fsclip_jax.data.names import same_name
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.templates import BARE, ENSEMBLE, prompts
 from fsclip_jax.errors import UserError, some, suggestion
+from fsclip_jax.json_files import read_layout
 
 TemplateChoice: TypeAlias = Literal["single", "ensemble"]
 """``single``: the one template of the data set. ``ensemble``: seven templates, and beside them

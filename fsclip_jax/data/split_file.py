@@ -10,12 +10,12 @@ from typing import Annotated, TypeAlias
 import numpy as np
 from msgspec import Meta, Struct
 
-from fsclip_jax.data.json_files import read_layout
 from fsclip_jax.data.labelled import ImageRecords
 from fsclip_jax.data.names import clean_name, spoken
 from fsclip_jax.data.published import KnownSet
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError
+from fsclip_jax.json_files import read_layout
 
 _FORM = '{"train": [["CLASS/IMAGE.jpg", LABEL, "CLASS NAME"], ...], "val": ..., "test": ...}'
 _Text: TypeAlias = Annotated[str, Meta(min_length=1)]

@@ -31,6 +31,7 @@ from fsclip_jax.features.shards import (
 from fsclip_jax.features.store import open_bank
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.features.writing import Description, finish_bank, refuse_existing
+from fsclip_jax.json_files import read_json
 
 __all__ = ["ExtractSettings", "bank_for", "default_cache", "extract", "identity", "prompts_of"]
 
@@ -148,7 +149,7 @@ def _prepare(partial: Path, wanted: dict[str, Any]) -> None:
     """Make sure that what an earlier run left belongs to this bank."""
     file = partial / _SETTINGS
     try:
-        found = json.loads(file.read_bytes())
+        found = read_json(file)
     except (OSError, ValueError):
         found = None
     if found is None and not any(partial.glob("shard-*")):

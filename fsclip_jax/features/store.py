@@ -3,7 +3,6 @@
 The format is described in ``docs/data.md``.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -29,6 +28,7 @@ from fsclip_jax.features.layout import (
     shard_name,
     unpack_strings,
 )
+from fsclip_jax.json_files import read_json
 from fsclip_jax.printable import printable_tree
 
 __all__ = ["StoredBank", "open_bank"]
@@ -114,8 +114,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{path} is not a bank: it has no {MANIFEST}; make one with fsclip extract")
     try:
-        manifest = printable_tree(json.loads(file.read_bytes()))
-    except (OSError, ValueError, RecursionError) as error:
+        manifest = printable_tree(read_json(file))
+    except (OSError, ValueError) as error:
         raise _damaged(file, f"not readable as JSON ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _damaged(file, 'it does not say "format": "fsclip_bank"')

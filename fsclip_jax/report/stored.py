@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from fsclip_jax.errors import UserError
+from fsclip_jax.json_files import parse_json
 from fsclip_jax.pixels import require_regular
 from fsclip_jax.printable import printable, printable_tree
 
@@ -59,7 +60,7 @@ def from_json(
         UserError: one line that says what is wrong and where.
     """
     try:
-        tree = printable_tree(msgspec.json.decode(text))
+        tree = printable_tree(parse_json(text, msgspec.json.decode))
         if not isinstance(tree, dict) or not set(holds) <= tree.keys():
             raise ValueError(f"it has no {' and '.join(holds)}")
         if tree.get("schema") not in (1, SCHEMA):

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from fsclip_jax.durable import storage_errors, write_file
+from fsclip_jax.json_files import parse_json
 from fsclip_jax.training.events import new_event_file, scalar_event
 
 METRICS_FILE = "metrics.jsonl"
@@ -31,10 +32,11 @@ def read_metrics(path: Path, last_step: int | None = None) -> list[LogRow]:
         return rows
     for line in path.read_text(errors="replace").splitlines():
         try:
-            row = json.loads(line)
-        except ValueError:
+            row = parse_json(line)
+            wanted = last_step is None or row["step"] <= last_step
+        except (ValueError, TypeError, LookupError):
             break
-        if last_step is None or row["step"] <= last_step:
+        if wanted:
             rows.append(row)
     return rows
 

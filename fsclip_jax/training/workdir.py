@@ -9,7 +9,7 @@ from typing import Any
 
 from fsclip_jax.durable import only_writer, write_file
 from fsclip_jax.errors import UserError
-from fsclip_jax.pixels import require_regular
+from fsclip_jax.json_files import read_json
 from fsclip_jax.training.config import TrainConfig
 
 CONFIG_FILE = "config.json"
@@ -54,8 +54,7 @@ def read_run(workdir: Path) -> dict[str, Any] | None:
     """
     path = workdir / CONFIG_FILE
     try:
-        require_regular(path)
-        run = json.loads(path.read_text())
+        run = read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
