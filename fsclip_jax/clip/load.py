@@ -99,6 +99,9 @@ def load_clip(spec: str) -> Backbone:
     scale = check_scale(math.exp(min(float(leaves["logit_scale"]), 700.0)), str(source.weights))
     if why := doubt_scale(scale):
         tell([f"{source.weights}: {why}"])
+    bias = float(leaves.get("logit_bias", 0.0))
+    if not math.isfinite(bias):
+        raise UserError(f"{source.weights}: the logit bias is {bias}; restore the file")
     return Backbone(
         id=spec,
         sha256=source.sha256,
@@ -108,7 +111,7 @@ def load_clip(spec: str) -> Backbone:
         preprocess=source.preprocess,
         tokenizer=source.tokenizer,
         logit_scale=scale,
-        logit_bias=float(leaves.get("logit_bias", 0.0)),
+        logit_bias=float(bias),
     )
 
 

@@ -22,6 +22,10 @@ _MAX_PICKLE = 64 * 2**20
 _MAX_MODULES = 100_000
 _MAX_DEPTH = 64
 _MAX_WRAPPINGS = 4
+_MAX_SHARED = 8
+"""Times that the storages may be as long when every tensor is written out: some are shared."""
+_MAX_LISTS = 2**28
+"""Bytes of the lists beside them, as arrays, in which every word is as long as the longest."""
 _NUMBERS = (int, float, str, type(None))
 _MODEL = ("state_dict", "model_state_dict", "model", "module")
 """Where training loops keep the weights of the model, beside what else they keep."""
@@ -98,6 +102,8 @@ def _read_archive(archive: zipfile.ZipFile, length: int, lists: bool) -> dict[st
         return _tensors(held, read)
     beside = {name: value for name, value in held.items() if _is_list(value)}
     rest = {name: value for name, value in held.items() if name not in beside}
+    if sum(map(_array_bytes, beside.values())) > _MAX_LISTS:
+        raise RefusedError(f"has lists that take more than {_MAX_LISTS} bytes as arrays")
     return _tensors(rest, read) | {str(name): np.array(value) for name, value in beside.items()}
 
 
@@ -107,6 +113,12 @@ def _is_list(value: Any) -> bool:
         kinds = set(map(type, value))
         return len(kinds) == 1 and kinds <= {str, int, float}
     return type(value) in (int, float)
+
+
+def _array_bytes(value: Any) -> int:
+    if not isinstance(value, list | tuple):
+        return 8
+    return len(value) * (4 * max(map(len, value)) if isinstance(value[0], str) else 8)
 
 
 def is_torch(path: Path) -> bool:
@@ -149,13 +161,16 @@ def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
 
 def _tensors(held: Any, read: Callable[[Storage], np.ndarray]) -> dict[str, np.ndarray]:
     """Lay the named tensors over the bytes of their storages."""
-    tensors = {}
+    tensors, lengths = {}, {}
     for key, tensor in _walk(held) if isinstance(held, Module) else _state_dict(held):
-        _, dtype, size = tensor.storage
+        name, dtype, size = tensor.storage
         raw = read(tensor.storage)[: size * dtype.itemsize]
+        lengths[name] = len(raw)
         tensors[key] = _view(raw.view(dtype), tensor)
     if not tensors:
         raise RefusedError("holds no tensors")
+    if sum(tensor.nbytes for tensor in tensors.values()) > _MAX_SHARED * sum(lengths.values()):
+        raise RefusedError(f"has tensors of more than {_MAX_SHARED} times the bytes that it holds")
     return tensors
 
 

@@ -1,7 +1,5 @@
 """The arrays of a ``.npz`` or ``.pt`` of features, whatever their writer called them."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +8,7 @@ import numpy as np
 
 from fsclip_jax.clip.pickles import read_torch
 from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.features.npz import read_npz
 from fsclip_jax.printable import printable
 
 REQUIRED = ("features", "labels", "text_features")
@@ -37,6 +36,7 @@ CALLED: Mapping[str, tuple[str, ...]] = {
     "split": ("splits",),
 }
 """What others call these arrays; the first that is there counts."""
+_KNOWN = {*REQUIRED, *OPTIONAL, *(name for names in CALLED.values() for name in names)}
 TORCH = (".pt", ".pth", ".bin")
 """Endings of PyTorch's files."""
 
@@ -86,7 +86,7 @@ def load_import(source: Path) -> ImportFile:
     """Read the arrays that are known, never unpickling."""
     if not source.is_file():
         raise UserError(f"there is no file {source}; --features takes a NumPy .npz, or a .pt")
-    arrays = _read_torch(source) if source.suffix in TORCH else _read_npz(source)
+    arrays = _read_torch(source) if source.suffix in TORCH else read_npz(source, _KNOWN)
     file = ImportFile(source, arrays)
     names = list(arrays)
     for name, others in CALLED.items():
@@ -107,7 +107,7 @@ def load_import(source: Path) -> ImportFile:
 def _lay_out(file: ImportFile, arrays: dict[str, np.ndarray]) -> None:
     """Bring labels to numbers [N], and vectors to the last axis where sizes tell they are not."""
     labels = arrays["labels"]
-    if labels.ndim == 2 and ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all():
+    if labels.ndim == 2 and _is_one_hot(labels):
         arrays["labels"] = labels.argmax(1) if labels.shape[1] > 1 else labels[:, 0]
         file.notes.append("labels are one-hot; the class of each is the place of its 1")
     features, text = arrays["features"], arrays["text_features"]
@@ -121,25 +121,16 @@ def _lay_out(file: ImportFile, arrays: dict[str, np.ndarray]) -> None:
         file.notes.append("text_features are [D C]; they were turned")
 
 
+def _is_one_hot(labels: np.ndarray) -> bool:
+    if labels.dtype.kind not in "biuf" or not labels.size:
+        return False
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
+
+
 def _read_torch(source: Path) -> dict[str, np.ndarray]:
     return {
-        name: array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+        name: array.astype(np.float32)
+        if name in _KNOWN and array.dtype.name == "bfloat16"
+        else array
         for name, array in read_torch(source, lists=True).items()
     }
-
-
-def _read_npz(source: Path) -> dict[str, np.ndarray]:
-    if not zipfile.is_zipfile(source):
-        raise UserError(f"{source} is not a NumPy .npz, or it is cut short; write it by np.savez")
-    wanted = {*REQUIRED, *OPTIONAL, *(name for names in CALLED.values() for name in names)}
-    try:
-        with np.load(source, allow_pickle=False) as archive:
-            # An array that is not known is not read, but named where one is missing.
-            return {name: archive[name] if name in wanted else np.zeros(0) for name in archive}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        if "allow_pickle" in str(error):
-            raise UserError(
-                f"{source} holds an array of Python objects, which is never unpickled: "
-                "save numbers, and strings as np.array(names, dtype=str)"
-            ) from error
-        raise UserError(f"{source} cannot be read: {error}") from error

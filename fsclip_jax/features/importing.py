@@ -15,6 +15,8 @@ from fsclip_jax.features.layout import Rows
 from fsclip_jax.features.writing import Description, refuse_existing, write_bank
 
 _FAR_FROM_ONE = 0.01
+_MOST_FAMILIES = 65_536
+"""Families of artists, where there are not even more images."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,10 @@ def _domains(file: ImportFile, n: int) -> tuple[np.ndarray, list[str]]:
     if array.min() < 0:
         raise file.wrong("domain", f"holds {array.min()}; families are numbered from 0")
     count = int(array.max()) + 1
+    if count > max(n, _MOST_FAMILIES):
+        raise file.wrong(
+            "domain", f"holds {count - 1}; give names, or numbers from 0 up to {_MOST_FAMILIES}"
+        )
     if "domain_names" not in file.arrays:
         return array.astype(np.int32), [f"domain {index}" for index in range(count)]
     given = file.strings("domain_names")
