@@ -105,7 +105,7 @@ def test_what_is_not_finite_becomes_null():
         ('{"schema": 1, "rows": [3]}', "cannot be read"),
         ('{"schema": 2, "rows": [3]}', "cannot be read"),
         ("9" * 5000, "out of range"),
-        ("[" * 100_000, "recursion"),
+        ("[" * 100_000, "brackets are nested"),
         ('{"schema": 2, "rows": [{"method": "a", "split": "test", "shots": 1e999}]}', "range"),
     ],
 )
