@@ -66,8 +66,11 @@ METRICS = (
 )  # fmt: skip
 """The first of them that a comparison measures is the one that its tables and plots show."""
 
-COUNTS = ("n_classes", "n_query", "n_objects", "seeds", "episodes", "way", "query")
-"""What a report says of data and settings that is a whole number from 0 to ``MOST_COUNTED``."""
+COUNTS = (
+    *("n_classes", "n_query", "n_objects", "seeds", "episodes", "way", "query", "shots", "views"),
+    "settings_tried",
+)
+"""What a report says of data and settings in whole numbers from 0 to ``MOST_COUNTED``."""
 MOST_COUNTED = 2**53
 _ROUNDED = 1e-3
 _WIDEST = 13.0
@@ -102,18 +105,22 @@ def _check(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{name} is {value:.6g}; accepted are {low:g} to {high:g}")
 
 
-def check_counts(where: str, facts: Mapping[str, Any], required: Iterable[str] = ()) -> None:
-    """Check the counts among what a report says of its data or its settings.
+def check_counts(where: str, facts: Mapping[str, Any]) -> None:
+    """Check the counts among what a report says, also within what it says.
 
     Raises:
-        ValueError: one is no whole number from 0 to ``MOST_COUNTED``, or is missing.
+        ValueError: one is no whole number from 0 to ``MOST_COUNTED``.
     """
-    for name in (*required, *(name for name in COUNTS if facts.get(name) is not None)):
-        value = facts.get(name)
-        if type(value) is not int or not 0 <= value <= MOST_COUNTED:
-            raise ValueError(
-                f"{where}.{name} is {value!r:.40}; accepted are whole numbers, 0 to {MOST_COUNTED}"
-            )
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            check_counts(f"{where}.{name}", value)
+        elif name in COUNTS and value is not None:
+            for each in value if isinstance(value, (list, tuple)) else (value,):
+                if type(each) is not int or not 0 <= each <= MOST_COUNTED:
+                    raise ValueError(
+                        f"{where}.{name} is {each!r:.40}; accepted are whole numbers, "
+                        f"0 to {MOST_COUNTED}"
+                    )
 
 
 def main_metric(names: Iterable[str]) -> MetricInfo | None:

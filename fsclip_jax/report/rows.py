@@ -63,6 +63,7 @@ class Row:
     def __post_init__(self) -> None:
         for name, metric in self.metrics.items():
             check_number(name, metric.mean, metric.ci95, metric.per_seed)
+        check_counts("selection", self.selection)
         for differences in self.versus.values():
             for name, each in differences.items():
                 check_number(name, each.mean, each.ci95, sign=True)
@@ -95,7 +96,10 @@ class Report:
     def __post_init__(self) -> None:
         if main_metric(name for row in self.rows for name in row.metrics) is None:
             raise ValueError("no row has a number")
-        check_counts("data", self.data, ("n_classes", "n_query"))
+        for name in ("n_classes", "n_query"):
+            if self.data.get(name) is None:
+                raise ValueError(f"data.{name} is missing")
+        check_counts("data", self.data)
         check_counts("settings", self.settings)
 
 

@@ -67,8 +67,7 @@ class StoredSuite:
 
     def __post_init__(self) -> None:
         check_counts("settings", self.settings)
-        for name, facts in self.data.items():
-            check_counts(f"data.{name}", facts)
+        check_counts("data", self.data)
 
     @property
     def names(self) -> list[str]:
