@@ -88,6 +88,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A name that no file can have, a folder that one may not enter: wrong whatever asks for it.
+        line = UserError(f"{error.filename}: {error.strerror}; give another path")
+        print(f"fsclip: error: {line}", file=sys.stderr)
+        return 2
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
 

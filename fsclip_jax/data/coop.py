@@ -1,6 +1,5 @@
 """Data sets in the folders that CoOp's DATASETS.md describes: ``coop:NAME@ROOT``."""
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -220,7 +219,7 @@ def _found_files(images: Path, keys: Iterable[str], source: str, spec: str) -> t
         folder, _, file = key.rpartition("/")
         if folder not in folders:
             names: list[str] = []
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if (images / folder).is_dir():
                 names = [entry.name for entry in visible_entries(images / folder)]
             folders[folder] = {_any_case(name): name for name in names}
             folders[folder] |= {name: name for name in names}

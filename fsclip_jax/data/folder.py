@@ -33,6 +33,7 @@ _JUNK = {
 }
 """What systems and archivers leave in folders; as hidden as a name that starts with a dot."""
 
+_UNREAD = "folders that cannot be read"
 _ENDING = f"files by their ending (read are {_KINDS})"
 
 Passed: TypeAlias = dict[str, list[str]]
@@ -65,7 +66,7 @@ def open_folder(path: str | Path) -> ImageSource:
     for split, name in folders:
         prefix = f"{split}/{name}/" if split else f"{name}/"
         files += [
-            (f"{prefix}{file.name}", file.stat().st_size, labels_of[name], split)
+            (f"{prefix}{file.name}", _size(file), labels_of[name], split)
             for file in _picture_files(root / prefix, prefix, passed)
         ]
     files.sort(key=lambda file: (file[2], _natural(file[0])))
@@ -171,13 +172,23 @@ def _leads_to(entry: os.DirEntry[str], kind: Callable[[os.DirEntry[str]], bool])
         return False
 
 
+def _size(entry: os.DirEntry[str]) -> int:
+    """Number of bytes; 0 of a file that vanished, which is missed when it is read."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0
+
+
 def visible_entries(folder: Path) -> list[os.DirEntry[str]]:
     """Everything in a folder that is not hidden."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not is_hidden(entry.name)]
-    except PermissionError as error:
-        raise UserError(f"folder {folder}: no permission to read it") from error
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        why = "no permission to read it" if denied else error.strerror
+        raise UserError(f"folder {folder}: {why}; make it readable, or move it away") from error
 
 
 def _class_names(
@@ -248,10 +259,17 @@ def list_pictures(places: Sequence[Path], notes: list[str] | None = None) -> tup
     return tuple(found)
 
 
+def unread_folders(folder: Path) -> list[str]:
+    """Name what cannot be read below a folder, in a sentence if there is any."""
+    passed: Passed = {}
+    for _ in _below(folder, passed):
+        pass
+    return list(passed_over({why: passed[why] for why in passed if why == _UNREAD}))
+
+
 def _below(folder: Path, passed: Passed) -> Iterator[str]:
     def unreadable(error: OSError) -> None:
-        why = "folders that cannot be read"
-        passed.setdefault(why, []).append(f"{error.filename} ({error.strerror})")
+        passed.setdefault(_UNREAD, []).append(f"{error.filename} ({error.strerror})")
 
     for root, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not is_hidden(name))

@@ -1,7 +1,7 @@
 """Data sets of the Hugging Face hub, or local parquet files and folders: ``hf:NAME[@CONFIG]``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from jaxtyping import Int, Int8
 from PIL import Image
 
 from fsclip_jax.data.catalog import find_known
+from fsclip_jax.data.folder import is_hidden, unread_folders
 from fsclip_jax.data.labelled import (
     ImageRecords,
     content_version,
@@ -66,7 +67,8 @@ def open_hf(name: str, config: str = "") -> ImageSource:
 
     The columns are found by their types: one of images, and one of class labels (or, if there is
     none, one of integers or strings that is called ``label``). Rows whose label is missing or
-    -1 are left out. Nothing that a data set brings is executed.
+    -1 are left out, and what systems leave in local folders. Nothing that a data set brings is
+    executed.
 
     ``name`` is a repository on the hub, downloaded or in the cache, or a local folder of parquet
     files, or of pictures in folders.
@@ -82,6 +84,11 @@ def open_hf(name: str, config: str = "") -> ImageSource:
     known = find_known(name)
     if known and in_published_order(raw_names, known) is None:
         known = None  # the name alone proves nothing: a folder may be called food
+    folder, notes = Path(name).expanduser(), []
+    if folder.is_dir():
+        junk = [label for label, one in enumerate(raw_names) if is_hidden(one)]
+        split_of = np.where(np.isin(labels, junk), -1, split_of).astype(np.int8)
+        notes = [f"{spec}: {note}" for note in unread_folders(folder)]
     labels, names = published_classes(labels, raw_names, known)
     split_names = tuple(tables)
     found = np.flatnonzero((labels >= 0) & (split_of >= 0))
@@ -92,7 +99,7 @@ def open_hf(name: str, config: str = "") -> ImageSource:
     keep = found[placed]
     listing = ImageRecords(tuple(keys[row] for row in placed), labels[keep], splits[placed], names)
     undecoded = tuple(_undecoded(table, image) for table in tables.values())
-    return make_source(
+    source = make_source(
         spec,
         listing,
         version=content_version(
@@ -101,6 +108,7 @@ def open_hf(name: str, config: str = "") -> ImageSource:
         templates=known.templates if known else PHOTO,
         load=HfLoader(undecoded, split_of[keep], rows[keep], image, listing.keys),
     )
+    return replace(source, notes=tuple(notes))
 
 
 def _load(name: str, config: str, spec: str) -> Mapping[str, Any]:
@@ -118,7 +126,9 @@ def _load(name: str, config: str, spec: str) -> Mapping[str, Any]:
             loaded = datasets.load_dataset(str(path) if path.is_dir() else name, config or None)
     # Of many kinds: not there, no network, another layout, a broken file, a script in it.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        # Of a file that cannot be read the package says so, and keeps what is wrong to itself.
+        told = error.__cause__ if type(error).__name__ == "DatasetGenerationError" else error
+        reason = " ".join(str(told).split())[:300] or type(error).__name__
         raise UserError(
             f"{spec}: cannot be loaded: {reason}; give a repository of the hub, downloaded before "
             "if there is no network, or a local folder"

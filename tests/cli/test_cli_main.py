@@ -126,3 +126,27 @@ def test_a_reader_that_leaves_early_is_no_failure():
     told = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert (told.returncode, told.stderr) == (0, b"")
+
+
+LONG = "a" * 300
+LONG_PATHS = (
+    ["extract", "--data", f"folder:{LONG}", "--out", "o"],
+    ["extract", "--data", f"coop:dtd@{LONG}", "--out", "o"],
+    ["bank", "show", LONG],
+    ["bank", "import", "--features", LONG, "--out", "o"],
+    ["predict", "--support", "s", "--images", LONG],
+    ["report", LONG],
+    ["detect", "--scenes", LONG, "--out", "o"],
+    ["export", "--checkpoint", LONG, "--out", "o"],
+    ["train", f"{LONG}.py"],
+)
+
+
+@pytest.mark.parametrize("words", LONG_PATHS, ids=lambda words: words[0])
+def test_a_name_that_no_file_can_have_is_told_in_a_line(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "ame too long" in err

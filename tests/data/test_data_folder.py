@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import struct
@@ -219,6 +220,68 @@ def test_what_is_passed_over_is_counted_and_named(pets):
         "1 pictures outside of the class folders: loose.png",
         f"2 files by their ending (read are {KINDS}): Cat/noending, Cat/photo.heic",
     ]
+
+
+JUNK = (
+    *("__MACOSX", ".ipynb_checkpoints", "@eaDir", ".git", "$RECYCLE.BIN", "lost+found", ".Trash-0"),
+    *("System Volume Information", ".DS_Store", "Thumbs.db", "#recycle", "Icon\r"),
+)
+
+
+@pytest.mark.parametrize("junk", JUNK)
+def test_what_systems_leave_is_neither_class_nor_picture(pets, junk):
+    before, listed = open_folder(pets), list_pictures([pets])
+    picture(pets / junk / "1.png")
+    picture(pets / "Cat" / junk / "1.png")
+    picture(pets / "Cat" / "._1.png")
+    after = open_folder(pets)
+    assert (after.keys, after.class_names, after.notes) == (before.keys, before.class_names, ())
+    assert list_pictures([pets]) == listed
+
+
+def test_links_that_lead_nowhere_or_in_circles_are_named(pets):
+    before = open_folder(pets)
+    for name in ("nowhere", "Cat/nowhere.png", "Cat/circle.png"):
+        (pets / name).symlink_to(pets / name if "circle" in name else "gone")
+    (pets / "Cat" / "up").symlink_to(pets)
+    after = open_folder(pets)
+    assert (after.keys, after.class_names) == (before.keys, before.class_names)
+    said = " ".join(after.notes)
+    assert "2 names that lead to no regular file: Cat/circle.png, Cat/nowhere.png" in said
+    assert "1 folders within class folders: Cat/up" in said
+    notes = []
+    # What is a picture by its name is missed when it is read, and named then.
+    assert set(list_pictures([pets], notes)) - {str(pets / key) for key in before.keys} == {
+        str(pets / "Cat" / "circle.png"),
+        str(pets / "Cat" / "nowhere.png"),
+    }
+    assert any("1 links to folders" in note for note in notes)
+
+
+def test_a_folder_that_vanishes_or_fails_is_told_and_a_file_is_missed_later(pets, monkeypatch):
+    scan = os.scandir
+
+    def gone(path):
+        if str(path).endswith("dog_2"):
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return scan(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", gone)
+        assert "dog_2: No such file or directory" in refused(pets)
+
+    def vanish(path):
+        with scan(path) as entries:
+            found = list(entries)
+        if str(path).endswith("Cat"):
+            (pets / "Cat" / "0.png").unlink()
+        return contextlib.nullcontext(found)
+
+    monkeypatch.setattr(os, "scandir", vanish)
+    data = open_folder(pets)
+    monkeypatch.undo()
+    with pytest.raises(UnreadableImage, match="Cat/0"):
+        data.load(data.keys.index("Cat/0.png"))
 
 
 def test_what_is_passed_over_below_folders_is_counted_and_named(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Data sets of the ``datasets`` package: parquet files, folders of pictures, saved tables."""
 
 import builtins
+import os
 import pickle
 
 import numpy as np
@@ -77,6 +78,32 @@ def test_a_folder_of_pictures(tmp_path):
     (tmp_path / "pets" / "train" / "cat" / "0.jpg").unlink()
     with pytest.raises(UnreadableImage, match="train/0000000"):
         data.load(data.keys.index("train/0000000"))
+
+
+def test_what_systems_leave_is_no_class_and_unread_folders_are_named(tmp_path, monkeypatch):
+    for name in ("cat", "dog", "@eaDir", "lost+found", "$RECYCLE.BIN", ".git", "__MACOSX"):
+        picture(tmp_path / "pets" / name / "0.jpg")
+        picture(tmp_path / "pets" / name / "1.jpg")
+    plain = open_source(f"hf:{tmp_path / 'pets'}")
+    assert (plain.class_names, len(plain), plain.notes) == (("cat", "dog"), 4, ())
+    (tmp_path / "pets" / "owl").mkdir()
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("owl"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    (note,) = open_source(f"hf:{tmp_path / 'pets'}").notes
+    assert "passed over 1 folders that cannot be read" in note
+    assert "owl (Permission denied)" in note
+
+
+def test_why_a_folder_cannot_be_read_is_told(tmp_path):
+    picture(tmp_path / "pets" / "caf\udce9" / "0.jpg")
+    picture(tmp_path / "pets" / "dog" / "0.jpg")
+    assert "surrogates not allowed" in refused(f"hf:{tmp_path / 'pets'}")
 
 
 def test_a_saved_table(tmp_path):
