@@ -69,7 +69,7 @@ class ImportFile:
             raise self.wrong(name, f"has type {array.dtype}; it must be strings")
         try:
             return [printable(each) for each in array.tolist()]
-        except ValueError as error:  # a number beyond the last character
+        except (ValueError, SystemError) as error:  # a number beyond the last character
             raise self.wrong(name, f"is no text: {error}") from error
 
     def vectors(self, name: str, array: np.ndarray, wanted: str, fits: bool) -> np.ndarray:

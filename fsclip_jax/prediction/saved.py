@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE, restore_adapter, save_adapter
-from fsclip_jax.data.json_files import read_layout
+from fsclip_jax.clip.scale import check_scale
 from fsclip_jax.durable import new_folder, write_file
 from fsclip_jax.episodes.task import take_tasks
 from fsclip_jax.errors import UserError, first_line
@@ -23,6 +23,7 @@ from fsclip_jax.fitting.engine import fit_key
 from fsclip_jax.fitting.fitted import Fitted
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Choice
+from fsclip_jax.json_files import read_layout
 from fsclip_jax.prediction.calibrate import Temperature
 from fsclip_jax.prediction.classifier import Classifier
 from fsclip_jax.prediction.support import labelled_support
@@ -64,9 +65,9 @@ class _Description:
 
     def __post_init__(self) -> None:
         """Refuse numbers that no classifier has."""
-        for name, value in (("scale", self.logit_scale), ("temperature", self.temperature[0])):
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"the {name} is {value}, not a positive number")
+        check_scale(self.logit_scale, "it")
+        if not (math.isfinite(self.temperature[0]) and self.temperature[0] > 0):
+            raise ValueError(f"the temperature is {self.temperature[0]}, not a positive number")
 
 
 def save_classifier(folder: Path, saved: Saved) -> None:
@@ -104,8 +105,14 @@ def save_classifier(folder: Path, saved: Saved) -> None:
         save_adapter(place, method.adapter.name, method.params, meta, adapter=method.adapter)
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         write_file(place / ARRAYS, save(contiguous))
-        text = json.dumps(dataclasses.asdict(described), indent=2, default=str)
-        write_file(place / DESCRIPTION, text.encode() + b"\n")
+        text = json.dumps(dataclasses.asdict(described), indent=2, default=str, ensure_ascii=False)
+        try:
+            write_file(place / DESCRIPTION, text.encode() + b"\n")
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{text[error.start - 20 : error.end + 20]} is no UTF-8, as labels and paths of a "
+                "saved classifier are; rename it"
+            ) from error
 
 
 def load_classifier(folder: Path) -> Saved:

@@ -123,7 +123,19 @@ WRONG = {
         "domain_names has 1 names, domain goes to 5",
     ),
     "scale": ({"logit_scale": np.array([1.0, 2.0])}, "logit_scale must be one number"),
-    "scale sign": ({"logit_scale": np.array(-1.0)}, "the logit scale is -1.0"),
+    **{
+        f"scale {value}": (
+            {"logit_scale": np.array(value)},
+            f"the logit scale is {value}; accepted are 0.001 to 1,000,000".replace("+", "[+]"),
+        )
+        for value in (-1.0, 0.0, 1e308, 1e7, float("inf"), float("nan"))
+    },
+    **{
+        f"{name} {value}": ({name: np.full(shape, value)}, f"{name} .*not finite")
+        for name, shape in (("features", (2, 3)), ("text_features", (1, 3)))
+        for value in (1e300, np.float32(1e30), float("inf"), float("nan"))
+    },
+    "letters": ({"class_names": np.frombuffer(b"\xff\xff\xff\x7f" * 3, "<U1")}, "is no text"),
 }
 
 

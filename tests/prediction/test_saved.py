@@ -84,6 +84,13 @@ def spoil_json(change):
     return spoil
 
 
+def test_labels_that_no_json_can_hold_are_told_when_they_are_saved(tmp_path):
+    made = FewShotClassifier("prototype", backbone=None).fit(*task(("caf\udce9", "dog")))
+    with pytest.raises(UserError, match=r"caf\\xe9.* is no UTF-8"):
+        made.save(tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
 def spoil_arrays(change):
     def spoil(folder):
         arrays = load_file(folder / "classifier.safetensors")
