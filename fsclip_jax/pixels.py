@@ -8,6 +8,7 @@ import functools
 import io
 import os
 import stat
+import warnings
 from typing import IO
 
 import numpy as np
@@ -43,6 +44,14 @@ def require_regular(path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(21, "Is a directory", str(path))
     if not stat.S_ISREG(mode):
         raise OSError(22, "not a regular file but a pipe, a socket or a device", str(path))
+
+
+def hush_pillow() -> None:
+    """Keep this process from warning of broken metadata and of sizes, a line for every picture.
+
+    What costs a picture is raised and told in any case.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def open_image(file: IO[bytes] | io.BytesIO) -> Image.Image:

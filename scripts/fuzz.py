@@ -1,8 +1,9 @@
 """Feed a reader spoilt files: python scripts/fuzz.py TARGET --runs 100000.
 
-The readers and the honest files to start from are in ``tests/fuzz/fuzz_targets.py``. Each run takes
-an honest file, spoils it, and reads it: the reader takes it or raises a ``UserError``. Anything
-else, a warning too, ends the run and leaves the file behind, as do ten seconds or 2 GB for a file.
+The readers and the honest files to start from are in ``tests/support/fuzz_targets.py``. Each run
+takes an honest file, spoils it, and reads it: the reader takes it or raises a ``UserError``.
+Anything else, a warning too, ends the run and leaves the file behind, as do ten seconds or 2 GB for
+a file.
 
 With ``--atheris`` (pip install atheris) the spoiling is led by which lines of the readers are
 reached; without it is random, and the same for the same ``--seed``.
@@ -21,7 +22,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from fuzz_inputs import spoil
-from fuzz_targets import TARGETS, attempt
+from fuzz_targets import TARGETS
+from fuzz_watch import attempt
 
 SECONDS, BYTES = 10, 2 << 30
 READERS = [
@@ -36,6 +38,15 @@ READERS = [
     "fsclip_jax.clip.opcodes",
     "fsclip_jax.adapters.checkpoint",
     "fsclip_jax.data.coco_files",
+    "fsclip_jax.data.coop",
+    "fsclip_jax.data.pictures",
+    "fsclip_jax.data.split_file",
+    "fsclip_jax.features.import_file",
+    "fsclip_jax.features.importing",
+    "fsclip_jax.features.npz",
+    "fsclip_jax.pixels",
+    "fsclip_jax.prediction.table",
+    "fsclip_jax.report.suite",
 ]
 
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from fsclip_jax import __version__
 from fsclip_jax.cli.compiled import FLAG, keep_compiled, take_flag
 from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.pixels import hush_pillow
 
 COMMANDS = {
     "train": "meta-train an adapter",
@@ -63,6 +64,7 @@ def _dispatch(words: Sequence[str]) -> int:
         )
     if not {"-h", "--help"} & set(rest):
         keep_compiled(cache)
+        hush_pillow()
     # Imported only when it runs: help answers at once.
     return int(import_module(f"fsclip_jax.cli.{command}").main(rest))
 

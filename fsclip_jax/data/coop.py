@@ -1,6 +1,7 @@
 """Data sets in the folders that CoOp's DATASETS.md describes: ``coop:NAME@ROOT``."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -219,8 +220,9 @@ def _found_files(images: Path, keys: Iterable[str], source: str, spec: str) -> t
         folder, _, file = key.rpartition("/")
         if folder not in folders:
             names: list[str] = []
-            if (images / folder).is_dir():
-                names = [entry.name for entry in visible_entries(images / folder)]
+            if os.path.isdir(images / folder):  # of any name, one that is too long too
+                inside = set(subfolders(images / folder))
+                names = [e.name for e in visible_entries(images / folder) if e.name not in inside]
             folders[folder] = {_any_case(name): name for name in names}
             folders[folder] |= {name: name for name in names}
         name = folders[folder].get(file) or folders[folder].get(_any_case(file))

@@ -14,7 +14,7 @@ from typing import Any
 import jax.export
 import numpy as np
 
-from fsclip_jax.pixels import cut, open_image, require_regular, to_rgb, upright
+from fsclip_jax.pixels import cut, hush_pillow, open_image, require_regular, to_rgb, upright
 from fsclip_jax.printable import escaped, inert, printable
 
 BATCH = 16
@@ -57,6 +57,7 @@ def main() -> int:
     here = Path(__file__).parent
     parser.add_argument("--model", type=Path, default=here, help="folder of the classifier")
     given = parser.parse_args()
+    hush_pillow()
     try:
         import flatbuffers  # noqa: F401  (what jax.export reads an artifact by)
     except ImportError:

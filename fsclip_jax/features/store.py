@@ -134,7 +134,7 @@ def _check_schema(file: Path, manifest: dict[str, Any]) -> None:
         msgspec.convert(manifest, _Manifest)
     except (msgspec.ValidationError, OverflowError) as error:
         raise _damaged(file, str(error)) from error
-    check_scale(manifest["logit_scale"], str(file))
+    check_scale(float(manifest["logit_scale"]), str(file))
     if len(manifest["class_names"]) != manifest["classes"]:
         raise _damaged(file, "the number of class names is not the number of classes")
     _check_entries(file, manifest["files"])

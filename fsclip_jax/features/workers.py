@@ -16,6 +16,7 @@ from typing import Any
 
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.decode import Chunk, Decoder
+from fsclip_jax.pixels import hush_pillow
 
 _BUFFER = 2  # chunks that wait at either end of a worker's queue
 _MANY_IMAGES, _MANY_CORES, _MOST_THREADS = 20_000, 4, 16
@@ -166,6 +167,7 @@ def _no_interrupts() -> Iterator[None]:
 def _start_worker(_index: int, _count: int) -> None:
     """Run in every worker before anything else."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hush_pillow()
     if "jax" in sys.modules:  # grain imports it; the accelerator is the main process's alone
         sys.modules["jax"].config.update("jax_platforms", "cpu")
     threading.Thread(target=_leave_with_parent, daemon=True).start()

@@ -112,17 +112,21 @@ class PredictionTable:
     def _continue(self) -> frozenset[str]:
         """Cut off a half-written last line and return the pictures that are done."""
         refuse_finished(self._path)
-        if self._sidecar.read_text("utf-8") != self._made_with:
+        if self._sidecar.read_bytes() != self._made_with.encode():
             raise UserError(
                 f"{self._path} was begun with other labelled pictures or settings: choose "
                 "another --out, or remove it"
             )
-        whole, width = 0, len(self._header)
-        done = []
+        whole, done = 0, []
         raw = self._path.read_bytes()
         for line in _lines(raw):
-            row = next(csv.reader(io.StringIO(line.decode("utf-8", "surrogateescape"))), [])
-            if len(row) != width:
+            row = _cells(line)
+            if not whole and row != self._header:
+                raise UserError(
+                    f"{self._path} does not begin as predictions do: choose another --out, or "
+                    "remove it"
+                )
+            if len(row) != len(self._header):
                 break
             whole += len(line)
             done.append(row[0])
@@ -159,6 +163,15 @@ class PredictionTable:
     def __exit__(self, *_: object) -> None:
         """Close the file; an unfinished one can be continued."""
         self._file.close()
+
+
+def _cells(line: bytes) -> list[str]:
+    """Take a line apart; what is no single line of CSV has no cells."""
+    try:
+        rows = list(csv.reader(io.StringIO(line.decode("utf-8", "surrogateescape")), strict=True))
+    except csv.Error:
+        return []
+    return rows[0] if len(rows) == 1 else []
 
 
 def _lines(raw: bytes) -> Iterator[bytes]:

@@ -112,15 +112,16 @@ def check_counts(where: str, facts: Mapping[str, Any]) -> None:
         ValueError: one is no whole number from 0 to ``MOST_COUNTED``.
     """
     for name, value in facts.items():
-        if isinstance(value, Mapping):
-            check_counts(f"{where}.{name}", value)
-        elif name in COUNTS and value is not None:
-            for each in value if isinstance(value, (list, tuple)) else (value,):
+        if name in COUNTS and value is not None:
+            several = name == "shots" and isinstance(value, (list, tuple))
+            for each in value if several else (value,):
                 if type(each) is not int or not 0 <= each <= MOST_COUNTED:
                     raise ValueError(
                         f"{where}.{name} is {each!r:.40}; accepted are whole numbers, "
                         f"0 to {MOST_COUNTED}"
                     )
+        elif isinstance(value, Mapping):
+            check_counts(f"{where}.{name}", value)
 
 
 def main_metric(names: Iterable[str]) -> MetricInfo | None:

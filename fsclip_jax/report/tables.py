@@ -47,7 +47,7 @@ class Table:
     def at(self, method: str, shots: int) -> Metric | None:
         """The number of a method, where there is one."""
         row = self.rows.get((method, shots))
-        return row.metrics[self.metric.name] if row else None
+        return row.metrics.get(self.metric.name) if row else None
 
     def column(self, shots: int) -> dict[str, Metric]:
         """The numbers of all methods that have one."""

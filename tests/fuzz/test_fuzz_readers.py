@@ -8,10 +8,12 @@ import struct
 import time
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import pytest
 from fuzz_inputs import spoil
-from fuzz_targets import TARGETS, RanCodeError, attempt
+from fuzz_targets import TARGETS
+from fuzz_watch import OUT, RanCodeError, attempt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +23,8 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.report.rows import report_from_json
 
 RUNS = 2000
+FOUND = Path(__file__).parent / "found"
+"""Inputs that ended a reader once, by its target."""
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -43,11 +47,18 @@ def test_spoilt_files_are_taken_or_refused(name, tmp_path):
         began = time.process_time()
         try:
             taken += attempt(target, tmp_path, data)
-        except Exception as error:
+        except BaseException as error:
             raise AssertionError(f"{name} fails on {data!r}") from error
         slowest = max(slowest, time.process_time() - began)
     assert 0 < taken < RUNS
     assert slowest < 2
+
+
+@pytest.mark.parametrize("found", sorted(FOUND.iterdir()), ids=lambda file: file.name)
+def test_what_once_broke_a_reader_is_taken_or_refused(found, tmp_path):
+    target = TARGETS[found.name.partition("-")[0]]
+    target.seeds(tmp_path)
+    attempt(target, tmp_path, found.read_bytes())
 
 
 def test_running_anything_would_be_seen():
@@ -58,7 +69,23 @@ def test_running_anything_would_be_seen():
             subprocess.run(["true"], check=False)
 
     with pytest.raises(RanCodeError, match="Popen"):
-        attempt(Runs(), None, b"")
+        attempt(Runs(), Path(), b"")
+
+
+def test_removing_anything_else_would_be_seen(tmp_path):
+    mine, out = tmp_path / "mine", tmp_path / OUT / "file"
+
+    class Removes:
+        def read(self, _folder, data):
+            Path(data.decode()).unlink()
+
+    mine.touch()
+    with pytest.raises(RanCodeError, match=r"os\.remove"):
+        attempt(Removes(), tmp_path, bytes(mine))
+    assert mine.exists()
+    out.parent.mkdir()
+    out.touch()
+    assert attempt(Removes(), tmp_path, bytes(out))
 
 
 NUMBER = st.integers(0, 2**64) | st.sampled_from([2**31 - 1, 2**40, 2**62, 2**63 - 1])

@@ -1,5 +1,6 @@
 """Spoil a file in ways that readers have fallen for: bytes, numbers, and the tree of its JSON."""
 
+import contextlib
 import json
 import random
 import re
@@ -92,15 +93,19 @@ def _length(data: bytes, rng: random.Random, _others: list[bytes]) -> bytes:
 
 
 def _tree(data: bytes, rng: random.Random, _others: list[bytes]) -> bytes:
-    """Change a value of the JSON that the file, or its safetensors header, is."""
-    head = int.from_bytes(data[:8], "little")
-    header = data[8 : 8 + head] if 0 < head <= len(data) - 8 else b""
-    try:
-        tree = json.loads(header or data)
-    except (ValueError, RecursionError):
-        return _flip(data, rng, [])
-    text = json.dumps(_changed(tree, rng)).encode()
-    return len(text).to_bytes(8, "little") + text + data[8 + head :] if header else text
+    """Change a value of the JSON that the file, or its safetensors header, is.
+
+    A byte before it may say which file of several it is.
+    """
+    for start in (0, 1):
+        head = int.from_bytes(data[start : start + 8], "little")
+        behind = start + 8 + head
+        header = data[start + 8 : behind] if 0 < head <= len(data) - 8 else b""
+        with contextlib.suppress(ValueError, RecursionError):
+            text = json.dumps(_changed(json.loads(header or data[start:]), rng)).encode()
+            size = len(text).to_bytes(8, "little") if header else b""
+            return data[:start] + size + text + (data[behind:] if header else b"")
+    return _flip(data, rng, [])
 
 
 def _changed(tree: Any, rng: random.Random) -> Any:

@@ -5,69 +5,18 @@ them for long; ``test_fuzz_readers.py`` a little of each.
 """
 
 import contextlib
-import dataclasses
 import io
 import json
 import struct
-import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
+import fuzz_folders
+import fuzz_tables
 import numpy as np
-
-from fsclip_jax.errors import UserError
+from fuzz_watch import Target
 
 EMOJI_FREE = "a cat", "a dog"
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """A reader.
-
-    Attributes:
-        seeds: writes honest files, given a folder to work in.
-        read: reads spoilt bytes, given a folder to put them into.
-    """
-
-    seeds: Callable[[Path], list[bytes]]
-    read: Callable[[Path, bytes], None]
-
-
-class RanCodeError(AssertionError):
-    """A reader did what no reader does."""
-
-
-_WATCHED = (
-    "os.system",
-    "os.exec",
-    "os.posix_spawn",
-    "os.fork",
-    "subprocess.Popen",
-    "socket.connect",
-)
-_WATCHED += ("pickle.find_class", "shutil.rmtree", "os.remove", "os.rename", "webbrowser.open")
-_watching = []
-
-
-def _hook(event, args):
-    if _watching and event in _WATCHED:
-        raise RanCodeError(f"{event} {args}")
-
-
-sys.addaudithook(_hook)  # it cannot be removed, but does nothing unless somebody watches
-
-
-def attempt(target: Target, folder: Path, data: bytes) -> bool:
-    """Read spoilt bytes; whether they were taken. All that is not a UserError goes through."""
-    _watching.append(True)
-    try:
-        target.read(folder, data)
-    except UserError:
-        return False
-    finally:
-        _watching.pop()
-    return True
 
 
 def _bank_seeds(folder: Path) -> list[bytes]:
@@ -198,12 +147,14 @@ def _report_seeds(_folder: Path) -> list[bytes]:
 
 
 def _read_report(folder: Path, data: bytes) -> None:
+    from fsclip_jax.report.markdown import report_to_markdown
     from fsclip_jax.report.rows import read_report, report_from_json, report_to_json
 
     (folder / "report.json").write_bytes(data)
     report = read_report(folder)
     again = report_from_json(report_to_json(report))  # what was taken can be written and read again
     assert len(again.rows) == len(report.rows)
+    report_to_markdown(report).encode()
 
 
 def _config_seeds(_folder: Path) -> list[bytes]:
@@ -351,4 +302,6 @@ TARGETS = {
     "torch": Target(_torch_seeds, _read_torch),
     "adapter": Target(_adapter_seeds, _read_adapter),
     "coco": Target(_coco_seeds, _read_coco),
+    **fuzz_tables.TARGETS,
+    **fuzz_folders.TARGETS,
 }
