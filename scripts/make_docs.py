@@ -101,7 +101,8 @@ def choices_of(kind: Any) -> tuple[str, ...]:
     """Return what a field accepts where that is a short list."""
     if get_origin(kind) is Literal:
         return get_args(kind)
-    return next((found for part in get_args(kind) if (found := choices_of(part))), ())
+    found = next((found for part in get_args(kind) if (found := choices_of(part))), ())
+    return (*found, "NUMBER") if found and float in get_args(kind) else found
 
 
 def value(default: Any) -> str:

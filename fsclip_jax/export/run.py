@@ -162,6 +162,7 @@ def export_ready(
         "method": classifier.method.name,
         "backbone": clip.id,
         "temperature": classifier.temperature.value,
+        "even": classifier.temperature.even,
         **_made_by(),
     }
     artifact = export_classifier(clip, classifier)

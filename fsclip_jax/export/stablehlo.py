@@ -14,6 +14,7 @@ from fsclip_jax.clip.model import encode_image
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.errors import UserError
 from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.prediction.calibrate import calibrated
 from fsclip_jax.prediction.classifier import Classifier
 from fsclip_jax.typing import Array, Float, Params, UInt8
 
@@ -92,7 +93,7 @@ def export_classifier(backbone: Backbone, classifier: Classifier) -> bytes:
         normal = backbone.preprocess.normalize(pixels)
         features = l2_normalize(encode_image(backbone.graphdef, backbone.state, normal))
         logits = classifier.method.adapter.logits(state, as_stored(features)).astype(jnp.float32)
-        return jax.nn.softmax(logits / classifier.temperature.value, axis=-1)
+        return calibrated(logits, classifier.temperature)
 
     (batch,) = export.symbolic_shape("batch", constraints=["batch >= 1"])
     size = backbone.image_size

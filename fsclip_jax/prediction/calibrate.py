@@ -1,60 +1,85 @@
 """Probabilities that mean what they say: a temperature from shots that were held out."""
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from fsclip_jax.adapters.base import Adapter
-from fsclip_jax.episodes.task import Query, Task, take_tasks
 from fsclip_jax.fitting.draws import Draws
-from fsclip_jax.fitting.engine import fit_key
-from fsclip_jax.fitting.selection import MOST_FOLDS, hold_out
-from fsclip_jax.typing import Array, Bool, Float, Int, Params
+from fsclip_jax.typing import Array, Float, Int
 
 LOWEST, HIGHEST = 0.05, 20.0
 """Bounds of the temperature."""
 
-ENOUGH = 20
-"""Held-out images below which the temperature stays 1: fewer say too little."""
+SPREAD = 0.4
+"""Standard deviation of the prior of ``log T``; measured by ``benchmarks/few_pictures.py``."""
+
+PSEUDO = 0.1
+"""Labelled pictures that count for all classes alike; a tenth of one. Measured there too."""
+
+_MOST_READ = 2_000  # labelled pictures that the text is asked about: more say nothing new
 
 
 class Temperature(NamedTuple):
-    """What the logits are divided by before the softmax."""
+    """How logits become probabilities, see :func:`calibrated`."""
 
     value: float
-    """1 changes nothing."""
+    """What they are divided by; 1 changes nothing."""
     images: int
-    """Held-out images that it was fitted to; 0 if there were too few."""
+    """Held-out images that it was fitted to."""
     before: float | None = None
     """Mean negative log-likelihood of these images at temperature 1, in nats."""
     after: float | None = None
     """The same at the temperature."""
+    even: float = 0.0
+    """Share of the probability that all classes get alike."""
+
+
+def calibrated(
+    logits: Float[Array | np.ndarray, "n way"], temperature: Temperature
+) -> Float[Array, "n way"]:
+    """Return ``(1 - e) softmax(logits / T) + e / way``.
+
+    Example:
+        >>> shares = calibrated(np.array([[50.0, 0.0]]), Temperature(2.0, 0, even=0.02))
+        >>> [round(float(share), 3) for share in shares[0]]
+        [0.99, 0.01]
+    """
+    shares = jax.nn.softmax(logits / temperature.value, axis=-1)
+    return (1 - temperature.even) * shares + temperature.even / logits.shape[-1]
 
 
 def fit_temperature(
-    logits: Float[np.ndarray, "n way"], labels: Int[np.ndarray, " n"]
+    logits: Float[np.ndarray, "n way"],
+    labels: Int[np.ndarray, " n"],
+    *,
+    expected: float = 1.0,
+    pictures: int | None = None,
 ) -> Temperature:
-    """Find the temperature that minimises the negative log-likelihood.
+    """Find the most probable temperature of logits of images that the classifier did not see.
 
-    ``T = argmin_T -mean log softmax(logits / T)[label]``, between 0.05 and 20.
+    ``T = argmin_T -sum log softmax(logits / T)[label] + (log T / expected)^2 / (2 SPREAD^2)``,
+    between 0.05 and 20. The prior decides where images are few and is nothing where they are many.
+    All classes share ``e = PSEUDO / (pictures + PSEUDO)`` of the probability: few labelled pictures
+    bear no certainty, however far apart their logits are.
 
-    The logits are of images that the classifier was not fitted to; where these are fewer than
-    ``ENOUGH``, the temperature is 1.
+    Args:
+        expected: the temperature that is taken where there is no image.
+        pictures: labelled pictures of the fit; the number of images if None.
 
     Example:
-        >>> logits = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [4.0, 0.0]]).repeat(10, 0)
-        >>> labels = np.array([0, 0, 0, 1]).repeat(10)
-        >>> round(fit_temperature(logits, labels).value, 2)  # 4 / log 3
-        3.64
+        >>> logits = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [4.0, 0.0]]).repeat(1000, 0)
+        >>> labels = np.array([0, 0, 0, 1]).repeat(1000)
+        >>> round(fit_temperature(logits, labels).value, 1)  # 4 / log 3, but for the prior
+        3.6
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
     """
-    if len(labels) < ENOUGH:
-        return Temperature(1.0, 0)
+    pictures = len(labels) if pictures is None else pictures
+    even = PSEUDO / (pictures + PSEUDO)
+    if not len(labels):
+        return Temperature(expected, 0, even=even)
 
     def nll(log_temperature: float) -> float:
         scaled = logits.astype(np.float64) / np.exp(log_temperature)
@@ -62,33 +87,28 @@ def fit_temperature(
         own = np.take_along_axis(scaled, labels[:, None], -1)[:, 0]
         return float(np.mean(np.log(np.exp(scaled).sum(-1)) - own))
 
-    found = minimize_scalar(nll, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded")
-    before, after = nll(0.0), float(found.fun)
-    if after >= before:
-        return Temperature(1.0, len(labels), before, before)
-    return Temperature(float(np.exp(found.x)), len(labels), before, after)
+    def improbability(log_temperature: float) -> float:
+        away = (log_temperature - np.log(expected)) / SPREAD
+        return len(labels) * nll(log_temperature) + 0.5 * float(away) ** 2
+
+    bounds = np.log(LOWEST), np.log(HIGHEST)
+    found = float(minimize_scalar(improbability, bounds=bounds, method="bounded").x)
+    return Temperature(float(np.exp(found)), len(labels), nll(0.0), nll(found), even)
 
 
-def held_out_logits(
-    adapter: Adapter, params: Params, draws: Draws
-) -> tuple[Float[np.ndarray, "n way"], Int[np.ndarray, " n"]]:
-    """Classify shots of a draw by a fit to the other folds; there are none with a single shot."""
-    way, shots = draws.task.support.shape[1:3]
-    folds = min(shots, MOST_FOLDS)
-    logits: list[np.ndarray] = [np.zeros((0, way), np.float32)]
-    labels: list[np.ndarray] = [np.zeros(0, np.int32)]
-    for fold in range(folds if shots > 1 else 0):
-        task, query = hold_out(draws, np.arange(shots) % folds == fold)
-        rest: Task = take_tasks(task, 0)
-        queries: Query = jax.tree.map(lambda leaf: leaf[0], query)
-        found = np.asarray(_classify(adapter, params, rest, queries.features))
-        kept: Bool[np.ndarray, " n"] = np.asarray(queries.mask)
-        logits.append(found[kept])
-        labels.append(np.asarray(queries.labels)[kept])
-    return np.concatenate(logits), np.concatenate(labels)
+def text_temperature(draws: Draws) -> float:
+    """Return the temperature that is expected of a fit to one draw, ``T_text^(1 / shots)``.
 
-
-@partial(jax.jit, static_argnums=0)
-def _classify(adapter: Adapter, params: Params, task: Task, features: Array) -> Any:
-    state = adapter.fit(params, task, fit_key(0))
-    return adapter.logits(state, features).astype(jnp.float32)
+    ``T_text`` is the most probable one of the zero-shot logits. The text has seen no labelled
+    picture, so all of them tell how sure this CLIP may be of such pictures, even one of each
+    class; the more there are (``shots`` of each on average), the less the text decides.
+    """
+    task = draws.task
+    (way, shots), plain = task.support_mask.shape[1:], np.asarray(draws.plain)[0]
+    slots = every = np.flatnonzero(np.asarray(task.support_mask)[0])
+    if len(slots) > _MOST_READ:
+        slots = slots[np.linspace(0, len(slots) - 1, _MOST_READ).astype(int)]
+    features = plain.reshape(way * shots, -1)[slots]
+    logits = float(task.logit_scale[0]) * features @ np.asarray(task.text, np.float32)[0].T
+    of_text = fit_temperature(logits, slots // shots).value
+    return float(of_text ** (way / len(every)))

@@ -1,88 +1,156 @@
-"""A classifier fitted to labelled pictures, and the probabilities it gives."""
+"""A classifier fitted to labelled pictures, and what it says of others."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from fsclip_jax.errors import UserError
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.fitting.engine import process_engine
-from fsclip_jax.fitting.fitted import Fitted, choose_setting, fit, logits_of
+from fsclip_jax.fitting.fitted import Fitted, logits_of
 from fsclip_jax.fitting.methods import Method, choose_method, not_given_by
-from fsclip_jax.prediction.calibrate import Temperature, fit_temperature, held_out_logits
-from fsclip_jax.typing import Array, Float
+from fsclip_jax.prediction.auto import AUTO, DEFAULT_METHOD, SHORT_LIST, Tried, best_of, try_methods
+from fsclip_jax.prediction.calibrate import (
+    Temperature,
+    calibrated,
+    fit_temperature,
+    text_temperature,
+)
+from fsclip_jax.prediction.held_out import BATCH, HeldOut, folds_of
+from fsclip_jax.prediction.quality import Quality, Score, assess, score_of
+from fsclip_jax.prediction.shots import Shots, as_families, closest, shots_of
+from fsclip_jax.prediction.unknown import ENOUGH, Familiar, find_threshold, is_familiar
+from fsclip_jax.typing import Array, Bool, Float, Int
 
-DEFAULT_METHOD = "linear_probe"
-"""What classifies where nothing was meta-trained: near the best on all data sets of the README's
-table, at any number of shots, with nothing to tune."""
 
-_BATCH = 256  # always, so that an image's probabilities do not depend on its company
+class Labelled(NamedTuple):
+    """The labelled pictures, and what fits to the others say of each of them."""
+
+    shots: Shots
+    held: HeldOut
+
+
+@dataclass(frozen=True)
+class MethodScore:
+    """How a method did on the labelled pictures that were held out."""
+
+    method: str
+    score: Score
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """A classifier of image features; its logits are divided by ``temperature``."""
+    """A classifier of image features.
+
+    Attributes:
+        tried: the methods that were tried and how they did; the chosen one is ``method``.
+        familiar: what is not unknown; None where too few pictures could be held out to tell.
+    """
 
     fitted: Fitted
     class_names: tuple[str, ...]
     temperature: Temperature
     record: dict[str, Any]
+    labelled: Labelled
+    tried: tuple[MethodScore, ...] = ()
+    familiar: Familiar | None = None
 
     @property
     def method(self) -> Method:
         """What was fitted."""
         return self.fitted.method
 
+    @cached_property
+    def quality(self) -> Quality:
+        """What the held-out pictures say of the fit; pictures by their rows."""
+        shots, held = self.labelled
+        shares = np.asarray(calibrated(held.logits, self.temperature))
+        return assess(held, shares, shots, self.class_names)
 
-def method_for_pictures(name: str | None, features: FeatureSpec, checkpoint: Path | None) -> Method:
-    """Find the method that is to learn from a folder of pictures.
+
+def methods_for_pictures(
+    name: str | None, features: FeatureSpec, checkpoint: Path | None
+) -> tuple[Method, ...]:
+    """Find the methods that may learn from a folder of pictures; of several the best is taken.
+
+    ``auto`` stands for a short list, and is what is done where neither method nor checkpoint is
+    given; a checkpoint that comes with it is tried first.
 
     Raises:
         UserError: see :func:`~fsclip_jax.fitting.methods.choose_method`.
     """
     missing = not_given_by("a folder of pictures does not give")
-    return choose_method(name, features, checkpoint, default=DEFAULT_METHOD, missing=missing)
+
+    def find(name: str | None, checkpoint: Path | None) -> Method:
+        return choose_method(name, features, checkpoint, default=DEFAULT_METHOD, missing=missing)
+
+    if name != AUTO and not (name is None and checkpoint is None):
+        return (find(name, checkpoint),)
+    trained = () if checkpoint is None else (find(None, checkpoint),)
+    return (*trained, *(find(each, None) for each in SHORT_LIST))
 
 
 def fit_support(
-    draws: Draws, class_names: Sequence[str], method: Method, *, calibrate: bool = True
+    draws: Draws,
+    class_names: Sequence[str],
+    methods: Sequence[Method],
+    *,
+    calibrate: bool = True,
+    own_text: bool = True,
 ) -> Classifier:
-    """Fit a method to a support, with settings and temperature from shots held out of it.
+    """Fit a method to a support; settings, method, temperature and more from shots held out of it.
 
     Args:
+        methods: of several the one that :func:`~fsclip_jax.prediction.auto.best_of` says.
         calibrate: also fit a temperature to held-out shots; otherwise it is 1.
+        own_text: false where the text is the mean of the pictures, for lack of another.
 
     Example:
+        >>> import jax
         >>> from fsclip_jax.adapters.catalog import example_task
         >>> from fsclip_jax.fitting.draws import draws_of
         >>> task, query = example_task(way=3, shot=8)
         >>> draws = draws_of(jax.tree.map(lambda leaf: leaf[None], task))
-        >>> classifier = fit_support(draws, "abc", method_for_pictures("gda", FeatureSpec(8), None))
+        >>> methods = methods_for_pictures("gda", FeatureSpec(8), None)
+        >>> classifier = fit_support(draws, "abc", methods)
         >>> probabilities(classifier, query.features).sum(-1).round(3).tolist()
         [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+        >>> classifier.quality.held_out.score.asked
+        24
     """
-    engine = process_engine()
-    choice = choose_setting(engine, method, draws, "shots")
-    fitted = fit(engine, method, choice, draws.task)
-    fitted = replace(fitted, state=jax.device_get(fitted.state))
+    shots = shots_of(draws)
+    draws = as_families(draws, shots.twins)
+    tried = try_methods(process_engine(), methods, draws, folds_of(draws), own_text=own_text)
+    best = tried[best_of([each.held for each in tried])]
     temperature = Temperature(1.0, 0)
     if calibrate:
-        params = choice.params
-        if choice.per_draw:
-            params = jax.tree.map(lambda leaf: leaf[0], params)
-        temperature = fit_temperature(*held_out_logits(method.adapter, params, draws))
+        temperature = fit_temperature(
+            best.held.logits,
+            best.held.labels,
+            expected=text_temperature(draws) if own_text else 1.0,
+            pictures=int(shots.mask.sum()),
+        )
+    scores = tuple(_score(each) for each in tried)
     record = {
-        **_trained(method),
-        "method": method.name,
-        "selection": choice.record,
+        **_trained(best.method),
+        "method": best.method.name,
+        "tried": [asdict(score) for score in scores],
+        "selection": best.fitted.choice.record,
         "temperature": temperature.value,
     }
-    return Classifier(fitted, tuple(class_names), temperature, record)
+    labelled, familiar = Labelled(shots, best.held), find_threshold(best.held)
+    names = tuple(class_names)
+    return Classifier(best.fitted, names, temperature, record, labelled, scores, familiar)
+
+
+def _score(tried: Tried) -> MethodScore:
+    right = tried.held.right
+    return MethodScore(tried.method.name, score_of(int(right.sum()), len(right)))
 
 
 def _trained(method: Method) -> dict[str, Any]:
@@ -97,6 +165,66 @@ def _trained(method: Method) -> dict[str, Any]:
 def probabilities(
     classifier: Classifier, features: Float[Array | np.ndarray, "n dim"]
 ) -> Float[np.ndarray, "n way"]:
-    """Return the calibrated probability of every class for every image, ``softmax(logits / T)``."""
-    (logits,) = logits_of(classifier.fitted, np.asarray(features, np.float32), _BATCH)
-    return np.asarray(jax.nn.softmax(jnp.asarray(logits) / classifier.temperature.value, axis=-1))
+    """Return the calibrated probability of every class for every image."""
+    return np.asarray(calibrated(_logits(classifier, features), classifier.temperature))
+
+
+Unknown: TypeAlias = float | Literal["auto"]
+"""Where unknown begins: below a probability, or below what looks familiar."""
+
+
+class Answered(NamedTuple):
+    """What a classifier says of pictures.
+
+    Attributes:
+        similarity: largest cosine to a labelled picture.
+        nearest: row of that picture.
+        known: false for a picture of none of the classes.
+    """
+
+    probabilities: Float[np.ndarray, "n way"]
+    similarity: Float[np.ndarray, " n"]
+    nearest: Int[np.ndarray, " n"]
+    known: Bool[np.ndarray, " n"]
+
+
+def answer(
+    classifier: Classifier,
+    features: Float[Array | np.ndarray, "n dim"],
+    unknown: Unknown = 0.0,
+) -> Answered:
+    """Classify pictures, and say which are of none of the classes.
+
+    Raises:
+        UserError: ``auto``, and too few labelled pictures could be held out to tell.
+    """
+    logits = _logits(classifier, features)
+    shares = np.asarray(calibrated(logits, classifier.temperature))
+    similarity, nearest = closest(classifier.labelled.shots, features)
+    if unknown == "auto":
+        known = is_familiar(logits, similarity, require_familiar(classifier))
+    else:
+        known = shares.max(-1) >= unknown
+    return Answered(shares, similarity, nearest, known)
+
+
+def require_familiar(classifier: Classifier) -> Familiar:
+    """Return what is familiar.
+
+    Raises:
+        UserError: too few labelled pictures could be held out to tell.
+    """
+    if classifier.familiar is None:
+        raise UserError(
+            f"unknown 'auto' learns from labelled pictures that are held out, and needs {ENOUGH} "
+            f"of them: there are {len(classifier.labelled.held.labels)}; give more pictures of a "
+            "class, or a probability"
+        )
+    return classifier.familiar
+
+
+def _logits(
+    classifier: Classifier, features: Float[Array | np.ndarray, "n dim"]
+) -> Float[np.ndarray, "n way"]:
+    (logits,) = logits_of(classifier.fitted, np.asarray(features, np.float32), BATCH)
+    return logits

@@ -12,7 +12,8 @@ class FolderFit:
     checkpoint: Path | None = None
     """Workdir of `fsclip train`, or a published state dict (.pt, .pth, .safetensors)."""
     method: str | None = None
-    """The method: the checkpoint's, or linear_probe where there is none."""
+    """The method: the checkpoint's, or `auto` where there is none: of a short list the best on
+    labelled pictures that are held out in turn."""
     backbone: str | None = None
     """The CLIP: that of the checkpoint, or mini, unless given."""
     shots: int | None = None
@@ -22,4 +23,4 @@ class FolderFit:
     prompt_file: Path | None = None
     """JSON of class -> sentences that describe it, in place of the templates."""
     calibrate: bool = True
-    """Fit a temperature to labelled pictures that are held out in turn."""
+    """Fit a temperature to labelled pictures that are held out in turn; few bear no certainty."""

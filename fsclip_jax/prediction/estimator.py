@@ -18,7 +18,7 @@ from fsclip_jax.features.identity import prompts_of
 from fsclip_jax.features.shards import ExtractSettings
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.fitting.checkpoints import FeatureSpec
-from fsclip_jax.prediction.classifier import fit_support, method_for_pictures, probabilities
+from fsclip_jax.prediction.classifier import fit_support, methods_for_pictures, probabilities
 from fsclip_jax.prediction.encoder import load_encoder
 from fsclip_jax.prediction.images import as_pictures, picture_source
 from fsclip_jax.prediction.saved import Saved, load_classifier, save_classifier
@@ -39,7 +39,8 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     Args:
         method: a method of the package that needs no meta-training, such as ``"linear_probe"``,
-            ``"tip_adapter"`` or ``"gda"``; or that of the checkpoint.
+            ``"tip_adapter"`` or ``"gda"``; or that of the checkpoint. ``"auto"``, or neither:
+            the best of a short list on pictures that are held out in turn.
         backbone: the CLIP: ``"mini"``, a Hugging Face id, a folder or a weights file. None
             takes features without text: each class is then known by its images alone.
         checkpoint: workdir of ``fsclip train``, for a meta-learned method.
@@ -51,7 +52,8 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     Attributes:
         classes_: the labels, sorted; of ``from_folder`` the class names in natural order.
-        fitted_: the classifier; ``fitted_.temperature`` says how it was calibrated.
+        fitted_: the classifier; ``fitted_.quality`` is what held-out pictures say of it,
+            ``fitted_.tried`` which methods were tried, ``fitted_.temperature`` its calibration.
         support_features_: unit features [n dim] of the labelled pictures, in their order.
         support_labels_: their labels.
 
@@ -264,8 +266,10 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         draws = labelled_support(features, numbers, text, scale, self.shots)
         spec = FeatureSpec(features.shape[1], origin)
         workdir = None if self.checkpoint is None else Path(self.checkpoint)
-        method = method_for_pictures(self.method, spec, workdir)
-        classifier = fit_support(draws, names, method, calibrate=self.calibrate)
+        methods = methods_for_pictures(self.method, spec, workdir)
+        classifier = fit_support(
+            draws, names, methods, calibrate=self.calibrate, own_text=text is not None
+        )
         named = np.asarray(draws.task.text[0])
         return self._keep(
             Saved(classifier, classes, features, numbers, named, scale, origin, self.get_params())

@@ -19,14 +19,18 @@ from fsclip_jax.durable import new_folder, write_file
 from fsclip_jax.episodes.task import take_tasks
 from fsclip_jax.errors import UserError, first_line
 from fsclip_jax.fitting.checkpoints import Checkpoint
+from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.fitting.engine import fit_key
 from fsclip_jax.fitting.fitted import Fitted
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Choice
 from fsclip_jax.json_files import read_layout
 from fsclip_jax.prediction.calibrate import Temperature
-from fsclip_jax.prediction.classifier import Classifier
+from fsclip_jax.prediction.classifier import Classifier, Labelled, MethodScore
+from fsclip_jax.prediction.held_out import HeldOut
+from fsclip_jax.prediction.shots import shots_of
 from fsclip_jax.prediction.support import labelled_support
+from fsclip_jax.prediction.unknown import find_threshold
 from fsclip_jax.typing import Float, Int, State
 
 ARRAYS, DESCRIPTION = "classifier.safetensors", "classifier.json"
@@ -58,7 +62,8 @@ class _Description:
     classes: list[str | int | float | bool]
     objects: bool
     logit_scale: float
-    temperature: tuple[float, int, float | None, float | None]
+    temperature: Temperature
+    tried: tuple[MethodScore, ...]
     record: dict[str, Any]
     settings: dict[str, Any]
     backbone: dict[str, str]
@@ -66,8 +71,11 @@ class _Description:
     def __post_init__(self) -> None:
         """Refuse numbers that no classifier has."""
         check_scale(self.logit_scale, "it")
-        if not (math.isfinite(self.temperature[0]) and self.temperature[0] > 0):
-            raise ValueError(f"the temperature is {self.temperature[0]}, not a positive number")
+        value, even = self.temperature.value, self.temperature.even
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"the temperature is {value}, not a positive number")
+        if not 0 <= even < 1:
+            raise ValueError(f"the share of all classes is {even}, not from 0 to 1")
 
 
 def save_classifier(folder: Path, saved: Saved) -> None:
@@ -87,6 +95,7 @@ def save_classifier(folder: Path, saved: Saved) -> None:
     leaves = jax.tree.leaves(classifier.fitted.state)
     # A scalar's array must stay an array, and safetensors wants it contiguous.
     arrays = {f"state.{place}": np.array(leaf, order="C") for place, leaf in enumerate(leaves)}
+    arrays |= {f"held.{name}": part for name, part in classifier.labelled.held._asdict().items()}
     arrays |= {"features": saved.features, "numbers": saved.numbers, "text": saved.text}
     described = _Description(
         format=1,
@@ -94,7 +103,8 @@ def save_classifier(folder: Path, saved: Saved) -> None:
         classes=labels,
         objects=saved.classes.dtype == object,
         logit_scale=saved.logit_scale,
-        temperature=tuple(classifier.temperature),  # type: ignore[arg-type]
+        temperature=classifier.temperature,
+        tried=classifier.tried,
         record=classifier.record,
         settings=saved.settings,
         backbone=saved.backbone,
@@ -134,14 +144,23 @@ def load_classifier(folder: Path) -> Saved:
     try:
         arrays = load((folder / ARRAYS).read_bytes())
         features, numbers, text = (arrays.pop(name) for name in ("features", "numbers", "text"))
-        state = _state(method, features, numbers, text, about, arrays)
+        draws = _draws(features, numbers, text, about)
+        state = _state(method, draws, arrays)
+        labelled = Labelled(shots_of(draws), _held(draws, arrays))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
         raise UserError(
             f"{folder / ARRAYS} is damaged ({first_line(error)}); save the classifier again"
         ) from error
     names = tuple(map(str, about.classes))
-    temperature = Temperature(*about.temperature)
-    classifier = Classifier(Fitted(method, choice, state, 1, 0.0), names, temperature, about.record)
+    classifier = Classifier(
+        Fitted(method, choice, state, 1, 0.0),
+        names,
+        about.temperature,
+        about.record,
+        labelled,
+        about.tried,
+        find_threshold(labelled.held),
+    )
     classes = np.asarray(about.classes, object if about.objects else None)
     return Saved(
         classifier,
@@ -155,15 +174,10 @@ def load_classifier(folder: Path) -> Saved:
     )
 
 
-def _state(
-    method: Method,
-    features: np.ndarray,
-    numbers: np.ndarray,
-    text: np.ndarray,
-    about: _Description,
-    arrays: dict[str, np.ndarray],
-) -> State:
-    """Lay stored arrays out as what the method's ``fit`` returns for this support."""
+def _draws(
+    features: np.ndarray, numbers: np.ndarray, text: np.ndarray, about: _Description
+) -> Draws:
+    """Lay out the support that was fitted to."""
     way = len(about.classes)
     if (
         len(text) != way
@@ -171,10 +185,32 @@ def _state(
         or set(numbers.tolist()) != set(range(way))
     ):
         raise ValueError("its classes, labels and features do not fit each other")
-    if not all(np.isfinite(array).all() for array in (features, text, *arrays.values())):
+    if not (np.isfinite(features).all() and np.isfinite(text).all()):
         raise ValueError("some of its numbers are not finite")
-    task = labelled_support(features, numbers, text, about.logit_scale, about.settings.get("shots"))
-    made = jax.eval_shape(method.adapter.fit, method.params, take_tasks(task.task, 0), fit_key(0))
+    return labelled_support(features, numbers, text, about.logit_scale, about.settings.get("shots"))
+
+
+def _held(draws: Draws, arrays: dict[str, np.ndarray]) -> HeldOut:
+    """Return the answers to the pictures that were held out."""
+    held = HeldOut(*(arrays[f"held.{name}"] for name in HeldOut._fields))
+    way, shots = draws.task.support_mask.shape[1:]
+    count = len(held.labels)
+    shapes = [part.shape for part in held]
+    if shapes != [(count, way), *[(count,)] * 4] or not np.isfinite(held.logits).all():
+        raise ValueError("what was held out is not one row of numbers a picture")
+    if not all(part.dtype == np.int32 for part in (held.labels, held.slots)):
+        raise ValueError("labels that were held out are no whole numbers")
+    if count and not (held.slots.min() >= 0 and held.slots.max() < way * shots):
+        raise ValueError("pictures that were held out are none of the labelled ones")
+    if not np.array_equal(held.labels, held.slots // shots):
+        raise ValueError("pictures that were held out have other labels")
+    return held
+
+
+def _state(method: Method, draws: Draws, arrays: dict[str, np.ndarray]) -> State:
+    """Lay stored arrays out as what the method's ``fit`` returns for this support."""
+    task = take_tasks(draws.task, 0)
+    made = jax.eval_shape(method.adapter.fit, method.params, task, fit_key(0))
     leaves, tree = jax.tree.flatten(made)
     found = [arrays[f"state.{place}"] for place in range(len(leaves))]
     for leaf, array in zip(leaves, found, strict=True):
@@ -182,4 +218,6 @@ def _state(
             raise ValueError(
                 f"an array is {array.dtype}{array.shape}, not {leaf.dtype}{leaf.shape}"
             )
+        if not np.isfinite(array).all():
+            raise ValueError("some of its numbers are not finite")
     return jax.tree.unflatten(tree, map(jnp.asarray, found))

@@ -40,18 +40,20 @@ def labelled_support(
 ) -> Draws:
     """Lay labelled features out as the support of one task, as :func:`support_of` does.
 
-    Without text the mean of a class's images stands for its name.
+    Without text the mean of a class's images stands for its name. ``rows`` are those of the
+    features.
 
     Raises:
         UserError: see :func:`support_of`.
     """
     sizes = np.bincount(labels, minlength=0 if text is None else len(text))
     rows, kept = spread_rows(sizes, features.shape[1], shots)
-    in_order = features[np.argsort(labels, kind="stable")]
-    support = jnp.asarray(np.where(kept[..., None], in_order[rows], np.float32(0)))
+    rows = np.argsort(labels, kind="stable").astype(np.int32)[rows]
+    support = jnp.asarray(np.where(kept[..., None], features[rows], np.float32(0)))
     names = l2_normalize(support.sum(1)) if text is None else jnp.asarray(text, jnp.float32)
     scale = jnp.full((1,), logit_scale, jnp.float32)
-    return draws_of(Task(support[None], jnp.asarray(kept)[None], names[None], scale))
+    draws = draws_of(Task(support[None], jnp.asarray(kept)[None], names[None], scale))
+    return draws._replace(rows=jnp.asarray(np.where(kept, rows, -1))[None])
 
 
 def spread_rows(

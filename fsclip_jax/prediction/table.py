@@ -16,19 +16,16 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.printable import escaped, inert, printable, unescaped
 from fsclip_jax.typing import Float
 
-UNKNOWN = "unknown"
-"""What the label of a picture reads whose best class is not probable enough."""
-
 
 def columns(top: int) -> list[str]:
     """Return the header of the table.
 
     Example:
-        >>> columns(2)
-        ['image', 'label', 'probability', 'class_1', 'probability_1', 'class_2', 'probability_2']
+        >>> columns(1)
+        ['image', 'label', 'probability', 'class_1', 'probability_1', 'similarity']
     """
     ranked = [f"{name}_{rank}" for rank in range(1, top + 1) for name in ("class", "probability")]
-    return ["image", "label", "probability", *ranked]
+    return ["image", "label", "probability", *ranked, "similarity"]
 
 
 def prediction_row(
@@ -36,23 +33,23 @@ def prediction_row(
     probabilities: Float[np.ndarray, " way"],
     class_names: Sequence[str],
     top: int,
-    threshold: float,
+    similarity: float,
+    known: bool = True,
 ) -> list[str]:
-    """Write one picture's line: the label, then the best classes in the order of probability.
+    """Write one picture's line: the label, the best classes by probability, the similarity.
 
-    Below the threshold for the probability of the best class the label is ``unknown``.
+    The label is empty where the picture is of none of the classes.
 
     Example:
-        >>> prediction_row("a.png", np.array([0.2, 0.8]), ["cat", "dog"], 1, 0.5)
-        ['a.png', 'dog', '0.8000', 'dog', '0.8000']
+        >>> prediction_row("a.png", np.array([0.2, 0.8]), ["cat", "dog"], 1, 0.75)
+        ['a.png', 'dog', '0.8000', 'dog', '0.8000', '0.7500']
     """
     order = np.argsort(-probabilities, kind="stable")[:top]
     best = int(order[0])
-    sure = probabilities[best] >= threshold
-    row = [image, class_names[best] if sure else UNKNOWN, f"{probabilities[best]:.4f}"]
+    row = [image, class_names[best] if known else "", f"{probabilities[best]:.4f}"]
     for place in order.tolist():
         row += [class_names[place], f"{probabilities[place]:.4f}"]
-    return row
+    return [*row, f"{similarity:.4f}"]
 
 
 def held(path: Path) -> AbstractContextManager[None]:
@@ -89,9 +86,9 @@ class PredictionTable:
     ) -> None:
         self._path, self._header, self._safe = path, columns(top), safe
         self._sidecar = _sidecar(path)
-        # Only where it is so: a table begun before there was such a flag is continued.
-        made_with = {**made_with, **({"safe": True} if safe else {})}
-        self._made_with = json.dumps(made_with, sort_keys=True)
+        self._made_with = json.dumps(
+            {**made_with, "columns": self._header, "safe": safe}, sort_keys=True
+        )
         self.done: frozenset[str] = frozenset()
         if path.exists() and not path.is_file():
             raise UserError(f"{path} is no regular file: choose another --out")

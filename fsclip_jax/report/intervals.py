@@ -40,6 +40,22 @@ def confidence_interval(values: Sequence[float] | np.ndarray) -> Interval:
     return Interval(float(array.mean()), student_t_quantile(array.size - 1) * error)
 
 
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a share: of one set of answers, not of draws.
+
+    ``(p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4 n^2)) / (1 + z^2 / n)``.
+
+    Example:
+        >>> tuple(round(bound, 3) for bound in wilson_interval(8, 10))
+        (0.49, 0.943)
+    """
+    z = 1.959964
+    share, more = right / count, z * z / count
+    half = z * math.sqrt(share * (1 - share) / count + more / (4 * count))
+    centre, scale = share + more / 2, 1 + more
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
 def paired_difference(
     values: Sequence[float] | np.ndarray, reference: Sequence[float] | np.ndarray
 ) -> Interval:

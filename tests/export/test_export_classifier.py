@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from emoji_folders import write_emoji
 from jax import export
 from PIL import Image
 
-from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.adapters.checkpoint import restore_adapter, save_adapter
 from fsclip_jax.cli.main import main
 from fsclip_jax.clip.config import (
@@ -35,11 +36,10 @@ from fsclip_jax.export.run import predictor_program
 from fsclip_jax.export.stablehlo import export_classifier
 from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.features.images import image_encoder
-from fsclip_jax.fitting.fitted import Fitted
+from fsclip_jax.fitting.draws import draws_of
 from fsclip_jax.fitting.methods import Method
-from fsclip_jax.fitting.selection import Choice
 from fsclip_jax.prediction.calibrate import Temperature
-from fsclip_jax.prediction.classifier import Classifier, probabilities
+from fsclip_jax.prediction.classifier import fit_support, probabilities
 from fsclip_jax.prediction.images import encode_pixels
 
 CLASSES = 6
@@ -87,10 +87,10 @@ def answers(folder, paths, *flags):
     return run, [line.split("\t") for line in run.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("method", ["meta_adapter", "prototype"])
+@pytest.mark.parametrize("method", ["meta_adapter", "auto"])
 def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, method):
     support = ["--support", str(pictures / "train")]
-    support += ["--method", method] if method == "prototype" else []
+    support += ["--method", method] if method == "auto" else []
     table, out = tmp_path / "table.csv", tmp_path / "out"
     asked = ["--images", str(pictures / "test"), "--out", str(table), "--top", "2"]
     workdirs: list[str] = []
@@ -121,7 +121,8 @@ def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, meth
         if float(row[2]) - float(row[4]) > 1e-3:
             assert row[1] == line["label"]
     card = (moved / "README.md").read_text()
-    assert method in card
+    report = json.loads((tmp_path / "table.report.json").read_text())
+    assert report["method"] in card
     assert "fsclip export --support" in card
     program = export.deserialize(bytearray((moved / "classifier.stablehlo").read_bytes()))
     assert program.platforms == ("cpu", "cuda", "tpu")
@@ -168,12 +169,11 @@ def test_every_kind_of_tower_takes_any_number_of_pictures(tower):
         preprocess=Preprocess(config.vision.image_size),
     )
     rng = np.random.default_rng(0)
-    weights = rng.normal(size=(4, config.embed_dim)).astype(np.float32)
-    weights /= np.linalg.norm(weights, axis=-1, keepdims=True)
-    method = Method("zero_shot", get_adapter("zero_shot"), {})
-    state = {"weights": weights[None], "logit_scale": np.float32([20])}
-    one_draw = Fitted(method, Choice({}, False, {}), state, 1, 0.0)
-    fitted = Classifier(one_draw, tuple("abcd"), Temperature(2.0, 0), {})
+    task, _ = example_task(way=4, shot=1, dim=config.embed_dim)
+    task = task._replace(logit_scale=np.float32(20))
+    draws = draws_of(jax.tree.map(lambda leaf: leaf[None], task))
+    fitted = fit_support(draws, "abcd", (Method("zero_shot", get_adapter("zero_shot"), {}),))
+    fitted = dataclasses.replace(fitted, temperature=Temperature(2.0, 0, even=0.1))
     program = export.deserialize(bytearray(export_classifier(clip, fitted)))
     encode = image_encoder(clip)
     pixels = rng.integers(0, 256, (3, clip.image_size, clip.image_size, 3), np.uint8)

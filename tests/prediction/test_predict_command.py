@@ -1,5 +1,7 @@
 import csv
+import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -86,7 +88,7 @@ def test_a_support_of_few_shots_is_spread_over_the_files(pictures):
 def test_what_a_user_gets_wrong_is_one_line(pictures, tmp_path, capsys):
     out = tmp_path / "out.csv"
     wrong = {
-        "--unknown is 2.0; give a probability": ("--unknown", "2"),
+        "--unknown is 2.0; give auto, or a probability": ("--unknown", "2"),
         "--top is 0; give 1 or more": ("--top", "0"),
         "shots is 0; give 1 or more": ("--shots", "0"),
         "is meta-trained once before it is used: give --checkpoint": ("--method", "meta_adapter"),
@@ -112,10 +114,84 @@ def test_unknown_and_unreadable_pictures(pictures, tmp_path, capsys):
     told = capsys.readouterr()
     assert code == 0
     (row,) = table(out)
-    assert row["label"] == "unknown"
-    assert len(row) == 3 + 2 * CLASSES
+    assert row["label"] == ""
+    assert row["class_1"]
+    assert len(row) == 3 + 2 * CLASSES + 1
     assert "1 predictions, 1 unknown, 1 unreadable" in told.out
     assert "bad.png" in told.err
+
+
+@pytest.fixture(scope="module")
+def planted(pictures, tmp_path_factory):
+    """Labelled pictures of all but two classes; one stands twice, one in a wrong class too."""
+    place = tmp_path_factory.mktemp("planted")
+    shutil.copytree(pictures, place, dirs_exist_ok=True)
+    classes = sorted(folder.name for folder in (place / "train").iterdir())
+    for name in classes[-2:]:
+        shutil.rmtree(place / "train" / name)
+    first, second, third = (sorted((place / "train" / name).iterdir()) for name in classes[:3])
+    shutil.copy(first[0], first[0].with_name("again.png"))
+    shutil.copy(second[1], third[0].with_name("wrong.png"))
+    shutil.copy(third[2], place / "test" / classes[2] / "seen.png")
+    return place, classes
+
+
+def test_what_is_wrong_with_the_pictures_is_found(planted, tmp_path, capsys):
+    place, classes = planted
+    out = tmp_path / "out.csv"
+    assert predict(place, out, "--unknown", "auto", "--method", "linear_probe") == 0
+    told = capsys.readouterr().out
+    found = json.loads((tmp_path / "out.report.json").read_text())
+    score = found["held_out"]["score"]
+    assert score["asked"] == found["labelled"] == 5 * (CLASSES - 2) + 2
+    assert score["low"] < score["accuracy"] < score["high"]
+    assert f"{score['right']} of {score['asked']}, {score['accuracy']:.1f} %" in told
+    twice = {frozenset((one["picture"], one["other"])): one for one in found["twice"]}
+    copies = [one for one in twice.values() if one["same_file"]]
+    assert {one["other"].split("/")[1] for one in copies} <= {"again.png", "wrong.png"}
+    across = [one for one in copies if one["label"] != one["other_label"]]
+    assert [one["label"] for one in across] == [classes[1]]
+    assert len(copies) == 2
+    wrong = [one for one in found["mislabelled"] if one["picture"] == f"{classes[2]}/wrong.png"]
+    assert [one["predicted"] for one in wrong] == [classes[1]]
+    also = found["pictures"]["also_labelled"]["pictures"]
+    seen = [one for one in also if one["image"].endswith("seen.png")]
+    assert [one["same_file"] for one in seen] == [True]
+    assert seen[0]["labelled"].startswith(f"{classes[2]}/")
+
+    rows = table(out)
+    judged = found["pictures"]["by_folder"]
+    known = [row for row in rows if row["image"].split("/")[-2] in classes[:-2]]
+    right = sum(row["class_1"] == row["image"].split("/")[-2] for row in known)
+    assert (judged["answers"]["score"]["right"], judged["answers"]["score"]["asked"]) == (
+        right,
+        len(known),
+    )
+    off = [row for row in rows if row["image"].split("/")[-2] in classes[-2:]]
+    assert judged["elsewhere"] == len(off) > 5
+    assert sum(not row["label"] for row in off) > len(off) / 2
+    assert sum(not row["label"] for row in known) < len(known) / 4
+    # The similarity is the cosine to the closest labelled picture: 1 for one of them.
+    assert [row["similarity"] for row in rows if row["image"].endswith("seen.png")] == ["1.0000"]
+
+
+def test_a_single_picture_of_each_class_bears_no_certainty_and_is_said(pictures, tmp_path, capsys):
+    out = tmp_path / "out.csv"
+    assert predict(pictures, out, "--shots", "1") == 0
+    told = capsys.readouterr().out
+    assert "leaves none to hold out" in told
+    assert "(linear_probe is taken)" in told
+    assert max(float(row["probability"]) for row in table(out)) < 0.9999
+    assert predict(pictures, tmp_path / "no.csv", "--shots", "1", "--unknown", "auto") == 2
+    assert "needs 5 of them: there are 0" in capsys.readouterr().err
+    assert not (tmp_path / "no.csv").exists()
+
+
+def test_a_file_that_lies_where_the_report_belongs_is_left_alone(pictures, tmp_path, capsys):
+    (tmp_path / "out.report.json").write_text('{"mine": 1}')
+    assert predict(pictures, tmp_path / "out.csv") == 2
+    assert "out.report.json, where the report of out.csv belongs" in capsys.readouterr().err
+    assert (tmp_path / "out.report.json").read_text() == '{"mine": 1}'
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def largest_file(size):
 
 def rows(count):
     chances = np.array([0.25, 0.75])
-    return [prediction_row(f"{i}.png", chances, ["cat", "dog"], 2, 0.0) for i in range(count)]
+    return [prediction_row(f"{i}.png", chances, ["cat", "dog"], 2, 0.5) for i in range(count)]
 
 
 @pytest.mark.parametrize("size", [0, 10, 75, 76, 100, 1000])

@@ -22,7 +22,7 @@ NAMES = ["cat", "dog, big", 'the "third"']
 def row(image, best=1):
     chances = np.full(3, 0.2)
     chances[best] = 0.6
-    return prediction_row(image, chances, NAMES, 2, 0.5)
+    return prediction_row(image, chances, NAMES, 2, 0.7)
 
 
 def read(path):
@@ -30,14 +30,24 @@ def read(path):
         return list(csv.reader(file))
 
 
-def test_a_picture_is_unknown_below_the_threshold_only():
+def test_the_label_of_a_picture_of_none_of_the_classes_is_empty():
     chances = np.array([0.1, 0.5, 0.4])
     assert prediction_row("a", chances, NAMES, 3, 0.5)[1] == "dog, big"
-    unsure = prediction_row("a", chances, NAMES, 3, 0.51)
-    assert unsure[1] == "unknown"
+    unsure = prediction_row("a", chances, NAMES, 3, 0.5, known=False)
+    assert unsure[1] == ""
     # What it would have been is told all the same, in the order of probability.
-    assert unsure[3::2] == ["dog, big", 'the "third"', "cat"]
+    assert unsure[3:-1:2] == ["dog, big", 'the "third"', "cat"]
     assert unsure[4::2] == ["0.5000", "0.4000", "0.1000"]
+    assert unsure[-1] == "0.5000"
+
+
+def test_an_unfinished_table_of_an_earlier_version_is_refused(tmp_path):
+    path = tmp_path / "out.csv"
+    path.write_text("image,label,probability,class_1,probability_1\n1.png,cat,0.9,cat,0.9\n")
+    path.with_name(".out.csv.unfinished").write_text('{"method": "gda"}')
+    with pytest.raises(UserError, match="other labelled pictures or settings"):
+        PredictionTable(path, 1, {"method": "gda"})
+    assert path.read_text().count("\n") == 2
 
 
 def test_a_finished_table_is_not_touched(tmp_path):

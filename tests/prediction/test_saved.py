@@ -33,6 +33,11 @@ def test_a_saved_classifier_answers_the_same(method, tmp_path):
     read = FewShotClassifier.load(tmp_path / "saved")
     np.testing.assert_array_equal(read.predict_proba(X), made.predict_proba(X))
     assert read.get_params() == made.get_params()
+    assert read.fitted_.quality == made.fitted_.quality
+    assert (read.fitted_.tried, read.fitted_.familiar) == (
+        made.fitted_.tried,
+        made.fitted_.familiar,
+    )
     assert read.classes_.tolist() == ["cat", "dog", "eel"]
     np.testing.assert_array_equal(read.support_labels_, y)
     np.testing.assert_array_equal(read.kneighbors(X, 2)[1], made.kneighbors(X, 2)[1])

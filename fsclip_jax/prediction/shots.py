@@ -1,0 +1,107 @@
+"""The labelled pictures of a fit: which stand twice, and which is closest to another picture."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.typing import Array, Bool, Float, Int
+
+NEARLY = 0.98
+"""Cosine from which two pictures are nearly the same. Of 150 emoji on the bundled CLIP, all that
+were scaled by 0.75 or 3 or saved as JPEG of quality 90 stay above, and 95 % at quality 50; of
+1,259 photographs of Caltech-101 on a ViT-B/32, 1 % have another of their class above."""
+
+MOST_COMPARED = 10_000
+"""Labelled pictures of which all are compared; of more, those of one class."""
+
+_ROWS = 512
+
+
+class Twins(NamedTuple):
+    """Two places of the support, ``class * shots + shot``, that hold nearly the same picture."""
+
+    first: int
+    second: int
+    cosine: float
+
+
+class Shots(NamedTuple):
+    """The labelled pictures that a classifier was fitted to.
+
+    Attributes:
+        rows: where each stands in what was given.
+    """
+
+    features: Float[np.ndarray, "way shot dim"]
+    mask: Bool[np.ndarray, "way shot"]
+    rows: Int[np.ndarray, " slot"]
+    twins: tuple[Twins, ...]
+
+
+def shots_of(draws: Draws) -> Shots:
+    """Return the support images of one draw as they would be asked."""
+    features, mask = np.asarray(draws.plain)[0], np.asarray(draws.task.support_mask)[0]
+    rows = np.arange(mask.size) if draws.rows is None else np.asarray(draws.rows).reshape(-1)
+    return Shots(features, mask, rows.astype(np.int32), find_twins(features, mask))
+
+
+def closest(
+    shots: Shots, features: Float[Array | np.ndarray, "n dim"]
+) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Return the largest cosine of each picture to a labelled one, and the row of that one."""
+    kept = np.flatnonzero(shots.mask)
+    support = shots.features.reshape(len(shots.rows), -1)[kept]
+    cosines, places = np.zeros(len(features), np.float32), np.zeros(len(features), np.int32)
+    for low in range(0, len(features), _ROWS):
+        rows = slice(low, low + _ROWS)
+        found = np.asarray(features[rows], np.float32) @ support.T
+        places[rows] = found.argmax(-1)
+        cosines[rows] = np.minimum(found.max(-1), 1)
+    return cosines, shots.rows[kept[places]]
+
+
+def find_twins(
+    features: Float[np.ndarray, "way shot dim"], mask: Bool[np.ndarray, "way shot"]
+) -> tuple[Twins, ...]:
+    """Pair every picture with the most similar one before it, if they are nearly the same.
+
+    Example:
+        >>> features = np.eye(4, dtype=np.float32)[[[0, 1], [2, 0]]]
+        >>> find_twins(features, np.ones((2, 2), bool))
+        (Twins(first=0, second=3, cosine=1.0),)
+    """
+    way, shots, dim = features.shape
+    slots = np.flatnonzero(mask)
+    flat = features.reshape(way * shots, dim)
+    if len(slots) <= MOST_COMPARED:
+        return tuple(_pairs(flat, slots))
+    classes = np.split(slots, np.searchsorted(slots, np.arange(1, way) * shots))
+    return tuple(twins for each in classes for twins in _pairs(flat, each))
+
+
+def _pairs(flat: np.ndarray, slots: np.ndarray) -> list[Twins]:
+    found: list[Twins] = []
+    for low in range(0, len(slots), _ROWS):
+        rows = slots[low : low + _ROWS]
+        cosines = flat[rows] @ flat[slots[: low + len(rows)]].T
+        earlier = np.arange(cosines.shape[1]) < low + np.arange(len(rows))[:, None]
+        cosines = np.where(earlier, cosines, -1)
+        best = cosines.argmax(-1)
+        top = np.minimum(np.take_along_axis(cosines, best[:, None], 1)[:, 0], 1)
+        found += [
+            Twins(int(slots[best[place]]), int(rows[place]), float(top[place]))
+            for place in np.flatnonzero(top >= NEARLY).tolist()
+        ]
+    return found
+
+
+def as_families(draws: Draws, twins: tuple[Twins, ...]) -> Draws:
+    """Let nearly the same pictures be of one family, so that they are held out together."""
+    family = np.full(draws.domains.shape[1] * draws.domains.shape[2], -1, np.int32)
+    for number, (first, second, _) in enumerate(twins):
+        if family[first] < 0:
+            family[first] = number
+        family[second] = family[first]
+    return draws._replace(domains=jnp.asarray(family.reshape(draws.domains.shape)))

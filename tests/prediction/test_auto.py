@@ -1,0 +1,68 @@
+import jax
+import numpy as np
+import pytest
+
+from fsclip_jax.adapters.catalog import example_task
+from fsclip_jax.fitting.checkpoints import FeatureSpec
+from fsclip_jax.fitting.draws import draws_of as leading_draws
+from fsclip_jax.prediction.auto import MOST_SOLVED, SHORT_LIST, best_of
+from fsclip_jax.prediction.classifier import fit_support, methods_for_pictures
+from fsclip_jax.prediction.held_out import HeldOut
+
+
+def held(*right):
+    logits = np.eye(2)[[0 if each else 1 for each in right]]
+    zero = np.zeros(len(right), int)
+    return HeldOut(logits, zero, zero, zero, zero)
+
+
+def draws_of(task):
+    return leading_draws(jax.tree.map(lambda leaf: leaf[None], task))
+
+
+def auto(name=None):
+    return methods_for_pictures(name, FeatureSpec(8), None)
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        ([(1, 0, 0, 0)], 0),  # a tie
+        ([(1, 1, 0, 0)], 0),  # one more, of one that differs: no more than its error
+        ([(1, 1, 1, 0)], 1),  # two more, of two
+        ([(1, 1, 1, 0), (1, 1, 1, 1)], 2),  # the better of two
+        ([(1, 1, 1, 1), (1, 1, 1, 1)], 1),  # the first of equal ones
+        ([(0, 1, 1, 1)], 0),  # three more and one less: two of four
+    ],
+)
+def test_another_method_is_taken_where_it_is_clearly_better(others, expected):
+    assert best_of([held(1, 0, 0, 0), *(held(*right) for right in others)]) == expected
+
+
+def test_text_that_says_nothing_loses_to_the_pictures_alone():
+    task, _ = example_task(way=4, shot=8)
+    wrong = task._replace(text=task.text[::-1] * -1)
+    found = fit_support(draws_of(wrong), "abcd", auto())
+    names = [each.method for each in found.tried]
+    assert names == list(SHORT_LIST)
+    scores = {each.method: each.score.right for each in found.tried}
+    assert scores[found.method.name] == max(scores.values())
+    assert found.record["tried"][0]["score"]["asked"] == 32
+    # Asked for by name, it is tried alone.
+    alone = fit_support(draws_of(wrong), "abcd", auto("gda"))
+    assert [each.method for each in alone.tried] == ["gda"]
+
+
+def test_where_nothing_can_be_held_out_the_default_is_taken():
+    task, _ = example_task(way=4, shot=1)
+    found = fit_support(draws_of(task), "abcd", auto())
+    assert [each.method for each in found.tried] == ["linear_probe"]
+    assert found.tried[0].score.accuracy is None
+    assert auto("auto") == auto()
+
+
+def test_a_kernel_as_large_as_the_pictures_are_many_is_not_tried_on_many():
+    task, _ = example_task(way=4, shot=MOST_SOLVED // 4 + 1)
+    methods = tuple(each for each in auto() if each.name in ("prototype", "proker"))
+    found = fit_support(draws_of(task), "abcd", methods)
+    assert [each.method for each in found.tried] == ["prototype"]
