@@ -1,6 +1,7 @@
 """The one exception that means: the user's input is wrong, not the program."""
 
 import difflib
+import importlib
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -59,3 +60,22 @@ def first_line(error: Exception) -> str:
         ('too short', 'KeyError')
     """
     return str(error).partition("\n")[0] or type(error).__name__
+
+
+def require_extra(modules: Iterable[str], extra: str, what: str) -> None:
+    """Import modules that come with an extra of this package, before any work is done.
+
+    Args:
+        what: needs them; the line begins with it.
+
+    Raises:
+        UserError: one is missing or broken.
+    """
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # of another NumPy, or damaged: it may raise anything
+            raise UserError(
+                f"{what} needs the package {name.partition('.')[0]} ({first_line(error)}); "
+                f"install it with: pip install 'fsclip-jax[{extra}]'"
+            ) from error

@@ -1,7 +1,6 @@
 """Prompts to token ids, through ``transformers``."""
 
 import html
-import importlib.util
 import os
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import ftfy
 import numpy as np
 
-from fsclip_jax.errors import UserError, first_line
+from fsclip_jax.errors import UserError, first_line, require_extra
 from fsclip_jax.typing import Int
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model")
@@ -115,12 +114,8 @@ def load_siglip_tokenizer(folder: Path, context_length: int) -> Tokenizer:
     if (folder / "tokenizer.json").is_file():
         # The file itself: the class that a config names may build another pipeline around it.
         backend = _open(folder, "PreTrainedTokenizerFast")
-    elif importlib.util.find_spec("sentencepiece") is None:
-        raise UserError(
-            f"the tokenizer in {folder} is a spiece.model, which needs the package sentencepiece; "
-            "install it with: pip install 'fsclip-jax[siglip]'"
-        )
     else:
+        require_extra(["sentencepiece"], "siglip", f"the tokenizer {folder / 'spiece.model'}")
         backend = _open(folder, "SiglipTokenizer")
     if backend.pad_token_id is None or backend.eos_token_id is None:
         raise UserError(f"the tokenizer in {folder} has no end or no padding token; SigLIP's has")

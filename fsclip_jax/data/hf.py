@@ -22,7 +22,7 @@ from fsclip_jax.data.names import in_published_order, published_classes
 from fsclip_jax.data.pictures import decode_image
 from fsclip_jax.data.source import ImageSource, UnreadableImage
 from fsclip_jax.data.templates import PHOTO
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, require_extra
 from fsclip_jax.pixels import require_regular
 
 _LABELS = ("label", "labels", "fine_label", "target", "class")
@@ -112,12 +112,9 @@ def open_hf(name: str, config: str = "") -> ImageSource:
 
 
 def _load(name: str, config: str, spec: str) -> Mapping[str, Any]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(
-            f"{spec}: reading it needs the package datasets: pip install 'fsclip-jax[hf]'"
-        ) from error
+    require_extra(["datasets"], "hf", f"{spec}: reading it")
+    import datasets
+
     path = Path(name).expanduser()
     try:
         if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():

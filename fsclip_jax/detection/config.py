@@ -1,11 +1,10 @@
 """What a comparison of detections is made from."""
 
-import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, require_extra
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,7 @@ def with_scenes(config: DetectConfig) -> DetectConfig:
 
 def check(config: DetectConfig) -> None:
     """Refuse flags that are missing or not accepted, before anything is read."""
-    if importlib.util.find_spec("pycocotools") is None:
-        raise UserError(
-            "boxes are judged by the package pycocotools; install it with: "
-            "pip install 'fsclip-jax[detection]'"
-        )
+    require_extra(["pycocotools.cocoeval"], "detection", "detect")
     for name in ("images", "annotations", "support_annotations"):
         if getattr(config, name) is None:
             flag = "--" + name.replace("_", "-")

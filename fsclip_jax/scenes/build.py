@@ -24,7 +24,7 @@ from PIL import Image
 
 from fsclip_jax.data.masks import Record, box_of, encode_mask
 from fsclip_jax.durable import new_folder, storage_errors, write_file, write_json
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, require_extra
 from fsclip_jax.scenes.compose import SCENE_SIZE, Placed, Scene, compose
 from fsclip_jax.scenes.proposals import found_by, propose_files
 from fsclip_jax.scenes.roster import PER_HALF, Drawing, Thing, choose_things
@@ -191,8 +191,9 @@ def build_scenes(
         of these.
 
     Raises:
-        UserError: the folder holds something, or cannot be written.
+        UserError: the folder holds something, cannot be written, or a package is missing.
     """
+    require_extra(["pycocotools.mask", "skimage.segmentation"], "detection", "scenes")
     if images < 2:
         raise UserError(f"--images is {images}; give 2 or more")
     if seed < 0:

@@ -22,7 +22,7 @@ from fsclip_jax.data.masks import Record
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.data.source import UnreadableImage
 from fsclip_jax.durable import storage_errors, write_json
-from fsclip_jax.errors import UserError, some, tell
+from fsclip_jax.errors import UserError, require_extra, some, tell
 from fsclip_jax.scenes.hierarchy import group
 
 WAYS: tuple[tuple[str, float, bool], ...] = (
@@ -108,8 +108,9 @@ def propose_for(pictures: Sequence[Path], out: Path) -> int:
             ``proposals.json``, in COCO's layout of results.
 
     Raises:
-        UserError: there is no picture, or one cannot be read.
+        UserError: there is no picture, one cannot be read, or a package is missing.
     """
+    require_extra(["skimage.segmentation"], "detection", "scenes --proposals-for")
     images: list[Record] = []
     with storage_errors(out):
         out.mkdir(parents=True, exist_ok=True)

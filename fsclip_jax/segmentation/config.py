@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, require_extra
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class SegmentConfig:
 
 
 def check_segment_config(config: SegmentConfig) -> None:
-    """Refuse numbers that are not accepted, before anything is read."""
+    """Refuse numbers that are not accepted and missing packages, before anything is read."""
+    packages = ["pycocotools.mask"] + ["skimage.segmentation"] * config.segments
+    require_extra(packages, "detection", "segment")
     if not config.shots or min(config.shots) < 1 or config.seeds < 1:
         raise UserError(
             f"--shots {list(config.shots)} --seeds {config.seeds}: give 1 or more of each"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 
 import clip_cases as cases
 import numpy as np
@@ -143,11 +144,9 @@ def test_tokenizers_that_do_not_fit_are_refused(folder):
 
 
 def test_sentencepiece_is_asked_for_by_name(folder, monkeypatch):
-    from fsclip_jax.clip import tokenizer
-
     (folder / "tokenizer.json").unlink()
     (folder / "spiece.model").write_bytes(b"")
-    monkeypatch.setattr(tokenizer.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
     cases.refused(folder, "needs the package sentencepiece", "pip install 'fsclip-jax[siglip]'")
 
 

@@ -1,8 +1,8 @@
 """Data sets of the ``datasets`` package: parquet files, folders of pictures, saved tables."""
 
-import builtins
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -181,14 +181,7 @@ def test_one_class(tmp_path):
 
 
 def test_without_the_package(monkeypatch):
-    real = builtins.__import__
-
-    def no_datasets(name, *args, **kwargs):
-        if name == "datasets":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_datasets)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     assert "pip install 'fsclip-jax[hf]'" in refused("hf:ethz/food101")
 
 

@@ -164,11 +164,3 @@ def test_mistakes_are_one_line(scenes, tmp_path, capsys, flags, words):
     told = capsys.readouterr().err
     assert words in told
     assert told.count("\n") == 1
-
-
-def test_a_missing_package_is_named_before_anything_is_read(scenes, tmp_path, capsys, monkeypatch):
-    from fsclip_jax.detection import config
-
-    monkeypatch.setattr(config.importlib.util, "find_spec", lambda _: None)
-    assert main(["detect", "--scenes", str(scenes), "--out", str(tmp_path)]) == 2
-    assert "pip install 'fsclip-jax[detection]'" in capsys.readouterr().err
