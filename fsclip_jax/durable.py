@@ -108,6 +108,25 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def continued_folder(out: Path, work: str) -> Iterator[Path]:
+    """As ``new_folder``, but what a block that failed has written stays for the next one.
+
+    Raises:
+        UserError: there is something at that place, it cannot be written, or another process does
+            the same there.
+    """
+    out = out.absolute()
+    with only_writer(out.parent, f".{out.name}.lock", f"{work} {out.name}", "--out"):
+        if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out} exists already: choose another --out, or remove it")
+        partial = out.with_name(f".{out.name}.partial")
+        with storage_errors(out):
+            partial.mkdir(exist_ok=True)
+        yield partial
+        publish_folder(partial, out)
+
+
+@contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder for this process; another one that wants it waits, and says so.
 

@@ -5,8 +5,8 @@ is wrong is one line that names the place within the file.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -179,6 +179,15 @@ def _unique(path: Path, kind: str, numbers: Sequence[int]) -> set[int]:
             raise UserError(f"{path}: two {kind} have the id {number}; every id is given once")
         seen.add(number)
     return seen
+
+
+def without_pictures(data: Boxes, left_out: Collection[int]) -> Boxes:
+    """Leave out pictures by their ids, with all that is annotated in them."""
+    return replace(
+        data,
+        pictures=tuple(one for one in data.pictures if one.id not in left_out),
+        boxes=tuple(box for box in data.boxes if box.image not in left_out),
+    )
 
 
 class Proposals(NamedTuple):

@@ -1,19 +1,28 @@
 """Detect by fitted methods, with the scoring chosen on val."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from fsclip_jax.data.boxes import overlaps
-from fsclip_jax.data.coco_files import Boxes, Category
+from fsclip_jax.data.coco_files import Boxes, Category, Picture
 from fsclip_jax.detection.average_precision import (
     Detections,
     average_precision,
     most_detections,
 )
 from fsclip_jax.detection.boxes import keep_best
-from fsclip_jax.detection.fitting import ScoredMethod, Split, Supported, region_logits
+from fsclip_jax.detection.fitting import (
+    ScoredMethod,
+    Split,
+    Supported,
+    in_runs,
+    region_logits,
+)
 from fsclip_jax.detection.models import Model
 from fsclip_jax.detection.scoring import (
     SCORINGS,
@@ -22,12 +31,15 @@ from fsclip_jax.detection.scoring import (
     score_owlvit,
     score_proposals,
 )
+from fsclip_jax.interim import Interim
 from fsclip_jax.typing import Float
 
 NMS = 0.5
 """Overlap above which the worse of two boxes of a class is dropped."""
 _SCORING_DRAWS = 2
 """Draws that the scoring is chosen on: every setting costs an evaluation."""
+_OWL_REGIONS = 576
+"""Regions that an OWL-ViT finds in a picture, about."""
 
 
 _Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -57,6 +69,7 @@ def choose_scoring(
     supported: Supported,
     split: Split,
     categories: Sequence[Category],
+    interim: Interim,
     say: Callable[[str], None],
 ) -> list[ScoredMethod]:
     """Choose for every method how its logits become scores: the best AP50 on val.
@@ -65,34 +78,62 @@ def choose_scoring(
     """
     if model.proposes:
         return list(scored)
-    images = list(model.regions(split.folder, split.data.pictures, split.proposals))
+    images = list(_regions(model, split, interim))
     overs = [overlaps(found.boxes, found.boxes) > NMS for found in images]
     ids, most = _ids(split.data, categories), most_detections(split.data)
-    chosen = []
-    for one in scored:
+
+    def ap50(one: ScoredMethod) -> list[float]:
         logits = [region_logits(one.fitted, found)[:_SCORING_DRAWS] for found in images]
         points = []
         for scoring in SCORINGS:
             each = []
             for draw in range(len(logits[0])):
+                background = supported.background[draw]
                 rows = [
                     _rows(
-                        found,
-                        over,
-                        _scores(model, z[draw], found, supported.background[draw], scoring),
-                        ids,
-                        most,
+                        found, over, _scores(model, z[draw], found, background, scoring), ids, most
                     )
                     for found, over, z in zip(images, overs, logits, strict=True)
                 ]
                 each.append(average_precision(split.data, _known(_join(rows)), (0.5,)).mean())
             points.append(float(np.mean(each)))
+        return points
+
+    chosen = []
+    for one in scored:
+        points = interim.value(f"scoring of {one.name}", partial(ap50, one))
         best = int(np.argmax(points))
         with_ = f"background {SCORINGS[best].background}, objectness {SCORINGS[best].objectness}"
         say(f"{one.name}: AP50 {points[best]:.1f} on val with {with_}")
         how = {"split": "val", "ap50": round(points[best], 3), **asdict(SCORINGS[best])}
         chosen.append(ScoredMethod(one.fitted, SCORINGS[best], {**one.selection, "scoring": how}))
     return chosen
+
+
+def _regions(model: Model, split: Split, interim: Interim) -> Iterator[Found]:
+    """The regions of a split, run by run of pictures that are kept as parts."""
+    for some in _runs(model, split):
+
+        def make(some: Sequence[Picture] = some) -> dict[str, np.ndarray]:
+            found = model.regions(split.folder, some, split.proposals)
+            return {
+                f"{place} {name}": value
+                for place, one in enumerate(found)
+                for name, value in one._asdict().items()
+                if isinstance(value, np.ndarray)
+            }
+
+        kept = interim.arrays(f"regions from {some[0].id}", make)
+        for place, picture in enumerate(some):
+            fields: list[Any] = [kept.get(f"{place} {name}") for name in Found._fields[1:]]
+            yield Found(picture.id, *fields)
+
+
+def _runs(model: Model, split: Split) -> Iterator[Sequence[Picture]]:
+    pictures = split.data.pictures
+    if model.proposes:
+        return in_runs(pictures, [_OWL_REGIONS] * len(pictures))
+    return in_runs(pictures, [len(split.proposals[one.id].boxes) for one in pictures])
 
 
 def _known(found: Detections) -> Detections:
@@ -112,19 +153,36 @@ def detect(
     supported: Supported,
     split: Split,
     categories: Sequence[Category],
+    interim: Interim,
 ) -> dict[str, list[Detections]]:
-    """Detect by every method and draw, in one pass over the pictures, rounded as a file has it."""
+    """Detect by every method and draw, in one pass over the pictures, rounded as a file has it.
+
+    What was detected in a run of pictures is kept as a part.
+    """
     ids, most = _ids(split.data, categories), most_detections(split.data)
-    rows: dict[str, list[list[_Rows]]] = {
-        one.name: [[] for _ in supported.background] for one in scored
-    }
-    found_images: Iterable[Found] = model.regions(
-        split.folder, split.data.pictures, split.proposals
-    )
-    for found in found_images:
-        over = overlaps(found.boxes, found.boxes) > NMS
-        for one in scored:
-            for draw, z in enumerate(region_logits(one.fitted, found)):
-                scores = _scores(model, z, found, supported.background[draw], one.scoring)
-                rows[one.name][draw].append(_rows(found, over, scores, ids, most))
-    return {name: [_join(each).rounded() for each in draws] for name, draws in rows.items()}
+
+    def make(some: Sequence[Picture]) -> dict[str, np.ndarray]:
+        rows = defaultdict[str, list[_Rows]](list)
+        for found in model.regions(split.folder, some, split.proposals):
+            over = overlaps(found.boxes, found.boxes) > NMS
+            for one in scored:
+                for draw, z in enumerate(region_logits(one.fitted, found)):
+                    scores = _scores(model, z, found, supported.background[draw], one.scoring)
+                    rows[f"{one.name} {draw}"].append(_rows(found, over, scores, ids, most))
+        return {
+            f"{name} {column}": part
+            for name, some_rows in rows.items()
+            for column, part in enumerate(_join(some_rows))
+        }
+
+    kept = [
+        interim.arrays(f"detections from {some[0].id}", partial(make, some))
+        for some in _runs(model, split)
+    ]
+
+    def whole(name: str) -> Detections:
+        columns = range(len(Detections._fields))
+        return Detections(*(np.concatenate([p[f"{name} {i}"] for p in kept]) for i in columns))
+
+    draws = range(len(supported.background))
+    return {one.name: [whole(f"{one.name} {draw}").rounded() for draw in draws] for one in scored}

@@ -74,7 +74,8 @@ def ahead(table: Table, start: str = "With") -> str:
     cell = table.at(top, shots)
     assert cell is not None
     where = "" if table.split == "test" else f" on {split_phrase(table.split)}"
-    examples = table.examples.removesuffix("s") if shots == 1 else table.examples
+    plural = "es" if table.examples.endswith("xes") else "s"
+    examples = table.examples.removesuffix(plural) if shots == 1 else table.examples
     line = (
         f"{start} {shots} {examples} per class, {top} is ahead{where}: "
         f"{with_interval(cell.mean, cell.ci95, metric.digits)} {metric.unit}"

@@ -14,17 +14,22 @@ support    base and novel      train families   a few labelled objects a class
 
 import io
 import itertools
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from fsclip_jax import __version__
 from fsclip_jax.data.masks import Record, box_of, encode_mask
-from fsclip_jax.durable import new_folder, storage_errors, write_file, write_json
+from fsclip_jax.durable import continued_folder, storage_errors, write_file, write_json
 from fsclip_jax.errors import UserError, require_extra
+from fsclip_jax.errors import say as say_line
+from fsclip_jax.interim import Interim
 from fsclip_jax.scenes.compose import SCENE_SIZE, Placed, Scene, compose
 from fsclip_jax.scenes.proposals import found_by, propose_files
 from fsclip_jax.scenes.roster import PER_HALF, Drawing, Thing, choose_things
@@ -39,6 +44,7 @@ PER_DRAWING = 2
 """How often the support shows each drawing of a class: twice four artists, eight objects."""
 
 _SUPPORT_OBJECTS = 4
+_INTERIM = ".interim"
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,8 @@ def write_split(
 ) -> Record:
     """Draw a split, write ``SPLIT/images``, ``masks/SPLIT`` and ``SPLIT.json``, return the last."""
     pictures, masks = folder / split / "images", folder / "masks" / split
-    pictures.mkdir(parents=True)
-    masks.mkdir(parents=True)
+    pictures.mkdir(parents=True, exist_ok=True)
+    masks.mkdir(parents=True, exist_ok=True)
     records: list[Record] = []
     objects: list[Record] = []
     palette = np.random.default_rng(0).integers(64, 256, (256, 3))
@@ -159,14 +165,15 @@ def write_png(
     write_file(path, stream.getvalue())
 
 
-def write_proposals(folder: Path, split: str, whole: Record) -> Record:
+def write_proposals(folder: Path, split: str, whole: Record, interim: Interim) -> Record:
     """Propose boxes for a split from its pictures, and write ``proposals_SPLIT.json``.
 
     The objects in ``whole``, which is what ``SPLIT.json`` holds, serve to measure the recall only:
     the part of them that a proposal overlaps by a half or more.
     """
     pictures = folder / split / "images"
-    records = propose_files([(one["id"], pictures / one["file_name"]) for one in whole["images"]])
+    files = [(one["id"], pictures / one["file_name"]) for one in whole["images"]]
+    records = propose_files(files, interim.within(split))
     write_json(folder / f"proposals_{split}.json", records)
     recall = float(found_by(whole["annotations"], records).mean())
     return {"proposals": len(records), "recall": round(recall, 4)}
@@ -180,7 +187,7 @@ def build_scenes(
     per_half: int = PER_HALF,
     say: Callable[[str, Record], None] | None = None,
 ) -> Record:
-    """Build the task in a folder, which appears when it is finished.
+    """Build the task in a folder, which appears when it is finished; a killed build goes on.
 
     Args:
         seed: the same seed gives the same files, bit for bit.
@@ -199,15 +206,23 @@ def build_scenes(
     if seed < 0:
         raise UserError(f"--seed is {seed}; give 0 or more")
     summary: Record = {}
-    with new_folder(out) as folder:
+    made_with = {"version": __version__, "seed": seed, "images": images, "per_half": per_half}
+    with continued_folder(out, "is making scenes") as folder:
         things = choose_things(per_half)
+        interim = Interim(folder / _INTERIM, made_with, say_line)
+        for other in folder.iterdir() if interim.fresh else ():
+            if other.name != _INTERIM:
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
         for split in SCENE_SPLITS:
             count = images if split == "test" else (images + 1) // 2
             with storage_errors(folder):
-                whole = write_split(folder, things, split, count, seed)
+                whole = interim.value(
+                    f"objects of {split}", partial(write_split, folder, things, split, count, seed)
+                )
             summary[split] = {"images": len(whole["images"]), "objects": len(whole["annotations"])}
             if split != "support":
-                summary[split] |= write_proposals(folder, split, whole)
+                summary[split] |= write_proposals(folder, split, whole, interim)
             if say is not None:
                 say(split, summary[split])
+        interim.finish()
     return summary

@@ -8,7 +8,9 @@ Source: Uijlings et al., Selective Search for Object Recognition, IJCV 2013.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,15 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from fsclip_jax import __version__
 from fsclip_jax.data.boxes import overlaps
 from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.masks import Record
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.data.source import UnreadableImage
-from fsclip_jax.durable import storage_errors, write_json
-from fsclip_jax.errors import UserError, require_extra, some, tell
+from fsclip_jax.durable import only_writer, write_json
+from fsclip_jax.errors import UserError, require_extra, say, some, tell
+from fsclip_jax.interim import Interim, content_sum
 from fsclip_jax.scenes.hierarchy import group
 
 WAYS: tuple[tuple[str, float, bool], ...] = (
@@ -39,6 +43,9 @@ MIN_REGION = 40
 
 MIN_SIDE = 12
 """A box whose shorter side is less than this is dropped."""
+
+MOST_PIXELS = 2**20
+"""A picture of more is made smaller first: what is kept of a pixel adds up to some 900 bytes."""
 
 MOST = 150
 """Boxes kept of a picture."""
@@ -86,21 +93,41 @@ def propose(
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), scores
 
 
-def propose_files(images: Sequence[tuple[int, Path]], most: int = MOST) -> list[Record]:
-    """Propose boxes for pictures (id and file), as records of COCO's results."""
+def propose_files(
+    images: Sequence[tuple[int, Path]], interim: Interim, most: int = MOST
+) -> list[Record]:
+    """Propose boxes for pictures (id and file), as records of COCO's results.
+
+    Those of a picture are kept under its id.
+    """
     records: list[Record] = []
     for number, path in images:
-        pixels = np.asarray(_read(path))
-        boxes, scores = propose(pixels, most)
-        records += [
-            {"image_id": number, "bbox": box, "score": round(score, 6)}
-            for box, score in zip(boxes.tolist(), scores.tolist(), strict=True)
-        ]
+        records += interim.value(f"boxes of {number}", partial(_propose_file, number, path, most))
     return records
+
+
+def _propose_file(number: int, path: Path, most: int) -> list[Record]:
+    try:
+        image = read_image(path, str(path), "clip")
+    except UnreadableImage as error:  # it was there when the run began
+        raise UserError(f"cannot read the picture {error}; run the same command again") from error
+    small = image
+    if image.width * image.height > MOST_PIXELS:
+        shrink = math.sqrt(MOST_PIXELS / (image.width * image.height))
+        sides = [max(1, int(side * shrink)) for side in image.size]
+        small = image.resize((sides[0], sides[1]), Image.Resampling.BOX)
+    boxes, scores = propose(np.asarray(small), most)
+    boxes *= np.tile(np.divide(image.size, small.size), 2)
+    return [
+        {"image_id": number, "bbox": box, "score": round(score, 6)}
+        for box, score in zip(boxes.tolist(), scores.tolist(), strict=True)
+    ]
 
 
 def propose_for(pictures: Sequence[Path], out: Path) -> int:
     """Propose boxes for any pictures, and return how many boxes there are.
+
+    A picture that cannot be read is left out and named.
 
     Args:
         pictures: files, and folders that are searched with their sub-folders.
@@ -108,31 +135,38 @@ def propose_for(pictures: Sequence[Path], out: Path) -> int:
             ``proposals.json``, in COCO's layout of results.
 
     Raises:
-        UserError: there is no picture, one cannot be read, or a package is missing.
+        UserError: there is no picture that can be read, another run writes there, or a package is
+            missing.
     """
     require_extra(["skimage.segmentation"], "detection", "scenes --proposals-for")
     images: list[Record] = []
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
     notes: list[str] = []
     names = list_pictures(pictures, notes)
     tell(notes)
     if odd := [name for name in names if name.encode("utf-8", "replace").decode() != name]:
         raise UserError(f"{some(odd)}: names in JSON are UTF-8; rename it")
-    for number, name in enumerate(names, 1):
-        width, height = _read(Path(name)).size
-        images.append({"id": number, "file_name": str(name), "width": width, "height": height})
-    records = propose_files([(one["id"], Path(one["file_name"])) for one in images])
-    write_json(out / "images.json", {"images": images})
-    write_json(out / "proposals.json", records)
+    with only_writer(out, ".scenes.lock", "proposes boxes", "--out"):
+        broken = []
+        for name in names:
+            try:
+                width, height = read_image(Path(name), name, "clip").size
+            except UnreadableImage as error:
+                broken.append(" ".join(str(error).split()))
+                continue
+            size = {"width": width, "height": height}
+            images.append({"id": len(images) + 1, "file_name": name, **size})
+        if not images:
+            raise UserError(f"no picture can be read: {some(broken)}; give others")
+        if broken:
+            tell([f"{len(broken)} pictures cannot be read and are left out: {some(broken)}"])
+        files = [Path(one["file_name"]) for one in images]
+        made_with = {"version": __version__, "images": images, "content": content_sum(files)}
+        interim = Interim(out / ".scenes.interim", made_with, say)
+        records = propose_files([(one["id"], Path(one["file_name"])) for one in images], interim)
+        write_json(out / "images.json", {"images": images})
+        write_json(out / "proposals.json", records)
+        interim.finish()
     return len(records)
-
-
-def _read(path: Path) -> Image.Image:
-    try:
-        return read_image(path, str(path), "clip")
-    except UnreadableImage as error:
-        raise UserError(f"cannot read the picture {error}") from error
 
 
 def found_by(

@@ -1,8 +1,8 @@
 """A folder of scenes, as ``fsclip scenes`` writes it: pictures, class indices, support objects."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -12,7 +12,7 @@ from msgspec import field
 from PIL import Image
 
 from fsclip_jax.data.coco_files import Box, Picture, Side, read_boxes
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, some, tell
 from fsclip_jax.pixels import open_image, require_regular, to_rgb
 
 
@@ -51,15 +51,19 @@ class Annotated:
     objects: tuple[MaskedBox, ...]
     classes: Classes
 
+    def files(self, index: int) -> tuple[Path, Path]:
+        """Return the files of a picture and of its mask."""
+        name = Path(self.images[index].file_name)
+        mask = self.folder / "masks" / self.name / name.with_suffix(".png")
+        return self.folder / self.name / "images" / name, mask
+
     def picture(self, index: int) -> Image.Image:
         """Open a picture."""
-        path = self.folder / self.name / "images" / self.images[index].file_name
-        return to_rgb(_open(path), on_white=False)
+        return to_rgb(_open(self.files(index)[0]), on_white=False)
 
     def truth(self, index: int) -> Int[np.ndarray, "height width"]:
         """Return the class of every pixel: 0 is background, the first class is 1."""
-        name = Path(self.images[index].file_name).with_suffix(".png")
-        path = self.folder / "masks" / self.name / name
+        path = self.files(index)[1]
         numbers = np.asarray(_open(path))
         lookup = np.full(256, -1, np.int32)
         lookup[[0, *self.classes.ids]] = np.arange(len(self.classes.ids) + 1)
@@ -91,6 +95,49 @@ def read_split(folder: Path, name: str) -> Annotated:
     )
     objects = cast(tuple[MaskedBox, ...], data.boxes)
     return Annotated(name, folder, data.pictures, objects, classes)
+
+
+def leave_out_unreadable(
+    split: Annotated, too_large: Callable[[int, int], bool]
+) -> tuple[Annotated, tuple[str, ...]]:
+    """Leave pictures out that cannot be read or have no mask of their size, and say so.
+
+    Args:
+        too_large: whether a picture of this height and width is more than can be segmented.
+
+    Returns:
+        The rest, and the names of those left out, for all methods alike.
+
+    Raises:
+        UserError: there is none left.
+    """
+    reasons = [_unreadable(split, index, too_large) for index in range(len(split.images))]
+    broken = {image.id for image, why in zip(split.images, reasons, strict=True) if why}
+    if not broken:
+        return split, ()
+    told = [why for why in reasons if why]
+    if len(broken) == len(split.images):
+        raise UserError(f"no picture of {split.name} can be used: {told[0]}")
+    tell([f"{len(broken)} pictures of {split.name} are left out: {some(told)}"])
+    rest = replace(
+        split,
+        images=tuple(image for image in split.images if image.id not in broken),
+        objects=tuple(one for one in split.objects if one.image not in broken),
+    )
+    return rest, tuple(image.file_name for image in split.images if image.id in broken)
+
+
+def _unreadable(split: Annotated, index: int, too_large: Callable[[int, int], bool]) -> str:
+    try:
+        picture, mask = (_open(file) for file in split.files(index))
+    except UserError as error:
+        return str(error)
+    sizes = [f"{one.width} x {one.height}" for one in (picture, mask)]
+    if picture.size != mask.size:
+        return f"{split.files(index)[0]} has {sizes[0]} pixels, its mask {sizes[1]}"
+    if too_large(picture.height, picture.width):
+        return f"{split.files(index)[0]} of {sizes[0]} pixels is too large"
+    return ""
 
 
 def draw_shots(

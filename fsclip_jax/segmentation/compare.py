@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,10 @@ from jaxtyping import Bool, Float, Int
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.fitting.draws import draws_of
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.fitted import Fitted, choose_setting, fit, fit_costs, logits_of
+from fsclip_jax.fitting.fitted import choose_setting, fit, fit_costs, logits_of
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Val
+from fsclip_jax.interim import Interim
 from fsclip_jax.report.measured import Measured, Place, saw_of
 from fsclip_jax.segmentation.prepare import Parts, Points
 from fsclip_jax.segmentation.score import class_ious, confusion
@@ -58,8 +61,12 @@ def measure(
     method: Method,
     draws: Int[np.ndarray, "draw way shot"],
     engine: Engine,
-) -> tuple[Float[np.ndarray, "draw classes"], list[Fitted]]:
-    """Fit a method for every size of window; measure it on test, for every draw of the support."""
+) -> dict[str, Any]:
+    """Fit a method for every size of window; measure it on test, for every draw of the support.
+
+    Returns JSON: ``ious`` [draw classes], nan as null; the ``choices`` by size of window; and
+    ``costs`` of a fit.
+    """
     fitted = []
     for scale, val in enumerate(ready.val):
         task = make_task(ready, scale, draws)
@@ -74,7 +81,11 @@ def measure(
         scores = ready.parts.average(ready.test, logits)
         predicted = np.where(ready.things, scores.argmax(1) + 1, 0)
         ious.append(class_ious(confusion(predicted, ready.parts.counts)))
-    return np.stack(ious), fitted
+    return {
+        "ious": [[None if np.isnan(x) else float(x) for x in row] for row in ious],
+        "choices": [one.choice.record for one in fitted],
+        "costs": {name: float(cost) for name, cost in fit_costs(fitted).items()},
+    }
 
 
 def _val(task: Task, val: Points) -> Val:
@@ -93,6 +104,7 @@ def compare_segmentations(
     ready: SegmentationSetting,
     methods: Sequence[Method],
     draws: Mapping[int, Int[np.ndarray, "draw way shot"]],
+    interim: Interim,
     say: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[Place, Measured], dict[tuple[str, int], Float[np.ndarray, "classes"]]]:
     """Measure methods over numbers of shots; all of them see the same draws.
@@ -105,8 +117,12 @@ def compare_segmentations(
     of_classes = {}
     for method in methods:
         for shots, chosen in draws.items():
-            ious, fitted = measure(ready, method, chosen, engine)
-            choices = [one.choice.record for one in fitted]
+            found = interim.value(
+                f"{method.name} of {shots} shots",
+                partial(measure, ready, method, chosen, engine),
+            )
+            ious, choices = np.array(found["ious"], np.float64), found["choices"]
+            costs = {name: np.asarray(cost) for name, cost in found["costs"].items()}
             things, novel = 100 * ious[:, 1:], ready.novel
             groups = {
                 "novel": np.nanmean(things[:, novel], axis=1),
@@ -117,7 +133,7 @@ def compare_segmentations(
             selection = choices[0] if len(choices) == 1 else sizes
             saw = saw_of(method.name, selection)
             for split, values in groups.items():
-                metrics = {"miou": values, **fit_costs(fitted)}
+                metrics = {"miou": values, **costs}
                 measured[split, method.name, shots] = Measured(metrics, selection, saw)
             of_classes[method.name, shots] = 100 * np.mean(ious, axis=0)
             say(f"{method.name}, {shots} shots")

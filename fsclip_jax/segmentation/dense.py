@@ -1,13 +1,17 @@
 """Patch features of whole pictures, by a frozen CLIP of any kind."""
 
-from collections.abc import Iterable, Iterator
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from PIL import Image
 
 from fsclip_jax.clip.load import Backbone
+from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.features.buckets import bucket_size, padded
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.segmentation.lattice import Lattice, cut_windows, stitch
@@ -27,20 +31,27 @@ def dense_features(
     backbone: Backbone, pictures: Iterable[Image.Image], lattice: Lattice
 ) -> Iterator[Float[np.ndarray, "rows columns dim"]]:
     """Encode pictures of any size to the unit features of their points."""
+    encode = _program(backbone.graphdef, backbone.preprocess)
 
-    @jax.jit
-    def encode(state: Params, pixels: jax.Array) -> jax.Array:
-        pixels = backbone.preprocess.normalize(pixels)
-        return l2_normalize(value_features(backbone.graphdef, state, pixels))
+    def patches(picture: Image.Image, count: int) -> Iterator[Float[np.ndarray, "patches dim"]]:
+        windows, size = cut_windows(picture, lattice), bucket_size(count, _BATCH)
+        while some := list(itertools.islice(windows, size)):
+            pixels = jnp.asarray(padded(np.stack(some), size))
+            yield from np.asarray(encode(backbone.state, pixels))[: len(some)]
 
     for picture in pictures:
         rows, columns = lattice.shape(picture.height, picture.width)
-        windows = cut_windows(picture, lattice)
-        size = bucket_size(len(windows), _BATCH)
-        parts = [
-            encode(backbone.state, jnp.asarray(padded(windows[low : low + size], size)))
-            for low in range(0, len(windows), size)
-        ]
-        patches = np.concatenate([np.asarray(part) for part in parts])[: len(windows)]
-        mean = stitch(patches, lattice, rows, columns)
+        count = len(lattice.starts(rows)) * len(lattice.starts(columns))
+        mean = stitch(patches(picture, count), lattice, rows, columns)
         yield mean / np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-6)
+
+
+@functools.lru_cache(maxsize=16)  # towers of one shape share what was compiled
+def _program(
+    graphdef: nnx.GraphDef, preprocess: Preprocess
+) -> Callable[[Params, jax.Array], jax.Array]:
+    @jax.jit
+    def encode(state: Params, pixels: jax.Array) -> jax.Array:
+        return l2_normalize(value_features(graphdef, state, preprocess.normalize(pixels)))
+
+    return encode

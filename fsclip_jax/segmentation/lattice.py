@@ -11,6 +11,8 @@ of one lattice; a point's feature is the mean over the windows that cover it.
 Beyond its border the picture is mirrored.
 """
 
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import jax
@@ -19,6 +21,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from fsclip_jax.typing import Array, Float
+
+MOST_POINTS = 1024
+"""Points along a side: more are not segmented, for what is kept of a point adds up."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,14 @@ class Lattice:
         return list(range(-(self.grid // 2), points, stride))
 
 
-def cut_windows(picture: Image.Image, lattice: Lattice) -> UInt8[np.ndarray, "windows size size 3"]:
+def cut_windows(
+    picture: Image.Image, lattice: Lattice
+) -> Iterator[UInt8[np.ndarray, "size size 3"]]:
     """Cut the windows of a picture, row by row, as the tower takes them before normalisation.
 
     Example:
-        >>> cut_windows(Image.new("RGB", (256, 256)), Lattice(64, 32, 1)).shape
-        (256, 32, 32, 3)
+        >>> len(list(cut_windows(Image.new("RGB", (256, 256)), Lattice(64, 32, 1))))
+        256
     """
     rows, columns = lattice.shape(picture.height, picture.width)
     scaled = picture.convert("RGB").resize(
@@ -71,11 +78,12 @@ def cut_windows(picture: Image.Image, lattice: Lattice) -> UInt8[np.ndarray, "wi
     # A point lies in the middle of its step, and the first patch in the middle of its own side.
     shift = size + (lattice.step - size // lattice.grid) // 2
     tops, lefts = ([a * lattice.step + shift for a in lattice.starts(n)] for n in (rows, columns))
-    return np.stack([pixels[y : y + size, x : x + size] for y in tops for x in lefts])
+    for y, x in itertools.product(tops, lefts):
+        yield pixels[y : y + size, x : x + size]
 
 
 def stitch(
-    patches: Float[np.ndarray, "windows patches dim"], lattice: Lattice, rows: int, columns: int
+    patches: Iterable[Float[np.ndarray, "patches dim"]], lattice: Lattice, rows: int, columns: int
 ) -> Float[np.ndarray, "rows columns dim"]:
     """Average the patches of all windows of :func:`cut_windows` that fall on the same point.
 
@@ -85,13 +93,16 @@ def stitch(
         [[0.0, 1.0], [2.0, 3.0]]
     """
     grid = lattice.grid
-    total = np.zeros((rows + 2 * grid, columns + 2 * grid, patches.shape[-1]), np.float32)
-    count = np.zeros((*total.shape[:2], 1), np.float32)
+    shape = rows + 2 * grid, columns + 2 * grid
+    total, count = None, np.zeros((*shape, 1), np.float32)
     places = [(a + grid, b + grid) for a in lattice.starts(rows) for b in lattice.starts(columns)]
     for (top, left), one in zip(places, patches, strict=True):
+        if total is None:
+            total = np.zeros((*shape, one.shape[-1]), np.float32)
         spot = (slice(top, top + grid), slice(left, left + grid))
         total[spot] += one.reshape(grid, grid, -1)
         count[spot] += 1
+    assert total is not None  # a picture has a window
     inside = (slice(grid, grid + rows), slice(grid, grid + columns))
     return total[inside] / count[inside]
 

@@ -10,6 +10,9 @@ from fsclip_jax.segmentation.lattice import enlarge
 SCALE = 100.0
 """The ``k`` of Felzenszwalb and Huttenlocher: larger segments with larger values."""
 
+MOST_PIXELS = 2**21
+"""A picture of more is not segmented: what is kept of a pixel adds up to some 900 bytes."""
+
 MIN_SEGMENT = 60
 """Pixels of the smallest segment."""
 

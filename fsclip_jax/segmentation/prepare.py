@@ -1,16 +1,21 @@
 """Scenes turned into numbers, once for all methods."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.data.masks import decode_mask
+from fsclip_jax.interim import Interim
 from fsclip_jax.segmentation.annotated import Annotated
 from fsclip_jax.segmentation.dense import dense_features, lattice_of
 from fsclip_jax.segmentation.parts import count_labels, cut_segments, mask_weights, part_weights
+
+RUN = 8
+"""Pictures that are encoded, or cut, between two parts of a run that are kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +52,14 @@ class Parts:
         return np.mean(scales, axis=0)
 
 
-def encode_points(backbone: Backbone, split: Annotated, window: int) -> Points:
-    """Encode all pictures of a split by windows of a side in pixels."""
-    pictures = (split.picture(i) for i in range(len(split.images)))
-    maps = list(dense_features(backbone, pictures, lattice_of(backbone, window)))
+def encode_points(backbone: Backbone, split: Annotated, window: int, interim: Interim) -> Points:
+    """Encode all pictures of a split by windows of a side in pixels, some a part."""
+
+    def encode(indices: range) -> list[np.ndarray]:
+        pictures = (split.picture(index) for index in indices)
+        return list(dense_features(backbone, pictures, lattice_of(backbone, window)))
+
+    maps = list(_in_runs(split, f"points of {window} pixels", encode, interim))
     labels = []
     for index, one in enumerate(maps):
         truth = split.truth(index)
@@ -65,18 +74,37 @@ def encode_points(backbone: Backbone, split: Annotated, window: int) -> Points:
     return Points(features, np.concatenate(labels), starts, shapes)
 
 
-def cut_parts(split: Annotated, points: Sequence[Points], segments: bool) -> Parts:
+def cut_parts(
+    split: Annotated, points: Sequence[Points], segments: bool, interim: Interim
+) -> Parts:
     """Cut all pictures of a split into parts, along edges or else of 4 x 4 pixels."""
+
+    def cut(indices: range) -> list[np.ndarray]:
+        return [cut_segments(np.asarray(split.picture(index))) for index in indices]
+
     counts, weights = [], []
+    cuts = _in_runs(split, "segments", cut, interim) if segments else None
     for index in range(len(split.images)):
         truth = split.truth(index)
-        if segments:
-            labels = cut_segments(np.asarray(split.picture(index)))
-        else:
-            labels = _squares(*truth.shape)
+        labels = _squares(*truth.shape) if cuts is None else next(cuts)
         counts.append(count_labels(labels, truth, len(split.classes.ids) + 1))
         weights.append([part_weights(labels, *place.shapes[index]) for place in points])
     return Parts(np.concatenate(counts), tuple(zip(*weights, strict=True)))
+
+
+def _in_runs(
+    split: Annotated, what: str, make: Callable[[range], list[np.ndarray]], interim: Interim
+) -> Iterator[np.ndarray]:
+    """Make an array of every picture of a split, and keep them run by run."""
+    for low in range(0, len(split.images), RUN):
+        indices = range(low, min(low + RUN, len(split.images)))
+        name = f"{what} of {split.name} from {low}"
+        arrays = interim.arrays(name, partial(_numbered, make, indices))
+        yield from (arrays[str(index)] for index in indices)
+
+
+def _numbered(make: Callable[[range], list[np.ndarray]], indices: range) -> dict[str, np.ndarray]:
+    return dict(zip(map(str, indices), make(indices), strict=True))
 
 
 def _squares(height: int, width: int, side: int = 4) -> Int[np.ndarray, "height width"]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fsclip_jax import __version__
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.data.templates import BARE, prompts
 from fsclip_jax.devices import device_name
@@ -14,13 +15,22 @@ from fsclip_jax.durable import only_writer
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.fitting.checkpoints import FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.methods import Chosen, choose_methods, not_given_by
+from fsclip_jax.interim import Interim, content_sum
 from fsclip_jax.report.measured import circumstances, rows_of
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.write import write_report
-from fsclip_jax.segmentation.annotated import Annotated, draw_shots, read_split
+from fsclip_jax.segmentation.annotated import (
+    Annotated,
+    draw_shots,
+    leave_out_unreadable,
+    read_split,
+)
 from fsclip_jax.segmentation.background import best_threshold, fit_line
 from fsclip_jax.segmentation.compare import SegmentationSetting, compare_segmentations
 from fsclip_jax.segmentation.config import SegmentConfig, check_segment_config
+from fsclip_jax.segmentation.dense import lattice_of
+from fsclip_jax.segmentation.lattice import MOST_POINTS, Lattice
+from fsclip_jax.segmentation.parts import MOST_PIXELS
 from fsclip_jax.segmentation.prepare import Points, cut_parts, encode_points, object_features
 
 _PHOTO = ("a photo of a {}.",)
@@ -28,24 +38,51 @@ _PHOTO = ("a photo of a {}.",)
 Say = Callable[[str], None]
 
 
+SPLITS = ("train", "val", "test", "support")
+"""Splits of a folder of scenes that are read."""
+
+
+def read_splits(
+    scenes: Path, lattices: Sequence[Lattice]
+) -> tuple[dict[str, Annotated], dict[str, tuple[str, ...]]]:
+    """Read all splits, and leave out pictures that cannot be read or are too large.
+
+    Returns:
+        The splits, and the names of the pictures that were left out of each.
+    """
+
+    def too_large(height: int, width: int) -> bool:
+        points = max(max(one.shape(height, width)) for one in lattices)
+        return height * width > MOST_PIXELS or points > MOST_POINTS
+
+    whole = {name: read_split(scenes, name) for name in SPLITS}
+    found = {name: leave_out_unreadable(split, too_large) for name, split in whole.items()}
+    splits = {name: split for name, (split, _) in found.items()}
+    return splits, {name: names for name, (_, names) in found.items() if names}
+
+
 def prepare_scenes(
-    backbone: Backbone, scenes: Path, windows: Sequence[int], segments: bool, say: Say
-) -> tuple[SegmentationSetting, Annotated, dict[str, Any]]:
+    backbone: Backbone,
+    splits: Mapping[str, Annotated],
+    windows: Sequence[int],
+    segments: bool,
+    interim: Interim,
+    say: Say,
+) -> tuple[SegmentationSetting, dict[str, Any]]:
     """Encode the scenes and find the rule that tells things from background.
 
     Sides of ``windows`` are in pixels of the pictures. ``segments`` cuts these along edges, else
     into squares of 4 x 4 pixels.
     """
-    splits = {name: read_split(scenes, name) for name in ("train", "val", "test", "support")}
     points: dict[str, tuple[Points, ...]] = {}
     for name, split in splits.items():
         say(f"encoding {len(split.images)} pictures of {name}")
-        points[name] = tuple(encode_points(backbone, split, window) for window in windows)
+        points[name] = tuple(encode_points(backbone, split, one, interim) for one in windows)
     lines = [fit_line(one.features, one.labels > 0) for one in points["train"]]
 
     def thing_scores(name: str) -> tuple[Any, np.ndarray]:
         say(f"cutting {name} into parts")
-        parts = cut_parts(splits[name], points[name], segments)
+        parts = cut_parts(splits[name], points[name], segments, interim)
         values = [
             (one.features @ line.weights + line.bias)[:, None]
             for one, line in zip(points[name], lines, strict=True)
@@ -74,7 +111,7 @@ def prepare_scenes(
         "rule": "logistic regression on train scenes; threshold by the overlap on val scenes",
         "threshold": round(threshold, 6),
     }
-    return ready, splits["support"], rule
+    return ready, rule
 
 
 def gather_methods(config: SegmentConfig, backbone: Backbone) -> Chosen:
@@ -100,11 +137,14 @@ def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _
     read_split(config.scenes, "test")  # before anything is loaded
     clip = load_clip(config.backbone)
     chosen = gather_methods(config, clip)
-    draws = _draws(config)
     with only_writer(config.out, ".segment.lock", "is segmenting", "--out"):
         windows = config.windows or default_windows(clip)
-        ready, _, rule = prepare_scenes(clip, config.scenes, windows, config.segments, say)
-        measured, of_classes = compare_segmentations(ready, chosen.methods, draws, say)
+        splits, left_out = read_splits(config.scenes, [lattice_of(clip, one) for one in windows])
+        draws = _draws(config, splits["support"])
+        made_with = _made_with(config, clip, chosen, splits)
+        interim = Interim(config.out / ".segment.interim", made_with, say)
+        ready, rule = prepare_scenes(clip, splits, windows, config.segments, interim, say)
+        measured, of_classes = compare_segmentations(ready, chosen.methods, draws, interim, say)
         report = Report(
             kind="segment",
             **circumstances(),
@@ -113,7 +153,7 @@ def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _
             protocol="segment",
             label_space="generalised",
             backbone={"id": clip.id, "sha256": clip.sha256},
-            data=_described(config, of_classes),
+            data=_described(config, splits["test"], of_classes),
             rows=rows_of(measured),
             settings={
                 "shots": list(config.shots),
@@ -121,16 +161,38 @@ def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _
                 "windows": list(windows),
                 "segments": config.segments,
                 "background": rule,
+                **({"left_out": left_out} if left_out else {}),
             },
             checkpoints=tuple(map(describe_checkpoint, chosen.checkpoints)),
         )
         write_report(report, config.out)
+        interim.finish()
     return report
 
 
-def _draws(config: SegmentConfig) -> dict[int, np.ndarray]:
+def _made_with(
+    config: SegmentConfig, clip: Backbone, chosen: Chosen, splits: Mapping[str, Annotated]
+) -> dict[str, Any]:
+    """All that segmentations depend on."""
+    pictures = [
+        file for s in splits.values() for index in range(len(s.images)) for file in s.files(index)
+    ]
+    return {
+        "version": __version__,
+        "backbone": [clip.id, clip.sha256],
+        "device": device_name(),
+        "methods": [
+            [one.name, one.trained.meta.get("sha256") if one.trained else None]
+            for one in chosen.methods
+        ],
+        "settings": [config.shots, config.seeds, config.windows, config.segments],
+        "files": content_sum(config.scenes / f"{name}.json" for name in SPLITS),
+        "pictures": content_sum(pictures),
+    }
+
+
+def _draws(config: SegmentConfig, labelled: Annotated) -> dict[int, np.ndarray]:
     """Positions of the labelled objects of every draw, by number of shots."""
-    labelled = read_split(config.scenes, "support")
     objects, ids = labelled.objects, labelled.classes.ids
     return {
         shots: np.stack([draw_shots(objects, ids, shots, seed) for seed in range(config.seeds)])
@@ -139,10 +201,9 @@ def _draws(config: SegmentConfig) -> dict[int, np.ndarray]:
 
 
 def _described(
-    config: SegmentConfig, of_classes: Mapping[tuple[str, int], np.ndarray]
+    config: SegmentConfig, test: Annotated, of_classes: Mapping[tuple[str, int], np.ndarray]
 ) -> dict[str, Any]:
     """What was segmented, and how well each class came out."""
-    test = read_split(config.scenes, "test")
     return {
         "spec": str(config.scenes),
         "title": str(config.scenes),

@@ -1,6 +1,7 @@
 """``fsclip detect`` from files to a report, with proposals and with an OWL-ViT."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from fsclip_jax.cli.main import main
 from fsclip_jax.data.coco_files import read_boxes
+from fsclip_jax.detection import compare, crops, fitting
 from fsclip_jax.detection.average_precision import Detections, average_precision
 from fsclip_jax.detection.models import in_pixels
 from fsclip_jax.detection.owlvit_load import load_owlvit
@@ -108,6 +110,93 @@ def test_the_report_follows_from_the_detections_beside_it(scenes, result):
             assert cells["ap"]["per_seed"][draw] == pytest.approx(told.mean(of), abs=1e-6)
             assert cells["ap75"]["per_seed"][draw] == pytest.approx(told.mean(of, 0.75), abs=1e-6)
         assert cells["ap"]["mean"] == pytest.approx(np.mean(cells["ap"]["per_seed"]), abs=1e-6)
+
+
+@pytest.fixture
+def broken(scenes, tmp_path):
+    """The scenes with a picture of each split spoilt."""
+    folder = tmp_path / "broken"
+    shutil.copytree(scenes, folder)
+    (folder / "test" / "images" / "1.png").write_bytes(b"no picture")
+    (folder / "val" / "images" / "0.png").unlink()
+    cut = folder / "support" / "images" / "0.png"
+    cut.write_bytes(cut.read_bytes()[:500])
+    return folder
+
+
+def test_a_broken_picture_costs_itself(broken, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = f"detect --scenes {broken} --out {out} --shots 2 --seeds 2 --crops 1"
+    assert main([*words.split(), "--methods", "zero_shot", "ridge"]) == 0
+    told = capsys.readouterr().err
+    for split in ("test", "val", "support"):
+        assert f"1 pictures of {split} cannot be read and are left out: " in told
+    report = json.loads((out / "report.json").read_text())
+    names = {"test": ["1.png"], "val": ["0.png"], "support": ["0.png"]}
+    assert report["settings"]["left_out"] == names
+    assert (report["data"]["n_query"], report["data"]["n_objects"]) == (3, 9)
+    rows = json.loads((out / "ridge.0.json").read_text())
+    assert {row["image_id"] for row in rows} == {0, 2, 3}
+    # As if the annotations had never had it.
+    whole = json.loads((broken / "test.json").read_text())
+    whole["images"] = [one for one in whole["images"] if one["id"] != 1]
+    whole["annotations"] = [one for one in whole["annotations"] if one["image_id"] != 1]
+    (broken / "test.json").write_text(json.dumps(whole))
+    boxes = json.loads((broken / "proposals_test.json").read_text())
+    boxes = [one for one in boxes if one["image_id"] != 1]
+    (broken / "proposals_test.json").write_text(json.dumps(boxes))
+    assert (
+        main([*words.replace(f"{out}", f"{out}2").split(), "--methods", "zero_shot", "ridge"]) == 0
+    )
+    assert json.loads((tmp_path / "out2" / "ridge.0.json").read_text()) == rows
+
+
+def test_a_folder_of_broken_pictures_is_a_mistake(broken, tmp_path, capsys):
+    for file in (broken / "test" / "images").iterdir():
+        file.write_bytes(b"")
+    assert main(["detect", "--scenes", str(broken), "--out", str(tmp_path / "o")]) == 2
+    assert "none of the 4 pictures of test" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_stopped_run_goes_on_and_changed_inputs_begin_again(
+    scenes, tmp_path, monkeypatch, capsys
+):
+    copy, out = tmp_path / "scenes", tmp_path / "out"
+    shutil.copytree(scenes, copy)
+    words = f"detect --scenes {copy} --out {out} --shots 1 --seeds 1 --crops 1 --methods ridge"
+    monkeypatch.setattr(fitting, "RUN", 8)  # two pictures a part
+    looked = []
+    real = crops.cut_boxes
+
+    def counted(image, boxes, *rest):
+        looked.append(len(boxes))
+        return real(image, boxes, *rest)
+
+    monkeypatch.setattr(crops, "cut_boxes", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "write_results", None)  # stopped when all is detected
+        with pytest.raises(TypeError):
+            main(words.split())
+    first = len(looked)
+    capsys.readouterr()
+    assert main(words.split()) == 0
+    assert "going on: " in capsys.readouterr().out
+    assert first > 0
+    assert len(looked) == first
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "write_results", None)
+        with pytest.raises(TypeError):
+            main(words.split())
+    (copy / "val" / "images" / "2.png").write_bytes(
+        (copy / "val" / "images" / "1.png").read_bytes()
+    )
+    before = len(looked)
+    capsys.readouterr()
+    assert main(words.split()) == 0
+    assert "beginning again" in capsys.readouterr().out
+    assert len(looked) == before + first
 
 
 def test_an_owlvit_detects_what_pytorch_detects(scenes, owlvit_folder, torch_owlvit, tmp_path):

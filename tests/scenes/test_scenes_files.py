@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from PIL import Image
 
 from fsclip_jax.cli.main import main
+from fsclip_jax.durable import only_writer
 from fsclip_jax.errors import UserError
-from fsclip_jax.scenes import build
+from fsclip_jax.scenes import build, proposals
 from fsclip_jax.scenes.build import build_scenes
 
 SPLITS = ("train", "val", "test", "support")
@@ -98,14 +100,50 @@ def test_a_seed_gives_the_same_bytes(folder, tmp_path):
     assert rng((0, 1, 2)).random() != rng((1, 1, 2)).random()
 
 
-def test_a_failure_leaves_nothing(monkeypatch, tmp_path):
-    def fail(*_):
-        raise KeyboardInterrupt
+def test_a_failure_leaves_what_the_next_run_goes_on_with(folder, monkeypatch, tmp_path, capsys):
+    propose, seen = proposals.propose, []
 
-    monkeypatch.setattr(build, "write_split", fail)
+    def fail_at_third(pixels, most):
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(1)
+        return propose(pixels, most)
+
+    monkeypatch.setattr(proposals, "propose", fail_at_third)
     with pytest.raises(KeyboardInterrupt):
-        build_scenes(tmp_path / "out", images=2, per_half=1)
-    assert list(tmp_path.iterdir()) == []
+        build_scenes(tmp_path / "out", images=3, per_half=3)
+    assert not (tmp_path / "out").exists()
+    seen.append(1)
+    build_scenes(tmp_path / "out", images=3, per_half=3)
+    assert "going on: 5 parts" in capsys.readouterr().out  # two splits and three pictures
+    assert len(seen) == 2 + 2 + 3 + 1  # each picture once
+    assert contents(tmp_path / "out") == contents(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_other_settings_left_is_not_among_the_files(folder, monkeypatch, tmp_path):
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "write_proposals", None)
+        with pytest.raises(TypeError):
+            build_scenes(tmp_path / "out", images=9, per_half=4)
+    build_scenes(tmp_path / "out", images=3, per_half=3)
+    assert contents(tmp_path / "out") == contents(folder)
+
+
+def contents(place):
+    return {p.relative_to(place): p.read_bytes() for p in place.rglob("*") if p.is_file()}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
+def test_a_second_writer_is_refused(folder, tmp_path, capsys):
+    with only_writer(tmp_path, ".out.lock", "is making scenes out", "--out"):
+        assert main(["scenes", "--out", str(tmp_path / "out"), "--images", "2"]) == 2
+    assert "another run" in capsys.readouterr().err
+    pictures = str(folder / "val" / "images")
+    (tmp_path / "p").mkdir()
+    with only_writer(tmp_path / "p", ".scenes.lock", "proposes boxes", "--out"):
+        assert main(["scenes", "--out", str(tmp_path / "p"), "--proposals-for", pictures]) == 2
+    assert "another run" in capsys.readouterr().err
 
 
 def test_what_is_there_is_not_overwritten(folder, tmp_path):
@@ -127,8 +165,14 @@ def test_proposals_for_other_pictures(folder, tmp_path, capsys):
     assert found == json.loads((folder / "proposals_val.json").read_text())
 
 
-def test_a_picture_that_is_none_is_named(tmp_path, capsys):
+def test_a_picture_that_is_none_costs_itself(folder, tmp_path, capsys):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     given = ["--out", str(tmp_path / "o"), "--proposals-for", str(tmp_path / "bad.png")]
     assert main(["scenes", *given]) == 2
-    assert "bad.png" in capsys.readouterr().err
+    assert "no picture can be read: " in capsys.readouterr().err
+    good = folder / "val" / "images" / "000002.png"
+    assert main(["scenes", *given, str(good)]) == 0
+    assert "1 pictures cannot be read and are left out: " in capsys.readouterr().err
+    images = json.loads((tmp_path / "o" / "images.json").read_text())["images"]
+    assert [one["file_name"] for one in images] == [str(good)]
+    assert {p.name for p in (tmp_path / "o").iterdir()} == {"images.json", "proposals.json"}

@@ -1,11 +1,17 @@
 """Selective search: merging by the paper's sums, and boxes of what stands out."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from fsclip_jax.data.boxes import overlaps
+from fsclip_jax.interim import Interim
+from fsclip_jax.scenes import proposals
 from fsclip_jax.scenes.hierarchy import boxes_of, group, histograms, neighbours
 from fsclip_jax.scenes.proposals import found_by, propose
 
@@ -116,3 +122,42 @@ def test_recall_counts_objects_of_their_own_picture():
     objects = [{"image_id": 1, "bbox": [0, 0, 4, 4]}, {"image_id": 2, "bbox": [0, 0, 4, 4]}]
     found = found_by(objects, [{"image_id": 1, "bbox": [0, 0, 4, 3]}])
     assert found.tolist() == [True, False]
+
+
+def test_a_large_picture_is_searched_small_and_its_boxes_are_its_own(tmp_path, monkeypatch):
+    page = Image.new("RGB", (400, 300), (210, 210, 205))
+    page.paste((180, 40, 40), (40, 60, 200, 180))
+    page.save(tmp_path / "page.png")
+    monkeypatch.setattr(proposals, "MOST_PIXELS", 400 * 300 // 4)
+    shapes = []
+    propose = proposals.propose
+
+    def seen(pixels, most):
+        shapes.append(pixels.shape)
+        return propose(pixels, most)
+
+    monkeypatch.setattr(proposals, "propose", seen)
+    interim = Interim(tmp_path / ".interim", {})
+    found = proposals.propose_files([(1, tmp_path / "page.png")], interim)
+    assert shapes == [(150, 200, 3)]
+    truth = np.array([[40.0, 60, 160, 120]])
+    boxes = np.array([one["bbox"] for one in found])
+    assert overlaps(truth, boxes).max() > 0.9
+    assert (boxes[:, :2] + boxes[:, 2:]).max(0).tolist() == [400, 300]
+
+
+@pytest.mark.slow
+def test_extreme_pictures_are_searched_in_bounded_memory(tmp_path):
+    """In processes of their own; 900 bytes a pixel would be 70 GB."""
+    for size in ((1, 65_500), (8_000, 8_000)):
+        Image.new("L", size, 200).save(tmp_path / "p.png")
+        program = (
+            "import resource, sys; from pathlib import Path; "
+            "from fsclip_jax.scenes.proposals import propose_for; "
+            f"propose_for([Path({str(tmp_path / 'p.png')!r})], Path({str(tmp_path / 'o')!r})); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        )
+        assert int(done.stdout.split()[-1]) < 1.5e6, size  # KiB; an import of JAX is 0.2e6

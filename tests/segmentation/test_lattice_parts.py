@@ -1,5 +1,7 @@
 """Windows, lattices and parts: plain averages over pixels give the same numbers."""
 
+import tracemalloc
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def test_a_patch_is_told_by_what_is_at_its_point(lattice, shape):
     slope = np.linspace(0, 200, height)[:, None] + np.linspace(0, 50, width)
     picture = Image.fromarray(np.repeat(slope[..., None], 3, -1).astype(np.uint8))
     rows, columns = lattice.shape(height, width)
-    windows = cut_windows(picture, lattice)
+    windows = np.stack(list(cut_windows(picture, lattice)))
     side = lattice.size // lattice.grid
     cells = windows[..., 0].reshape(len(windows), lattice.grid, side, lattice.grid, side)
     patches = cells.mean((2, 4)).reshape(len(windows), -1, 1)
@@ -34,6 +36,21 @@ def test_a_patch_is_told_by_what_is_at_its_point(lattice, shape):
     xs = (np.arange(columns) + 0.5) * 50 / columns
     inside = (slice(2, -2), slice(2, -2)) if lattice.grid == 1 else (slice(1, -1), slice(1, -1))
     np.testing.assert_allclose(found[inside], (ys[:, None] + xs)[inside], atol=4)
+
+
+def test_windows_are_cut_one_by_one():
+    """Of a picture of 1,800 x 1,800 they would be 130 MB together."""
+    lattice = Lattice(64, 32, 1)
+    tracemalloc.start()
+    count = sum(window.shape == (32, 32, 3) for window in cut_windows(page(1800), lattice))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 112**2
+    assert peak < 20e6
+
+
+def page(side):
+    return Image.new("RGB", (side, side), "red")
 
 
 def test_every_point_is_covered():

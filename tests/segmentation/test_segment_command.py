@@ -1,10 +1,12 @@
 """`fsclip segment` end to end on a few small scenes, and the mistakes a user can make."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.checkpoint import save_adapter
@@ -12,6 +14,7 @@ from fsclip_jax.cli.main import main
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.errors import UserError
 from fsclip_jax.scenes.build import build_scenes
+from fsclip_jax.segmentation import prepare, run
 from fsclip_jax.segmentation.annotated import read_split
 from fsclip_jax.segmentation.config import SegmentConfig
 from fsclip_jax.segmentation.run import gather_methods
@@ -74,6 +77,60 @@ def test_the_file_says_what_was_measured(result):
         background = row_of(result, "background", one["method"], one["shots"])["metrics"]["miou"]
         assert background["mean"] == pytest.approx(ious[0], abs=1e-5)
         assert ious[0] > 20  # percent
+
+
+def test_a_broken_picture_costs_itself(scenes, tmp_path, capsys):
+    folder, out = tmp_path / "scenes", tmp_path / "out"
+    shutil.copytree(scenes, folder)
+    (folder / "test" / "images" / "000001.png").write_bytes(b"no picture")
+    (folder / "masks" / "support" / "000001.png").unlink()
+    Image.new("P", (9, 9)).save(folder / "masks" / "train" / "000001.png")
+    words = ["segment", "--scenes", str(folder), "--out", str(out), "--methods", "ridge"]
+    words += ["--shots", "1", "--seeds", "1", "--windows", "128", "--no-segments"]
+    assert main(words) == 2  # the only picture of train
+    assert "no picture of train can be used: " in capsys.readouterr().err
+    shutil.copy(scenes / "masks" / "train" / "000001.png", folder / "masks" / "train")
+    assert main(words) == 0
+    told = capsys.readouterr().err
+    assert "1 pictures of test are left out: " in told
+    report = json.loads((out / "report.json").read_text())
+    names = {"test": ["000001.png"], "support": ["000001.png"]}
+    assert report["settings"]["left_out"] == names
+    assert report["data"]["n_query"] == 1
+
+
+def test_extreme_pictures_are_left_out(scenes, tmp_path, capsys):
+    folder = tmp_path / "scenes"
+    shutil.copytree(scenes, folder)
+    for name, size in (("000001", (1, 40_000)), ("000002", (2_000, 2_000))):
+        Image.new("RGB", size).save(folder / "test" / "images" / f"{name}.png")
+        Image.new("P", size).save(folder / "masks" / "test" / f"{name}.png")
+    words = ["segment", "--scenes", str(folder), "--out", str(tmp_path / "o"), "--shots", "1"]
+    assert main([*words, "--windows", "64"]) == 2
+    told = capsys.readouterr().err
+    assert "no picture of test can be used: " in told
+    assert "000001.png of 1 x 40000 pixels is too large" in told
+
+
+def test_a_stopped_run_goes_on(scenes, tmp_path, monkeypatch, capsys):
+    words = ["segment", "--scenes", str(scenes), "--out", str(tmp_path), "--methods", "ridge"]
+    words += ["--shots", "1", "--seeds", "1", "--windows", "128"]
+    calls = []
+    for name in ("dense_features", "cut_segments"):
+        real = getattr(prepare, name)
+        monkeypatch.setattr(
+            prepare, name, lambda *a, name=name, real=real: calls.append(name) or real(*a)
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_report", None)
+        with pytest.raises(TypeError):
+            main(words)
+    first = list(calls)
+    assert set(first) == {"dense_features", "cut_segments"}
+    assert main(words) == 0
+    assert "going on: " in capsys.readouterr().err
+    assert calls == first
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_zero_shot_does_not_depend_on_the_support(result):
