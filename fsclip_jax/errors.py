@@ -52,13 +52,16 @@ def some(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     r"""Say in a line what an error of somebody else's says, or what kind it is if it says nothing.
+
+    Some repeat all that they were given: a line has room for 300 characters.
 
     Example:
         >>> first_line(ValueError("too short\nsee the manual")), first_line(KeyError())
         ('too short', 'KeyError')
     """
+<<<<<<< HEAD
     return str(error).partition("\n")[0] or type(error).__name__
 
 
@@ -79,3 +82,7 @@ def require_extra(modules: Iterable[str], extra: str, what: str) -> None:
                 f"{what} needs the package {name.partition('.')[0]} ({first_line(error)}); "
                 f"install it with: pip install 'fsclip-jax[{extra}]'"
             ) from error
+=======
+    line = str(error).partition("\n")[0] or type(error).__name__
+    return line if len(line) <= 300 else f"{line[:200]} ... {line[-95:]}"
+>>>>>>> 3c428eb (Hold the sizes in a model's config against its weights before building)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsclip_jax.clip.config import Activation, ClipConfig, ResNetConfig, TextConfig
+from fsclip_jax.clip.config_fields import require_sizes
 from fsclip_jax.clip.family import Family, FileLayout, Leaves
 from fsclip_jax.clip.layout_open_clip import open_clip_config, open_clip_values
 from fsclip_jax.clip.resnet import NORM_EPS, ModifiedResNet
@@ -28,6 +29,8 @@ def _vision(
     values: Mapping[str, Any], image_size: int, embed_dim: int, activation: Activation
 ) -> ResNetConfig:
     del activation  # it is the text tower's; convolutions are followed by a ReLU
+    for depth in values["layers"]:
+        require_sizes({"layers": depth}, ["layers"], "vision_cfg.")
     width = values.get("width", 768)
     heads = width * 32 // values.get("head_width", 64)
     return ResNetConfig(tuple(values["layers"]), width, image_size, embed_dim, heads)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from fsclip_jax.clip.config import Activation, ClipConfig, TextConfig, VitConfig
-from fsclip_jax.clip.config_fields import build_config, square_side
+from fsclip_jax.clip.config_fields import build_config, require_sizes, square_side
 from fsclip_jax.clip.family import Family, FileLayout
 from fsclip_jax.clip.layout_hf import (
     patch_shapes,
@@ -13,7 +13,12 @@ from fsclip_jax.clip.layout_hf import (
     tower_shapes,
     tower_values,
 )
-from fsclip_jax.clip.layout_open_clip import mlp_ratio, open_clip_config, open_clip_values
+from fsclip_jax.clip.layout_open_clip import (
+    mlp_ratio,
+    mlp_width,
+    open_clip_config,
+    open_clip_values,
+)
 from fsclip_jax.clip.text import CLIP_TEXT
 from fsclip_jax.clip.vit import VisionTransformer
 from fsclip_jax.clip.weights import Entry
@@ -54,6 +59,7 @@ def clip_shapes(
 ) -> ClipVitConfig:
     """Build the shapes out of a ``config.json`` and the fields of its towers."""
     ends, dim = text["eos_token_id"], values.get("projection_dim", 512)
+    require_sizes(values, ["projection_dim"])
     largest = ends == LARGEST_ID and values.get("model_type") != _METACLIP_2
     return build_config(
         lambda: ClipConfig(
@@ -117,6 +123,7 @@ def hf_map(config: ClipVitConfig) -> tuple[Entry, ...]:
 def _open_clip_vision(
     values: Mapping[str, Any], image_size: int, embed_dim: int, activation: Activation
 ) -> VitConfig:
+    require_sizes(values, ["layers"], "vision_cfg.")
     width = values.get("width", 768)
     return VitConfig(
         image_size=image_size,
@@ -124,7 +131,7 @@ def _open_clip_vision(
         width=width,
         layers=values.get("layers", 12),
         heads=width // values.get("head_width", 64),
-        mlp_width=int(width * values.get("mlp_ratio", 4.0)),
+        mlp_width=mlp_width(values, width),
         embed_dim=embed_dim,
         activation=activation,
     )

@@ -232,6 +232,9 @@ class ClipConfig(Generic[Vision, Text]):
     """Logarithm of the inverse temperature at the start of training, ``log(1 / 0.07)``."""
 
     def __post_init__(self) -> None:
+        init = self.logit_scale_init
+        if not isinstance(init, int | float) or not abs(init) <= 1000:  # nan is not
+            raise ValueError(f"the logit scale starts at {str(init)[:40]}, which is no logarithm")
         if self.text is not None and self.vision.embed_dim != self.text.embed_dim:
             raise ValueError(
                 f"the towers embed into different widths: vision {self.vision.embed_dim}, "

@@ -71,7 +71,7 @@ def read_config(name: LayoutName, values: Mapping[str, Any]) -> ClipConfig:
     """
     layout = described_in(name, values)
     if layout is None:
-        kind = str(values.get("model_type"))
+        kind = str(values.get("model_type"))[:40]
         layouts = [family.layouts[name] for family in FAMILIES if name in family.layouts]
         accepted = " and ".join(repr(layout.kind) for layout in layouts)
         raise UserError(

@@ -8,7 +8,10 @@ from fsclip_jax.clip.config_fields import (
     CLIP_PREPROCESSING,
     activation_name,
     activation_of,
+    require_sizes,
+    short,
     square_side,
+    three_divisors,
     three_numbers,
 )
 from fsclip_jax.clip.files import read_json
@@ -52,19 +55,22 @@ def tower_fields(values: Mapping[str, Any], tower: str, defaults: dict[str, Any]
         UserError: some have the wrong type, and all of them are named; or images are not of three
             channels.
     """
-    old = values.get(f"{tower}_config_dict")
-    part = (
-        defaults
-        | (values.get(f"{tower}_config") or {})
-        | (defaults | old if old is not None else {})
-    )
+    new, old = values.get(f"{tower}_config") or {}, values.get(f"{tower}_config_dict")
+    if not isinstance(new, Mapping) or not isinstance(old, Mapping | None):
+        raise UserError(f"config.json has a {tower}_config that is no object; take the model's own")
+    part = {**defaults, **new, **({} if old is None else {**defaults, **old})}
     bad = [
-        f"{tower}_config.{name}={part[name]!r}"
+        f"{tower}_config.{name}={short(part[name])}"
         for name, default in defaults.items()
         if not isinstance(part[name], (*_ACCEPTED_TYPES.get(name, ()), type(default)))
+        or (name == "layer_norm_eps" and not 0 <= part[name] < 1)
+        or (isinstance(part[name], bool) and not isinstance(default, bool))
     ]
     if bad:
         raise UserError(f"config.json has values of the wrong type: {', '.join(bad)}")
+    whole = [name for name, default in defaults.items() if type(default) is int]
+    sides = ("image_size", "patch_size")
+    require_sizes(part, [name for name in whole if name not in sides], f"{tower}_config.")
     if part.get("num_channels", 3) != 3:
         raise UserError(f"the config has {part['num_channels']} channels; only 3 are accepted")
     return part
@@ -128,7 +134,7 @@ def hf_preprocess(values: Mapping[str, Any], default: Preprocess | None = None) 
     """
     default = default or Preprocess(224)
     odd = [
-        f"{k}={values[k]!r}"
+        f"{k}={short(values[k])}"
         for k, wanted in _CLIP_VALUES.items()
         if k in values and not _same(values[k], wanted)
     ]
@@ -139,18 +145,18 @@ def hf_preprocess(values: Mapping[str, Any], default: Preprocess | None = None) 
     crops = values.get("do_center_crop")
     if crops or (crops is None and not squash):
         if size != square_side(values.get("crop_size", size), "height", "width"):
-            odd.append(f"size={given!r} with crop_size={values['crop_size']!r}")
+            odd.append(f"size={short(given)} with crop_size={short(values['crop_size'])}")
     elif not squash:
-        odd.append(f"do_center_crop={crops!r}")
+        odd.append(f"do_center_crop={short(crops)}")
     resample = values.get("resample", 3)
-    if resample not in _FILTERS:
-        odd.append(f"resample={resample!r}")
+    if type(resample) is not int or resample not in _FILTERS:
+        odd.append(f"resample={short(resample)}")
     if odd:
         raise UserError(f"preprocessor_config.json asks for {', '.join(odd)}; {CLIP_PREPROCESSING}")
     return Preprocess(
         size,
         three_numbers(values.get("image_mean", default.mean), "image_mean"),
-        three_numbers(values.get("image_std", default.std), "image_std"),
+        three_divisors(values.get("image_std", default.std), "image_std"),
         fit="squash" if squash else "crop",
         resample=_FILTERS[resample],
     )
@@ -177,5 +183,5 @@ def hf_preprocess_values(
 
 def _same(given: Any, wanted: Any) -> bool:
     if isinstance(wanted, float):
-        return isinstance(given, int | float) and abs(given - wanted) < 1e-6
+        return isinstance(given, int | float) and abs(given) < 2 and abs(given - wanted) < 1e-6
     return bool(given == wanted)

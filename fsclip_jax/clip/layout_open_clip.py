@@ -8,7 +8,10 @@ from fsclip_jax.clip.config import Activation, ClipConfig, TextConfig
 from fsclip_jax.clip.config_fields import (
     CLIP_PREPROCESSING,
     build_config,
+    require_sizes,
+    short,
     square_side,
+    three_divisors,
     three_numbers,
 )
 from fsclip_jax.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
@@ -45,6 +48,7 @@ _KNOWN = {
         *("hf_model_pretrained", "hf_proj_type", "hf_pooler_type"),
     },
 }
+_TEXT_SIZES = ("context_length", "vocab_size", "width", "heads", "layers", "eos_id")
 _KNOWN_MODEL = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale"}
 _KNOWN_MODEL |= {"custom_text", "multimodal_cfg", "init_logit_bias", "cast_dtype", "output_dict"}
 
@@ -71,6 +75,9 @@ def open_clip_config(
     if not isinstance(vision, Mapping) or not isinstance(text, Mapping):
         raise UserError("the open_clip config has a vision_cfg or text_cfg that is no object")
     _require_plain(values, vision, text)
+    require_sizes(values, ["embed_dim"])
+    require_sizes(vision, ["width", "head_width"], "vision_cfg.")
+    require_sizes(text, _TEXT_SIZES, "text_cfg.")
     activation: Activation = "quick_gelu" if values.get("quick_gelu") else "gelu"
 
     def build() -> ClipConfig:
@@ -84,7 +91,7 @@ def open_clip_config(
                 width=width,
                 layers=text.get("layers", 12),
                 heads=text.get("heads", 8),
-                mlp_width=int(width * text.get("mlp_ratio", 4.0)),
+                mlp_width=mlp_width(text, width),
                 embed_dim=dim,
                 activation=activation,
                 eos_id=text.get("eos_id", 2) if text.get("pool_type") == "eos" else None,
@@ -103,14 +110,14 @@ def _require_plain(
             # What open_clip itself does not know it refuses too: a tower may differ by it.
             accepted = _PLAIN.get(option, (value,) if option in _KNOWN[name] else ())
             if value not in accepted:
-                odd.append(f"{name}.{option}={value!r}")
-    odd += [f"{k}={values[k]!r}" for k in values if k not in _KNOWN_MODEL]
+                odd.append(f"{name}.{option}={short(value)}")
+    odd += [f"{k}={short(values[k])}" for k in values if k not in _KNOWN_MODEL]
     if values.get("multimodal_cfg"):
-        odd.append(f"multimodal_cfg={values['multimodal_cfg']!r}")
+        odd.append(f"multimodal_cfg={short(values['multimodal_cfg'])}")
     if vision.get("pool_type", "tok") != "tok":
-        odd.append(f"vision_cfg.pool_type={vision['pool_type']!r}")
+        odd.append(f"vision_cfg.pool_type={short(vision['pool_type'])}")
     if text.get("pool_type", "argmax") not in ("argmax", "eos"):
-        odd.append(f"text_cfg.pool_type={text['pool_type']!r}")
+        odd.append(f"text_cfg.pool_type={short(text['pool_type'])}")
     if odd:
         hint = _SIGLIP_HINT if any("siglip" in option for option in odd) else ""
         raise UserError(
@@ -147,6 +154,14 @@ def open_clip_values(
     }
 
 
+def mlp_width(values: Mapping[str, Any], width: int) -> int:
+    """Read the width of a perceptron, which open_clip truncates; a ``UserError`` at an odd one."""
+    ratio = values.get("mlp_ratio", 4.0)
+    if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 < ratio <= 1000:
+        raise UserError(f"the config has mlp_ratio={short(ratio)}; accepted is up to 1000")
+    return int(width * ratio)
+
+
 def mlp_ratio(part: Any) -> float:
     """Write a perceptron's width as open_clip does, which truncates ``width * ratio``."""
     # Rounding must not lose a channel.
@@ -154,25 +169,27 @@ def mlp_ratio(part: Any) -> float:
     return ratio if int(part.width * ratio) == part.mlp_width else math.nextafter(ratio, math.inf)
 
 
-def open_clip_preprocess(values: Mapping[str, Any], size: int) -> Preprocess:
+def open_clip_preprocess(values: Any, size: int) -> Preprocess:
     """Read the ``preprocess_cfg`` of open_clip's ``open_clip_config.json``, which may be empty.
 
     Raises:
         UserError: it asks for something else than CLIP's preprocessing; every setting is named.
     """
+    if not isinstance(values, Mapping):
+        raise UserError(f"open_clip_config.json has preprocess_cfg={short(values)}; give an object")
     odd = [
-        f"{key}={values[key]!r}"
+        f"{key}={short(values[key])}"
         for key, accepted in _PREPROCESS.items()
         if values.get(key, accepted[0]) not in accepted
     ]
     if square_side(values.get("size", size)) != size:
-        odd.append(f"size={values['size']!r} with an image tower of {size}")
+        odd.append(f"size={short(values['size'])} with an image tower of {size}")
     if odd:
         raise UserError(f"open_clip_config.json asks for {', '.join(odd)}; {CLIP_PREPROCESSING}")
     return Preprocess(
         size,
         three_numbers(values.get("mean", OPENAI_MEAN), "mean"),
-        three_numbers(values.get("std", OPENAI_STD), "std"),
+        three_divisors(values.get("std", OPENAI_STD), "std"),
         odd_margin="round",
         fit="squash" if values.get("resize_mode") == "squash" else "crop",
         resample=values.get("interpolation", "bicubic"),

@@ -13,7 +13,7 @@ from flax import nnx
 
 from fsclip_jax.clip.attention import Attention, embedding, linear
 from fsclip_jax.clip.config import ClipConfig, SiglipTextConfig, SiglipVisionConfig
-from fsclip_jax.clip.config_fields import build_config
+from fsclip_jax.clip.config_fields import build_config, require_sizes
 from fsclip_jax.clip.family import Family, FileLayout, TextSide
 from fsclip_jax.clip.layout_hf import (
     patch_shapes,
@@ -195,7 +195,9 @@ def _read(values: Mapping[str, Any]) -> SiglipConfig:
     vision, text = tower_fields(values, "vision", _VISION), tower_fields(values, "text", _TEXT)
     if not vision["vision_use_head"]:
         raise UserError("the config has vision_use_head=false; only towers with it are accepted")
-    embed_dim = (values.get("text_config") or {}).get("projection_size") or text["hidden_size"]
+    given = values.get("text_config") or {}
+    embed_dim = given.get("projection_size") or text["hidden_size"]
+    require_sizes({"projection_size": embed_dim}, ["projection_size"], "text_config.")
     return build_config(
         lambda: ClipConfig(
             vision=SiglipVisionConfig(**patch_shapes(vision), **tower_shapes(vision)),

@@ -21,7 +21,7 @@ from fsclip_jax.clip.layouts import (
 )
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import CLEANINGS, Tokenizer
-from fsclip_jax.clip.weights import Entry
+from fsclip_jax.clip.weights import Entry, require_backed
 from fsclip_jax.clip.weights_maps import flax_entry
 from fsclip_jax.clip.wrapping import unwrap
 from fsclip_jax.errors import UserError, some
@@ -138,6 +138,8 @@ def _hf_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> W
 def _open_clip_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
     values = read_json(folder / OPEN_CLIP_CONFIG)
     model = values.get("model_cfg", values)  # a bare model config is one too
+    if not isinstance(model, dict):
+        raise UserError(f"{folder / OPEN_CLIP_CONFIG}: model_cfg is no object")
     config = read_config("open_clip", model)
     preprocess = open_clip_preprocess(values.get("preprocess_cfg", {}), config.vision.image_size)
     # open_clip takes OpenAI's tokenizer unless its config names another.
@@ -156,6 +158,7 @@ def _source(
     preprocess: Preprocess,
     clean: str = "",
 ) -> WeightsSource:
+    require_backed(config, tensors, weights)
     layout = layout_of(config, name)
     entries = tuple(layout.entries(config))
     if weights.suffix == ".msgpack":
@@ -164,6 +167,7 @@ def _source(
             raise UserError(f"{weights} is {kind} in Flax; only model.safetensors is read of it")
         entries = tuple(flax_entry(entry) for entry in entries)
     tokenizer = text_side(config).tokenizer(folder, config.text, clean == "lower")
+    tokenizer = replace(tokenizer, vocab_size=config.text.vocab_size)
     if clean:
         tokenizer = replace(tokenizer, clean=CLEANINGS[clean])
     sha256 = sha256_of(shard_paths(weights))

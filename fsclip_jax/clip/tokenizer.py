@@ -1,9 +1,11 @@
 """Prompts to token ids, through ``transformers``."""
 
+import contextlib
 import html
 import os
 import string
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,29 +37,68 @@ class Tokenizer:
     """The tokenizer of ``transformers``."""
     clean: Callable[[str], str] = field(default=str, repr=False, compare=False)
     """What is done to a prompt first; the default is nothing."""
+    vocab_size: int = 2**31
+    """Entries of the tower's token table; an id beyond belongs to another model."""
 
     def __call__(self, texts: Sequence[str]) -> Int[np.ndarray, "batch length"]:
-        """Tokenize prompts, to rows of ``context_length``."""
+        """Tokenize prompts, to rows of ``context_length``.
+
+        Raises:
+            UserError: the tokenizer fails, or gives ids that the tower has not.
+        """
         if not texts:
             return np.zeros((0, self.context_length), np.int32)
-        rows = self.backend(
-            [self.clean(text) for text in texts],
-            padding="max_length",
-            truncation=True,
-            max_length=self.context_length,
-        )["input_ids"]
-        return np.asarray(rows, np.int32)
+        cleaned = [self.clean(text) for text in texts]
+        with _guarded("the tokenizer cannot take a prompt"):
+            rows = self.backend(
+                cleaned, padding="max_length", truncation=True, max_length=self.context_length
+            )["input_ids"]
+            ids = np.asarray(rows, np.int64)
+        if ids.shape != (len(texts), self.context_length) or ids.max() >= self.vocab_size:
+            raise UserError(
+                f"the tokenizer gives {ids.shape[-1]} ids up to {ids.max()}, and the text tower "
+                f"reads {self.context_length} below {self.vocab_size}; use the tokenizer of the "
+                "model"
+            )
+        return ids.astype(np.int32)
 
     def too_long(self, texts: Sequence[str]) -> int:
         """Return how many prompts have more tokens than the tower reads; these are cut."""
         if not texts:
             return 0
-        rows = self.backend([self.clean(text) for text in texts], verbose=False)["input_ids"]
+        with _guarded("the tokenizer cannot take a prompt"):
+            rows = self.backend([self.clean(text) for text in texts], verbose=False)["input_ids"]
         return sum(len(row) > self.context_length for row in rows)
 
     def save(self, folder: Path) -> None:
         """Write the tokenizer's files, as ``load_tokenizer`` reads them."""
         self.backend.save_pretrained(folder)
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@contextlib.contextmanager
+def _guarded(what: str) -> Iterator[None]:
+    """Tell in one line whatever a tokenizer raises; a panic of its Rust is no ``Exception``.
+
+    Rust writes a panic, with its backtrace, to the descriptor of the error stream before Python
+    learns of it, and ``transformers`` warns there: meanwhile nothing is written.
+    """
+    with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # the error stream may be closed
+            heard = os.dup(2)
+            stack.callback(os.close, heard)
+            stack.callback(os.dup2, heard, 2)
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 2)
+            os.close(silence)
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
+            raise
+        except BaseException as error:
+            raise UserError(f"{what} ({first_line(error)}); restore its files") from error
 
 
 def repair_text(text: str) -> str:
@@ -151,14 +192,10 @@ def _open(folder: Path, kind: str) -> Any:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     import transformers
 
-    try:
+    with _guarded(f"the tokenizer in {folder} cannot be loaded"):
         return getattr(transformers, kind).from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except Exception as error:  # transformers and tokenizers raise many kinds, bare ones among them
-        raise UserError(
-            f"the tokenizer in {folder} cannot be loaded ({first_line(error)}); restore its files"
-        ) from error
 
 
 def wrap_tokenizer(backend: Any, context_length: int, eos_id: int | None = None) -> Tokenizer:

@@ -3,6 +3,7 @@
 Loading and saving read the same map, a tuple of ``Entry``, so they cannot drift apart.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ ours being [h w in out]. ``patch``: such a kernel that we keep as a matrix [h*w*
 ``patch_hwio``: the same matrix as Flax's kernel, [h w in out]. ``squeezed``: a number as [1], or
 a vector as [1 1 width].
 """
+
+
+_DIMENSIONS = ("width", "mlp_width", "embed_dim", "vocab_size", "context_length", "patch_size")
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,27 @@ def leaf_paths(state: Params) -> dict[str, Any]:
         ".".join(str(k.key) for k in path if not isinstance(k, jax.tree_util.GetAttrKey)): leaf
         for path, leaf in leaves
     }
+
+
+def require_backed(config: Any, tensors: Mapping[str, np.ndarray], source: Path) -> None:
+    """Refuse a config with a size that no array of the file has, before any of it is built.
+
+    Raises:
+        UserError: naming every such size.
+    """
+    most = max((max(x.shape, default=1) for x in tensors.values() if x.size), default=0)
+    towers = {"vision": config.vision, "text": config.text}
+    odd = [
+        f"{tower} {field.name} {getattr(shapes, field.name)}"
+        for tower, shapes in towers.items()
+        for field in (dataclasses.fields(shapes) if shapes is not None else ())
+        if field.name in _DIMENSIONS and getattr(shapes, field.name) > most
+    ]
+    if odd:
+        raise UserError(
+            f"{source} does not hold the weights that its config describes: {', '.join(odd)}, and "
+            f"no array of the file is longer than {most}; use the config that belongs to the file"
+        )
 
 
 def fill_state(

@@ -20,7 +20,7 @@ from fsclip_jax.clip.files import read_json, read_tensors, sha256_of, shard_path
 from fsclip_jax.clip.layout_hf import hf_preprocess, image_values, tower_fields
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import Tokenizer, load_tokenizer
-from fsclip_jax.clip.weights import Entry, fill_state
+from fsclip_jax.clip.weights import Entry, fill_state, require_backed
 from fsclip_jax.clip.weights_maps import IGNORABLE, linear_entries, norm_entries
 from fsclip_jax.detection.owlvit import abstract_owlvit
 from fsclip_jax.errors import UserError
@@ -141,10 +141,12 @@ def load_owlvit(folder: Path) -> Detector:
     weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise UserError(f"{folder} has no weights; wanted is {' or '.join(_WEIGHTS)}")
+    tensors = read_tensors(weights)
+    require_backed(config, tensors, weights)
     graphdef, abstract = abstract_owlvit(config)
     state = fill_state(
         abstract,
-        read_tensors(weights),
+        tensors,
         owlvit_map(config),
         ignorable=(*IGNORABLE, "box_bias"),
         source=str(weights),
@@ -162,5 +164,7 @@ def load_owlvit(folder: Path) -> Detector:
         graphdef=graphdef,
         state=state,
         preprocess=preprocess,
-        tokenizer=load_tokenizer(folder, config.text.context_length),
+        tokenizer=replace(
+            load_tokenizer(folder, config.text.context_length), vocab_size=config.text.vocab_size
+        ),
     )

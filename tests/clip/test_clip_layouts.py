@@ -101,7 +101,7 @@ def test_every_option_of_open_clip_that_is_not_plain_is_named():
         ({"vision_config": {"num_channels": 1}}, "1 channels"),
         ({"vision_config": {"image_size": [224, 200]}}, "200"),
         ({"vision_config": {"image_size": 225}}, "225"),
-        ({"vision_config": {"patch_size": 0}}, "zero"),
+        ({"vision_config": {"patch_size": 0}}, "0 pixels"),
         ({"text_config": {"num_attention_heads": 7}}, "7 heads"),
         ({"text_config": {"hidden_size": "wide"}}, "text_config.hidden_size='wide'"),
     ],

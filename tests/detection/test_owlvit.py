@@ -134,6 +134,11 @@ def test_a_folder_that_lacks_something_is_refused(owlvit_folder, tmp_path):
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": 32}))
     with pytest.raises(UserError, match="the image tower takes 24"):
         load_owlvit(folder)
+    values = json.loads((folder / "config.json").read_text())
+    values["text_config"]["max_position_embeddings"] = 10**9
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="text context_length 1000000000, and no array of the file"):
+        load_owlvit(folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no weights"):
         load_owlvit(folder)
