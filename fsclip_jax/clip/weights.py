@@ -114,7 +114,7 @@ def require_backed(config: Any, tensors: Mapping[str, np.ndarray], source: Path)
     ]
     if odd:
         raise UserError(
-            f"{source} does not hold the weights that its config describes: {', '.join(odd)}, and "
+            f"{source} does not hold the weights that its config describes: {some(odd)}, and "
             f"no array of the file is longer than {most}; use the config that belongs to the file"
         )
 
