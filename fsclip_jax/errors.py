@@ -61,8 +61,8 @@ def first_line(error: BaseException) -> str:
         >>> first_line(ValueError("too short\nsee the manual")), first_line(KeyError())
         ('too short', 'KeyError')
     """
-<<<<<<< HEAD
-    return str(error).partition("\n")[0] or type(error).__name__
+    line = str(error).partition("\n")[0] or type(error).__name__
+    return line if len(line) <= 300 else f"{line[:200]} ... {line[-95:]}"
 
 
 def require_extra(modules: Iterable[str], extra: str, what: str) -> None:
@@ -82,7 +82,3 @@ def require_extra(modules: Iterable[str], extra: str, what: str) -> None:
                 f"{what} needs the package {name.partition('.')[0]} ({first_line(error)}); "
                 f"install it with: pip install 'fsclip-jax[{extra}]'"
             ) from error
-=======
-    line = str(error).partition("\n")[0] or type(error).__name__
-    return line if len(line) <= 300 else f"{line[:200]} ... {line[-95:]}"
->>>>>>> 3c428eb (Hold the sizes in a model's config against its weights before building)
