@@ -8,7 +8,7 @@ from importlib import import_module
 
 from fsclip_jax import __version__
 from fsclip_jax.cli.compiled import FLAG, keep_compiled, take_flag
-from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.errors import UserError, first_line, suggestion
 from fsclip_jax.pixels import hush_pillow
 
 COMMANDS = {
@@ -69,6 +69,13 @@ def _dispatch(words: Sequence[str]) -> int:
     return int(import_module(f"fsclip_jax.cli.{command}").main(rest))
 
 
+def _is_memory(error: Exception) -> bool:
+    """Whether host or device has no memory left, as Python, NumPy and JAX say it."""
+    of_jax = type(error).__name__ in ("JaxRuntimeError", "XlaRuntimeError")
+    full = any(words in str(error) for words in ("Out of memory", "RESOURCE_EXHAUSTED"))
+    return isinstance(error, MemoryError) or (of_jax and full)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, by default that of the process's own words.
 
@@ -96,6 +103,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         # A name that no file can have, a folder that one may not enter: wrong whatever asks for it.
         line = UserError(f"{error.filename}: {error.strerror}; give another path")
         print(f"fsclip: error: {line}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        if not _is_memory(error):
+            raise
+        print(
+            f"fsclip: error: there is not enough memory ({first_line(error)}); ask for less at "
+            "once (--batch, --views, --query, --shots), or give smaller data",
+            file=sys.stderr,
+        )
         return 2
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0

@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 import io
+import math
 import re
 import runpy
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,24 @@ from fsclip_jax.cli.compiled import FLAG, HELP
 from fsclip_jax.errors import UserError, suggestion
 
 Config = TypeVar("Config")
+
+_MOST_ELSE = 2**31 - 1
+_MOST: Mapping[str, int] = {
+    "seed": 2**63 - 1,
+    "seeds": 10_000,
+    "views": 1_000,
+    "workers": 1_024,
+    "processes": 65_536,
+    "windows": 65_535,
+    "query": 100_000,
+    "batch": 1_000_000,
+    "images": 1_000_000,
+    "episodes": 10_000_000,
+    "val_episodes": 1_000_000,
+    "learning_rate": 1_000,
+    "weight_decay": 1_000,
+}
+"""The largest number that a field of a command takes."""
 
 _FRAME = re.compile(r"[\u2500-\u257f]+")
 
@@ -81,11 +100,23 @@ def parse(
                 default=default,
                 config=(tyro.conf.AvoidSubcommands,),
             )
-            return filled
     except SystemExit as leaving:
         if leaving.code in (0, None):
             raise
         raise UserError(f"{prog}: {_one_line(captured.getvalue())}") from None
+    _require_bounded(filled)
+    return filled
+
+
+def _require_bounded(config: Any) -> None:
+    """Refuse numbers that no memory or no time is enough for; least values are the commands'."""
+    for field in dataclasses.fields(config):
+        given = getattr(config, field.name)
+        for value in given if isinstance(given, tuple) else (given,):
+            most = _MOST.get(field.name, _MOST_ELSE if isinstance(value, int) else math.inf)
+            if isinstance(value, int | float) and value > most:
+                flag = f"--{field.name.replace('_', '-')}"
+                raise UserError(f"{flag} is {str(value)[:40]}; give {most:,} or less")
 
 
 def split_config_file(args: Sequence[str], fallback: Path) -> tuple[Path, list[str]]:

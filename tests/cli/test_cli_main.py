@@ -33,6 +33,53 @@ def test_flags_override_the_default():
     assert read() == Recipe(rate=0.25)
 
 
+@dataclasses.dataclass(frozen=True)
+class Numbers:
+    """Count."""
+
+    seeds: int = 3
+    workers: int | None = None
+    windows: tuple[int, ...] = ()
+    seed: int = 0
+    steps: int = 1
+    learning_rate: float = 0.1
+    clip_norm: float = 1.0
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--seeds", "1000000000"], "--seeds is 1000000000; give 10,000 or less"),
+        (["--workers", "100000"], "--workers is 100000; give 1,024 or less"),
+        (["--windows", "8", str(10**12)], "--windows is 1000000000000; give 65,535 or less"),
+        (["--steps", "9" * 400], "; give 2,147,483,647 or less"),
+        (["--learning-rate", "1e308"], "--learning-rate is 1e+308; give 1,000 or less"),
+        (["--learning-rate", "inf"], "--learning-rate is inf; give 1,000 or less"),
+    ],
+)
+def test_numbers_that_nothing_is_enough_for(args, said):
+    with pytest.raises(UserError) as caught:
+        parse(Numbers, args, prog="fsclip count")
+    assert str(caught.value).endswith(said)
+    honest = ["--seed", str(2**40), "--clip-norm", "inf", "--windows", "64", "--workers", "8"]
+    assert parse(Numbers, honest, prog="fsclip count").clip_norm == float("inf")
+
+
+def _jax_without_memory(_):
+    import jax.numpy as jnp
+
+    return jnp.zeros((2**44,), jnp.float32).block_until_ready()
+
+
+@pytest.mark.parametrize("fail", [lambda _: bytearray(2**60), _jax_without_memory])
+def test_too_little_memory_is_one_line(monkeypatch, capsys, fail):
+    monkeypatch.setattr(cli, "_dispatch", fail)
+    assert cli.main(["eval"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("fsclip: error: there is not enough memory (")
+    assert line.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
