@@ -34,6 +34,7 @@ PUBLISHED_NAMES = {"q_proj.weight", "k_proj.weight", "alpha_proj.weight", "alpha
 """A file that holds just these, and no description, is read as a Meta-Adapter: the published state
 dict, in safetensors or as PyTorch saves it."""
 
+_MOST_STEPS, _MOST_VALUE = 1_000_000, 1e9
 _HEADER = "fsclip_jax"
 
 
@@ -179,6 +180,22 @@ def _check_config(path: Path, usual: Adapter, config: Mapping[str, Any]) -> None
                 f"{path} has the setting {name}={str(value)[:40]!r} of {usual.name}, wanted is "
                 f"something like {default!r}; train again"
             )
+        if not _is_bounded(value, default):
+            raise UserError(
+                f"{path} has the setting {name}={str(value)[:40]} of {usual.name}; accepted are "
+                f"whole numbers from 0 to {_MOST_STEPS:,}, or ten times the usual {default}, and "
+                f"others up to {_MOST_VALUE:.0e}; train again"
+            )
+
+
+def _is_bounded(value: Any, default: Any) -> bool:
+    """Whether a setting is one that a fit ends with."""
+    if isinstance(value, list):
+        return len(value) <= _MOST_STEPS and all(_is_bounded(item, 0.0) for item in value)
+    if isinstance(value, int) and not isinstance(default, float):
+        usual = default or 0
+        return min(0, usual) <= value <= max(_MOST_STEPS, 10 * usual)
+    return not isinstance(value, int | float) or abs(value) <= _MOST_VALUE  # nan is not
 
 
 def _check_parameters(
@@ -195,16 +212,21 @@ def _check_parameters(
             f"{path} is for features of dim {stored}, these have dim {dim}; "
             "use the backbone it was trained on"
         )
-    made = jax.eval_shape(lambda: adapter.init(jax.random.key(0), stored or 8))
+    try:
+        made = jax.eval_shape(lambda: adapter.init(jax.random.key(0), stored or 8))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{path} has settings that no {adapter.name} has ({first_line(error)}); train again"
+        ) from error
     expected = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(made)}
     found = {name: tensor.shape for name, tensor in tensors.items()}
     wrong = [
-        f"{name} {found.get(name, 'missing')} instead of {expected.get(name, 'nothing')}"
+        f"{name[:80]} {found.get(name, 'missing')} instead of {expected.get(name, 'nothing')}"
         for name in sorted(expected | found)
         if expected.get(name) != found.get(name)
     ]
     if wrong:
-        raise UserError(f"{path} does not fit {adapter.name}: {'; '.join(wrong)}")
+        raise UserError(f"{path} does not fit {adapter.name}: {some(wrong, 8)}")
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -1,5 +1,6 @@
 """Adapter files: whole or not there, checked on reading, never unpickled."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -58,6 +59,30 @@ def test_a_setting_of_another_type_is_refused(tmp_path, heads):
     meta = {**META, "config": {"heads": heads}}
     save_adapter(tmp_path, "meta_adapter", adapter.init(jax.random.key(0), 8), meta)
     with refused("heads", "something like 1"):
+        load_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_settings_that_a_file_makes_huge_are_refused_and_usual_ones_are_not(tmp_path, name):
+    adapter = get_adapter(name)
+    params = adapter.init(jax.random.key(0), 8)
+    save_adapter(tmp_path, name, params, {"dim": 8}, adapter=adapter)
+    assert load_adapter(tmp_path)[0] == name
+    for field in dataclasses.fields(adapter):
+        usual = getattr(adapter, field.name)
+        huge = {int: (10**10, -1, 2**63), float: (1e308, 10**400), tuple: ([1e308],)}
+        for value in huge.get(type(usual), ()):
+            save_adapter(tmp_path, name, params, {"dim": 8, "config": {field.name: value}})
+            with refused(field.name, "train again"):
+                load_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("dim", [10**9, 10**12, -5, 0, 2**70])
+@pytest.mark.parametrize("name", ["meta_prior", "attn_adapter"])
+def test_a_width_that_the_file_makes_up_is_refused(tmp_path, name, dim):
+    params = get_adapter(name).init(jax.random.key(0), 16)
+    save_adapter(tmp_path, name, params, {"dim": dim})
+    with refused(str(tmp_path)):
         load_adapter(tmp_path)
 
 
