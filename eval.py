@@ -2,7 +2,7 @@
 
 import sys
 
-from fsclip_jax.cli.main import main
+from fsclip_jax.cli.main import process
 
 if __name__ == "__main__":
-    sys.exit(main(["eval", *sys.argv[1:]]))
+    sys.exit(process("eval"))

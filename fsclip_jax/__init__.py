@@ -4,7 +4,6 @@ Importing the package is light: JAX is loaded by the submodule that needs it.
 """
 
 import importlib
-from typing import Any
 
 __version__ = "0.1.0"
 
@@ -18,7 +17,7 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load what the package offers when it is asked for."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

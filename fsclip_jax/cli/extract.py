@@ -1,6 +1,5 @@
 """``fsclip extract``: images to a feature bank."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -81,12 +80,9 @@ def main(argv: Sequence[str]) -> int:
     tell((*source.notes, *prompts.notes))
     try:
         bank = extract(source, clip, config.out, settings, accelerator_mesh(), prompts, hosts)
-    except KeyboardInterrupt:
-        print(
-            f"fsclip: interrupted; the same command continues {partial_name(config.out)}",
-            file=sys.stderr,
-        )
-        return 130
+    except KeyboardInterrupt as stopped:
+        stopped.add_note(f"the same command continues {partial_name(config.out)}")
+        raise
     if not hosts.index:  # process 0 says it for all
         say(bank_line(config.out, bank.manifest))
     return 0

@@ -1,15 +1,14 @@
 """The console command ``fsclip`` and the two scripts at the top of the repository."""
 
-import io
-import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from fsclip_jax import __version__
-from fsclip_jax.cli.compiled import FLAG, keep_compiled, take_flag
+from fsclip_jax.cli.streams import standard_streams
 from fsclip_jax.errors import UserError, first_line, suggestion
-from fsclip_jax.pixels import hush_pillow
+from fsclip_jax.stopping import Stops, leave, stopping
 
 COMMANDS = {
     "train": "meta-train an adapter",
@@ -32,6 +31,8 @@ COMMANDS = {
 
 def usage() -> str:
     """Return the help text of ``fsclip`` itself."""
+    from fsclip_jax.cli.compiled import FLAG
+
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(
@@ -49,6 +50,9 @@ def usage() -> str:
 
 
 def _dispatch(words: Sequence[str]) -> int:
+    # Here, so that a stop is heard from the program's first moments on.
+    from fsclip_jax.cli.compiled import keep_compiled, take_flag
+
     args, cache = take_flag(words)
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
@@ -63,6 +67,8 @@ def _dispatch(words: Sequence[str]) -> int:
             f"(there are: {', '.join(COMMANDS)})"
         )
     if not {"-h", "--help"} & set(rest):
+        from fsclip_jax.pixels import hush_pillow
+
         keep_compiled(cache)
         hush_pillow()
     # Imported only when it runs: help answers at once.
@@ -79,43 +85,68 @@ def _is_memory(error: Exception) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, by default that of the process's own words.
 
-    Returns 0 when done, 2 when the input is wrong (one line on the error stream says how), 130 when
-    interrupted. Any other failure is a bug and shows its traceback.
+    Returns 0 when done, 2 when the input is wrong (one line on the error stream says how), 128 plus
+    the number of the signal when stopped. Any other failure is a bug and shows its traceback.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may not know every letter of a name
-        sys.stdout.reconfigure(errors="backslashreplace")
+    with standard_streams() as unwritten, stopping() as stops:
+        code, said = _outcome(sys.argv[1:] if argv is None else argv, stops)
+        lost = unwritten()
+        if lost and not code:
+            code, said = 2, f"error: standard output cannot be written: {lost.strerror}"
+        if said:
+            print(f"fsclip: {said}", file=sys.stderr)
+    return code
+
+
+def process(*before: str) -> int:
+    """Run the command that the words of this process name, behind `before`; it then ends."""
+    code = main([*before, *sys.argv[1:]])
+    if code > 128:
+        leave(code)
+    return code
+
+
+def _outcome(words: Sequence[str], stops: Stops) -> tuple[int, str]:
+    """Run a command; return its exit code and what is left to say."""
+    code, said = 0, ""
     try:
-        code = _dispatch(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-        return code
+        stops.listen()
+        code, said = _ended(words)
+        stops.hold()
+    except KeyboardInterrupt as stopped:
+        stops.hold()
+        code = 128 + (stops.number or signal.SIGINT)
+        said = "; ".join(["stopped", *getattr(stopped, "__notes__", [])])
+    except BaseException:  # whoever caught a stop may have raised something else in its place
+        stops.hold()
+        if not stops.number:
+            raise
+    by_signal = 128 + stops.number
+    return (by_signal, "stopped") if stops.number and code != by_signal else (code, said)
+
+
+def _ended(words: Sequence[str]) -> tuple[int, str]:
+    try:
+        return _dispatch(words), ""
     except UserError as error:
-        print(f"fsclip: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("fsclip: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 2, f"error: {error}"
     except OSError as error:
         if error.filename is None:
             raise
         # A name that no file can have, a folder that one may not enter: wrong whatever asks for it.
         line = UserError(f"{error.filename}: {error.strerror}; give another path")
-        print(f"fsclip: error: {line}", file=sys.stderr)
-        return 2
+        return 2, f"error: {line}"
     except Exception as error:
         if not _is_memory(error):
             raise
-        print(
-            f"fsclip: error: there is not enough memory ({first_line(error)}); ask for less at "
-            "once (--batch, --views, --query, --shots), or give smaller data",
-            file=sys.stderr,
+        return 2, (
+            f"error: there is not enough memory ({first_line(error)}); ask for less at once "
+            "(--batch, --views, --query, --shots), or give smaller data"
         )
-        return 2
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 0
+        code = leaving.code
+        return (code or 0, "") if code is None or isinstance(code, int) else (2, f"error: {code}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process())

@@ -8,6 +8,7 @@ import re
 import runpy
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,8 @@ from typing import Any, TypeVar
 import tyro
 
 from fsclip_jax.cli.compiled import FLAG, HELP
-from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.errors import UserError, suggestion, tell
+from fsclip_jax.stopping import Stopped
 
 Config = TypeVar("Config")
 
@@ -149,20 +151,43 @@ def load_config(path: Path, part: str, kind: type[Config]) -> Config:
     read from a user is ever executed.
 
     Raises:
-        UserError: the file fails to run or does not define the part with that type.
+        UserError: the file fails to run, ends the program, or does not define the part with that
+            type and fields of their types.
     """
     try:
-        names: dict[str, Any] = runpy.run_path(str(path))
-    except Exception as error:
-        line = " ".join(str(error).split())
-        raise UserError(f"configuration {path} fails: {type(error).__name__}: {line}") from error
-    config = names.get(part)
-    if not isinstance(config, kind):
+        with warnings.catch_warnings(record=True) as caught:
+            found = runpy.run_path(str(path)).get(part)
+            config = _checked(found, kind) if isinstance(found, kind) else None
+    except Stopped:
+        raise
+    except BaseException as error:  # SystemExit too: what a file says ends no command in silence
+        raise UserError(f"configuration {path} fails: {_described(error)}") from error
+    if config is None:
         raise UserError(
             f"configuration {path} must define `{part} = {kind.__name__}(...)`, "
-            f"found {type(config).__name__}"
+            f"found {type(found).__name__}"
         )
+    tell(f"configuration {path}: {warning.message}" for warning in caught)
     return config
+
+
+def _checked(config: Config, kind: type[Config]) -> Config:
+    """The same with every field as its type, which a dataclass does not look at."""
+    import msgspec
+
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return msgspec.convert(fields, kind, dec_hook=lambda kind, value: kind(value))
+
+
+def _described(error: BaseException) -> str:
+    """Kind and text of an error, whose text may be Python of the user's that fails in turn."""
+    try:
+        text = " ".join(str(error).split())
+    except Stopped:
+        raise
+    except BaseException:
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def parse_experiment(

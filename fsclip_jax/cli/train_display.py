@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.progress import Progress
+from fsclip_jax.stopping import stop_requests
 from fsclip_jax.training.config import TrainConfig
-from fsclip_jax.training.interrupt import stop_requests
 from fsclip_jax.training.loop import Episodes
 from fsclip_jax.training.metrics_log import LogRow
 from fsclip_jax.training.run import TrainOutcome

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,10 @@ class Recipe:
     rate: float = 0.5
     shots: tuple[int, ...] = (1, 2)
     min_shot: int | None = None
+    place: Path | None = None
+
+
+OF_RECIPE = "from test_cli_main import Recipe\n"
 
 
 def read(*args):
@@ -119,14 +124,50 @@ def test_configuration_file_then_flags(tmp_path):
         ("other = 3", "found NoneType"),
         ("train = (", "SyntaxError"),
         ("1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit('text')", "fails: SystemExit: text"),
+        ("import sys; sys.exit(0)", "fails: SystemExit: 0"),
+        ("exit()", "fails: SystemExit"),
+        ("raise KeyboardInterrupt", "fails: KeyboardInterrupt"),
+        ("class Odd(BaseException):\n    def __str__(self): exit(0)\nraise Odd", "fails: Odd"),
+        (
+            "def f():\n    try: yield\n    finally: exit(3)\ng = f()\nnext(g)\ng.close()",
+            "SystemExit",
+        ),
+        ("import warnings\nwarnings.warn('w')\n1 / 0", "ZeroDivisionError"),
+        (OF_RECIPE + "train = Recipe(steps='7')", "`int`, got `str` - at `$.steps`"),
+        (OF_RECIPE + "train = Recipe(shots=4)", "`array`, got `int` - at `$.shots`"),
     ],
 )
-def test_broken_configuration_files(tmp_path, text, said):
+@pytest.mark.filterwarnings("default")
+def test_broken_configuration_files(tmp_path, text, said, capsys):
     file = tmp_path / "broken.py"
     file.write_text(text)
     with pytest.raises(UserError) as raised:
         load_config(file, "train", Recipe)
     assert said in str(raised.value)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_configuration_that_ends_the_program_is_one_line_of_every_command(tmp_path, capsys):
+    (tmp_path / "ends.py").write_text("raise SystemExit('text')")
+    for command in ("train", "eval", "suite"):
+        assert cli.main([command, str(tmp_path / "ends.py")]) == 2
+        told = capsys.readouterr()
+        assert told.err.startswith("fsclip: error: configuration")
+        assert told.err.count("\n") == 1
+        assert not told.out
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_configuration_may_warn_and_may_write_text_for_a_path(tmp_path, capsys):
+    file = tmp_path / "warns.py"
+    file.write_text(
+        "import warnings\nwarnings.warn('old')\n" + OF_RECIPE + "train = Recipe(shots=[3])"
+    )
+    assert load_config(file, "train", Recipe).shots == (3,)
+    assert capsys.readouterr().err == f"note: configuration {file}: old\n"
+    file.write_text(OF_RECIPE + "train = Recipe(place='runs/a')")
+    assert load_config(file, "train", Recipe).place == Path("runs/a")
 
 
 def test_missing_configuration_file_suggests_a_neighbour(tmp_path):
@@ -148,7 +189,18 @@ def test_exit_codes(capsys, monkeypatch):
 
     monkeypatch.setattr("fsclip_jax.cli.train.main", interrupted)
     assert cli.main(["train"]) == 130
-    assert "Traceback" not in capsys.readouterr().err
+    assert capsys.readouterr().err == "fsclip: stopped\n"
+
+    def left(code):
+        def main(_):
+            raise SystemExit(code)
+
+        return main
+
+    for code, exit_code, told in ((None, 0, ""), (7, 7, ""), ("gone", 2, "fsclip: error: gone\n")):
+        monkeypatch.setattr("fsclip_jax.cli.train.main", left(code))
+        assert cli.main(["train"]) == exit_code
+        assert capsys.readouterr().err == told
 
 
 def test_help_is_quick_and_imports_no_jax():

@@ -1,0 +1,68 @@
+"""Standard output that is closed, full or without a letter: the command goes on without it."""
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+
+class _Kept(io.FileIO):
+    """An open file whose first failure is kept; what is written after it is dropped."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.failure is None:
+            try:
+                return super().write(data)
+            except OSError as error:
+                self.failure = error
+        return memoryview(data).nbytes
+
+
+@contextmanager
+def standard_streams() -> Iterator[Callable[[], OSError | None]]:
+    r"""Let no failure to print end a command before its files are written.
+
+    A letter that the encoding lacks is printed as ``\xe9``. A stream that was closed before the
+    program began leads nowhere, and no file gets its number. The streams of tests and notebooks are
+    left alone.
+
+    Yields:
+        What says why standard output could not be written, if so. That its reader has left, as
+        ``head`` does, is no reason.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(handle, True)
+    os.close(handle)
+    before, raw = (sys.stdout, sys.stderr), [_Kept(n, "w", closefd=False) for n in (1, 2)]
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _text(raw[0], sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _text(raw[1], sys.stderr)
+    ours = sys.stdout, sys.stderr
+
+    def failure() -> OSError | None:
+        with suppress(ValueError):  # a configuration has closed it
+            ours[0].flush()
+        found = raw[0].failure
+        return None if found is None or found.errno == errno.EPIPE else found
+
+    try:
+        yield failure
+    finally:
+        sys.stdout, sys.stderr = before
+        for stream in ours:
+            with suppress(ValueError):
+                stream.flush()
+
+
+def _text(raw: _Kept, like: io.TextIOWrapper | None) -> io.TextIOWrapper:
+    by_line = raw.isatty() or raw.fileno() == 2
+    encoding = like.encoding if like else "utf-8"
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=by_line
+    )
