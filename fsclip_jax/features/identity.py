@@ -14,6 +14,8 @@ from fsclip_jax.features.images import resolve_compute
 from fsclip_jax.features.shards import ExtractSettings
 
 DEFAULT_BACKBONE = "mini"
+PHOTO_BACKBONE = "openai/clip-vit-base-patch32"
+"""What is recommended for photographs, of which the bundled CLIP has seen none."""
 _DEFAULTS = ExtractSettings()
 _ALWAYS = {"fit": "crop", "resample": "bicubic"}
 
@@ -51,6 +53,19 @@ def identity(
         **({"compute": compute} if compute != "float32" else {}),
         **({"prompt_file": prompts.file["sha256"]} if prompts.file else {}),
     }
+
+
+def icons_only(remedy: str) -> str:
+    """Say to whoever named no backbone what the bundled one is for.
+
+    Example:
+        >>> icons_only("give --backbone X")
+        'the bundled CLIP, mini, knows icons; for photographs give --backbone X (a download, once)'
+    """
+    return (
+        f"the bundled CLIP, {DEFAULT_BACKBONE}, knows icons; for photographs {remedy} (a download, "
+        "once)"
+    )
 
 
 def prompts_of(

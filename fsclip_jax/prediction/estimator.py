@@ -1,5 +1,6 @@
 """``FewShotClassifier``: the package in three lines, after scikit-learn's conventions."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -14,7 +15,12 @@ from fsclip_jax.data.prompts import TemplateChoice
 from fsclip_jax.data.templates import PHOTO
 from fsclip_jax.errors import UserError, some
 from fsclip_jax.features.extract import bank_for
-from fsclip_jax.features.identity import prompts_of
+from fsclip_jax.features.identity import (
+    DEFAULT_BACKBONE,
+    PHOTO_BACKBONE,
+    icons_only,
+    prompts_of,
+)
 from fsclip_jax.features.shards import ExtractSettings
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.fitting.checkpoints import FeatureSpec
@@ -41,8 +47,10 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         method: a method of the package that needs no meta-training, such as ``"linear_probe"``,
             ``"tip_adapter"`` or ``"gda"``; or that of the checkpoint. ``"auto"``, or neither:
             the best of a short list on pictures that are held out in turn.
-        backbone: the CLIP: ``"mini"``, a Hugging Face id, a folder or a weights file. None
-            takes features without text: each class is then known by its images alone.
+        backbone: the CLIP: a Hugging Face id such as ``"openai/clip-vit-base-patch32"``, a folder,
+            a weights file, or ``"mini"``, which is bundled and knows icons; ``"default"`` is mini
+            too, with a warning that it knows no photographs. None takes features without text:
+            each class is then known by its images alone.
         checkpoint: workdir of ``fsclip train``, for a meta-learned method.
         shots: labelled pictures of a class to use at most, spread over those that there are; None
             uses all.
@@ -68,7 +76,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     def __init__(
         self,
         method: str | None = None,
-        backbone: str | None = "mini",
+        backbone: str | None = "default",
         checkpoint: str | Path | None = None,
         shots: int | None = None,
         calibrate: bool = True,
@@ -105,7 +113,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         settings, own = _prompting(made.templates)
         if own:
             raise UserError("a folder takes templates='single' or 'ensemble'; fit takes your own")
-        stored = bank_for(f"folder:{folder}", made.backbone, settings)
+        stored = bank_for(f"folder:{folder}", made._spec(warn=True), settings)
         names = np.asarray(stored.class_names, object)
         features = _unit(np.asarray(stored.features[0], np.float32))
         return made._fit(features, np.asarray(stored.labels), names, stored.text_features)
@@ -254,7 +262,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         names = [str(name) for name in classes.tolist()]
         scale, origin = LOGIT_SCALE, dict[str, str]()
         if self.backbone is not None:
-            clip = load_encoder(self.backbone).backbone
+            clip = load_encoder(self._spec()).backbone
             scale, origin = clip.logit_scale, {"id": clip.id, "sha256": clip.sha256}
             text = _text(clip, names, self.templates) if text is None else text
             if text.shape[1] != features.shape[1]:
@@ -284,7 +292,17 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             return None
         if self.backbone is None:
             raise UserError("pictures need a backbone; give backbone='mini' or another CLIP")
-        return load_encoder(self.backbone).encode_image(pictures, verbose=self.verbose)
+        spec = self._spec(warn=not hasattr(self, "fitted_"))
+        return load_encoder(spec).encode_image(pictures, verbose=self.verbose)
+
+    def _spec(self, *, warn: bool = False) -> str:
+        """Return the CLIP that is meant."""
+        if self.backbone != "default":
+            return str(self.backbone)
+        if warn:
+            remedy = f"give backbone={PHOTO_BACKBONE!r}, or 'mini' if that is meant"
+            warnings.warn(icons_only(remedy), stacklevel=4)
+        return DEFAULT_BACKBONE
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

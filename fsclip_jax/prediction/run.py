@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from fsclip_jax.clip.load import Backbone, load_clip
+from fsclip_jax.errors import tell
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.extract import ExtractSettings, bank_for
-from fsclip_jax.features.identity import DEFAULT_BACKBONE
+from fsclip_jax.features.identity import DEFAULT_BACKBONE, PHOTO_BACKBONE, icons_only
 from fsclip_jax.features.progress import Progress
 from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
 from fsclip_jax.prediction.asked import (
@@ -101,6 +102,8 @@ def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
     spec = how.backbone or DEFAULT_BACKBONE
     if how.backbone is None and how.checkpoint is not None and how.checkpoint.exists():
         spec = read_checkpoint(how.checkpoint).meta.get("backbone") or DEFAULT_BACKBONE
+    elif how.backbone is None:
+        tell([icons_only(f"give --backbone {PHOTO_BACKBONE}")])
     settings = ExtractSettings(templates=how.templates, prompt_file=how.prompt_file)
     bank = bank_for(f"folder:{folder}", spec, settings)
     features = FeatureSpec(bank.dim, bank.manifest["backbone"])

@@ -57,7 +57,7 @@ def test_pictures_in_memory_and_in_files_are_classified_alike(emoji, tmp_path, m
         source.load(i).save(tmp_path / "new" / f"{place:03}.png")
 
     pictures = [source.load(i) for i in test]
-    made = FewShotClassifier(method="text_prototype").fit(
+    made = FewShotClassifier("text_prototype", "mini").fit(
         [source.load(i) for i in train], names(source, train)
     )
     by_name = {name: place for place, name in enumerate(made.classes_)}
@@ -65,7 +65,9 @@ def test_pictures_in_memory_and_in_files_are_classified_alike(emoji, tmp_path, m
     arrays = made.predict_proba(np.stack([np.asarray(picture) for picture in pictures]))
     np.testing.assert_array_equal(ours, arrays)
 
-    read = fsclip_jax.FewShotClassifier.from_folder(tmp_path / "support", method="text_prototype")
+    read = fsclip_jax.FewShotClassifier.from_folder(
+        tmp_path / "support", method="text_prototype", backbone="mini"
+    )
     theirs = read.predict_proba(tmp_path / "new")
     order = [by_name[name] for name in read.classes_]
     np.testing.assert_allclose(ours[:, order], theirs, atol=2e-3)
@@ -146,7 +148,7 @@ def test_templates_of_ones_own_reach_the_text_tower(monkeypatch):
     )
     monkeypatch.setattr(estimator_module, "prompts_of", prompts_of_photos)
     X = np.random.default_rng(0).normal(size=(4, 192))
-    FewShotClassifier("zero_shot", templates=["one {}", "two {}"]).fit(X, list("abab"))
+    FewShotClassifier("zero_shot", "mini", templates=["one {}", "two {}"]).fit(X, list("abab"))
     assert asked == [("one a", "two a"), ("one b", "two b")]
     with pytest.raises(UserError, match=r"templates is 'a photo of a \{\}'; give 'single' or"):
         FewShotClassifier(templates="a photo of a {}").fit(X, list("abab"))
@@ -171,7 +173,9 @@ def test_folds_of_a_cross_validation_share_what_was_compiled(features):
 def test_no_picture_has_no_prediction(emoji, tmp_path, monkeypatch):
     monkeypatch.setenv("FSCLIP_CACHE", str(tmp_path))
     source, train, _ = emoji
-    made = FewShotClassifier("prototype").fit([source.load(i) for i in train], names(source, train))
+    made = FewShotClassifier("prototype", "mini").fit(
+        [source.load(i) for i in train], names(source, train)
+    )
     assert made.predict([]).shape == (0,)
     assert made.predict_proba([]).shape == (0, 8)
     with pytest.raises(UserError, match="there are no pictures to learn from"):
@@ -184,13 +188,25 @@ def test_mistakes_are_told_in_one_line(emoji, tmp_path):
     with pytest.raises(UserError, match="pictures need a backbone"):
         FewShotClassifier(backbone=None).fit(pictures, labels)
     with pytest.raises(UserError, match=r"no method named 'linear_prob'; .* did you mean"):
-        FewShotClassifier("linear_prob").fit(pictures, labels)
+        FewShotClassifier("linear_prob", "mini").fit(pictures, labels)
     with pytest.raises(ValueError, match="pictures have 3 labels"):
-        FewShotClassifier().fit(pictures, labels[:3])
+        FewShotClassifier(backbone="mini").fit(pictures, labels[:3])
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"picture 0 cannot be read \(.*bad.png"):
-        FewShotClassifier().fit([tmp_path / "bad.png", Image.new("RGB", (9, 9))], ["a", "b"])
+        FewShotClassifier(backbone="mini").fit(
+            [tmp_path / "bad.png", Image.new("RGB", (9, 9))], ["a", "b"]
+        )
     with pytest.raises(ValueError, match="features of width 7 are not of the backbone mini"):
-        FewShotClassifier().fit(np.eye(7), list("abababa"))
+        FewShotClassifier(backbone="mini").fit(np.eye(7), list("abababa"))
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = fsclip_jax.Nothing
+
+
+def test_who_names_no_clip_is_told_what_the_bundled_one_knows(emoji, tmp_path, monkeypatch):
+    monkeypatch.setenv("FSCLIP_CACHE", str(tmp_path))
+    source, train, _ = emoji
+    pictures, labels = [source.load(i) for i in train], names(source, train)
+    with pytest.warns(UserWarning, match="mini, knows icons; for photographs give backbone="):
+        made = FewShotClassifier("prototype").fit(pictures, labels)
+    named = FewShotClassifier("prototype", "mini").fit(pictures, labels)
+    np.testing.assert_array_equal(made.predict_proba(pictures), named.predict_proba(pictures))

@@ -60,7 +60,7 @@ def test_labels_come_back_as_they_were(labels, tmp_path):
 def test_a_saved_classifier_of_pictures_knows_its_clip(tmp_path, monkeypatch):
     monkeypatch.setenv("FSCLIP_CACHE", str(tmp_path))
     pictures = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8)
-    made = FewShotClassifier("text_prototype").fit(pictures, list("abab"))
+    made = FewShotClassifier("text_prototype", "mini").fit(pictures, list("abab"))
     made.save(tmp_path / "saved")
     read = FewShotClassifier.load(tmp_path / "saved")
     np.testing.assert_array_equal(read.predict_proba(pictures), made.predict_proba(pictures))
