@@ -111,7 +111,13 @@ def leave_out_unreadable(
     Raises:
         UserError: there is none left.
     """
-    reasons = [_unreadable(split, index, too_large) for index in range(len(split.images))]
+    sizes: dict[int, set[tuple[int, int]]] = {}
+    for one in split.objects:
+        sizes.setdefault(one.image, set()).add(one.mask["size"])
+    reasons = [
+        _unreadable(split, index, too_large, sizes.get(image.id, set()))
+        for index, image in enumerate(split.images)
+    ]
     broken = {image.id for image, why in zip(split.images, reasons, strict=True) if why}
     if not broken:
         return split, ()
@@ -127,7 +133,12 @@ def leave_out_unreadable(
     return rest, tuple(image.file_name for image in split.images if image.id in broken)
 
 
-def _unreadable(split: Annotated, index: int, too_large: Callable[[int, int], bool]) -> str:
+def _unreadable(
+    split: Annotated,
+    index: int,
+    too_large: Callable[[int, int], bool],
+    of_objects: set[tuple[int, int]],
+) -> str:
     try:
         picture, mask = (_open(file) for file in split.files(index))
     except UserError as error:
@@ -137,6 +148,9 @@ def _unreadable(split: Annotated, index: int, too_large: Callable[[int, int], bo
         return f"{split.files(index)[0]} has {sizes[0]} pixels, its mask {sizes[1]}"
     if too_large(picture.height, picture.width):
         return f"{split.files(index)[0]} of {sizes[0]} pixels is too large"
+    if odd := of_objects - {(picture.height, picture.width)}:
+        high, wide = min(odd)
+        return f"{split.files(index)[0]} has {sizes[0]} pixels, an object's mask {wide} x {high}"
     return ""
 
 

@@ -15,7 +15,7 @@ from fsclip_jax.clip.load import load_clip
 from fsclip_jax.errors import UserError
 from fsclip_jax.scenes.build import build_scenes
 from fsclip_jax.segmentation import prepare, run
-from fsclip_jax.segmentation.annotated import read_split
+from fsclip_jax.segmentation.annotated import leave_out_unreadable, read_split
 from fsclip_jax.segmentation.config import SegmentConfig
 from fsclip_jax.segmentation.run import gather_methods
 
@@ -238,3 +238,15 @@ def test_records_that_are_no_scenes_are_refused(scenes, tmp_path, part, change, 
 def test_a_missing_folder_is_named(tmp_path, capsys):
     assert main(["segment", "--scenes", str(tmp_path / "no"), "--out", str(tmp_path)]) == 2
     assert "fsclip scenes" in capsys.readouterr().err
+
+
+def test_a_mask_of_an_object_is_as_large_as_its_picture(scenes, tmp_path, capsys):
+    folder = tmp_path / "scenes"
+    shutil.copytree(scenes, folder)
+    whole = json.loads((folder / "test.json").read_text())
+    whole["annotations"][0]["segmentation"]["size"] = [10**9, 10**9]
+    (folder / "test.json").write_text(json.dumps(whole))
+    rest, left_out = leave_out_unreadable(read_split(folder, "test"), lambda *_: False)
+    assert len(rest.images) == len(whole["images"]) - 1
+    assert len(left_out) == 1
+    assert "an object's mask 1000000000 x 1000000000" in capsys.readouterr().err
