@@ -36,9 +36,10 @@ def tell(notes: Iterable[str]) -> None:
         print(f"note: {printable(note)}", file=sys.stderr)
 
 
-def say(line: str) -> None:
-    """Write a line to the output, its names made printable."""
-    print(printable(line))
+def say(*lines: str) -> None:
+    """Write lines to the output, their names made printable."""
+    for line in lines:
+        print(printable(line))
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from fsclip_jax import __version__
 from fsclip_jax.cli.streams import standard_streams
-from fsclip_jax.errors import UserError, first_line, suggestion
+from fsclip_jax.errors import UserError, first_line, say, suggestion
 from fsclip_jax.stopping import Stops, leave, stopping
 
 COMMANDS = {
@@ -44,6 +44,7 @@ def usage() -> str:
             *lines,
             "",
             f"every command takes {FLAG} DIR|off: where compiled programs are kept",
+            "fsclip --version --verbose tells versions and devices, for a report of a fault",
             "a published row on real data: fsclip datasets caltech101 prints its commands",
         ]
     )
@@ -57,8 +58,10 @@ def _dispatch(words: Sequence[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
-    if args[0] in ("-V", "--version"):
-        print(__version__)
+    if {"-V", "--version"} & set(args[:2]) and set(args) <= {"-V", "--version", "--verbose"}:
+        from fsclip_jax.cli.about import about
+
+        say(*(about() if "--verbose" in args else [__version__]))
         return 0
     command, *rest = args
     if command not in COMMANDS:

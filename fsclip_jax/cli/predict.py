@@ -50,10 +50,10 @@ def main(argv: Sequence[str]) -> int:
         refuse_finished(config.out)
         report = report_place(config.out)
         ready = fit_folder(config.support, config)
-        say("\n".join([ready.describe(), *lines_of_fit(ready.classifier, ready.quality)]))
+        say(ready.describe(), *lines_of_fit(ready.classifier, ready.quality))
         written = write_predictions(
             ready, keys, config.out, config.top, config.unknown, config.workers,
             safe_csv=config.safe_csv,
         )  # fmt: skip
-    say("\n".join([*lines_of_table(written, config.out), f"report: {report}"]))
+    say(*lines_of_table(written, config.out), f"report: {report}")
     return 0

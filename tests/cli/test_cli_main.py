@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from fsclip_jax import __version__
 from fsclip_jax.cli import main as cli
 from fsclip_jax.cli.parsing import load_config, parse, split_config_file
 from fsclip_jax.errors import UserError
@@ -249,3 +252,23 @@ def test_a_name_that_no_file_can_have_is_told_in_a_line(words, tmp_path, monkeyp
     assert out == ""
     assert err.count("\n") == 1
     assert "ame too long" in err
+
+
+def test_a_report_of_a_fault_has_versions_and_devices(capsys):
+    for words in (["--version", "--verbose"], ["--verbose", "-V"]):
+        assert cli.main(words) == 0
+        told = capsys.readouterr().out.splitlines()
+        assert told[0] == f"fsclip {__version__}"
+        versions = dict(line.split(maxsplit=1) for line in told if line.startswith("  "))
+        assert versions["jax"] == jax.__version__
+        assert versions["numpy"] == np.__version__
+        assert any(line.startswith("devices: ") and "(cpu)" in line for line in told)
+
+
+def test_python_runs_the_package_as_the_command():
+    words = [sys.executable, "-m", "fsclip_jax"]
+    told = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == __version__
+    wrong = subprocess.run([*words, "trian"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "did you mean train?" in wrong.stderr

@@ -118,6 +118,7 @@ def test_unknown_and_unreadable_pictures(pictures, tmp_path, capsys):
     assert row["class_1"]
     assert len(row) == 3 + 2 * CLASSES + 1
     assert "1 predictions, 1 unknown, 1 unreadable" in told.out
+    assert "x0a" not in told.out
     assert "bad.png" in told.err
 
 
