@@ -103,7 +103,7 @@ def hold_out(draws: Draws, held: Bool[np.ndarray, " shot"]) -> tuple[Task, Query
         queries. Classes that would be left without support give none.
     """
     task, way = draws.task, draws.task.text.shape[1]
-    kept = kept_without(draws, held)[:, :, ~held]
+    kept = jnp.asarray(kept_without(draws, held)[:, :, ~held])
     present = task.support_mask[:, :, held] & kept.any(-1, keepdims=True)
     labels = jnp.broadcast_to(jnp.arange(way, dtype=jnp.int32)[None, :, None], present.shape)
     support = jnp.where(kept[..., None], task.support[:, :, ~held], 0)
@@ -118,11 +118,14 @@ def hold_out(draws: Draws, held: Bool[np.ndarray, " shot"]) -> tuple[Task, Query
     return rest, Query(flat(draws.plain[:, :, held]), flat(labels), flat(present))
 
 
-def kept_without(draws: Draws, held: Bool[np.ndarray, " shot"]) -> Bool[Array, "draw way shot"]:
+def kept_without(
+    draws: Draws, held: Bool[np.ndarray, " shot"]
+) -> Bool[np.ndarray, "draw way shot"]:
     """Say which images stay in the support where some shots are held out: none of their family."""
-    domains = draws.domains[:, :, None, np.flatnonzero(held)]
-    relative = ((draws.domains[..., None] == domains) & (domains >= 0)).any(-1)
-    return draws.task.support_mask & ~relative & ~jnp.asarray(held)[None, None]
+    every = np.asarray(draws.domains)
+    domains = every[:, :, None, held]
+    relative = ((every[..., None] == domains) & (domains >= 0)).any(-1)
+    return np.asarray(np.asarray(draws.task.support_mask) & ~relative & ~held)
 
 
 def _counts(

@@ -68,7 +68,7 @@ def folds_of(draws: Draws) -> Folds:
     held = np.arange(shots) % max(folds, 1) == np.arange(folds)[:, None]
     kept = np.zeros((folds, *mask.shape), bool)
     for fold in range(folds):
-        kept[fold] = np.asarray(kept_without(draws, held[fold]))[0]
+        kept[fold] = kept_without(draws, held[fold])[0]
     return Folds(kept, mask & held[:, None, :] & kept.any(-1, keepdims=True))
 
 
