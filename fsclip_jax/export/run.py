@@ -169,6 +169,7 @@ def export_ready(
     support = str(ready.bank.manifest["data"].get("spec"))
     facts = [
         ("support", f"{support}: {ready.describe()}"),
+        ("labelled pictures held out in turn, right", str(classifier.quality.held_out.score)),
         ("classes", ", ".join(classifier.class_names)),
     ]
     with new_folder(out) as folder:

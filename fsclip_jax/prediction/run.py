@@ -159,7 +159,11 @@ def write_predictions(
                     progress.advance(len(rows) + len(found.lost))
         written = _look_at(ready, list(read_rows(out, safe=safe_csv)), lost)
         report = report_of_fit(classifier, ready.quality, unknown)
-        about = {"support": str(ready.folder), "backbone": ready.backbone.id}
+        about = {
+            "table": out.name,
+            "support": escaped(str(ready.folder)),
+            "backbone": ready.backbone.id,
+        }
         write_report(report_place(out), {**report, **about, "pictures": report_of_table(written)})
         table.finish()  # a run that is stopped before makes the report when it is continued
     return written

@@ -10,6 +10,7 @@ from typing import Any
 from fsclip_jax import __version__
 from fsclip_jax.durable import write_file
 from fsclip_jax.errors import UserError, some
+from fsclip_jax.json_files import read_json
 from fsclip_jax.prediction.asked import Written
 from fsclip_jax.prediction.classifier import Classifier, Unknown
 from fsclip_jax.prediction.quality import Answers, Quality
@@ -121,7 +122,8 @@ def report_place(table: Path) -> Path:
     place = table.with_name(f"{table.stem}.report.json")
     if place.exists():
         try:
-            ours = json.loads(place.read_text("utf-8"))["format"] == _FORMAT
+            found = read_json(place)
+            ours = (found["format"], found["table"]) == (_FORMAT, table.name)
         except (OSError, ValueError, KeyError, TypeError):
             ours = False
         if not ours:

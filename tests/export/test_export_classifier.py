@@ -123,6 +123,8 @@ def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, meth
     card = (moved / "README.md").read_text()
     report = json.loads((tmp_path / "table.report.json").read_text())
     assert report["method"] in card
+    right = report["held_out"]["score"]
+    assert f"{right['right']} of {right['asked']}, {right['accuracy']:.1f} %" in card
     assert "fsclip export --support" in card
     program = export.deserialize(bytearray((moved / "classifier.stablehlo").read_bytes()))
     assert program.platforms == ("cpu", "cuda", "tpu")

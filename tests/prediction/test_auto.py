@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from fsclip_jax.adapters.catalog import example_task
+from fsclip_jax.adapters.catalog import example_task, get_adapter
+from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.draws import draws_of as leading_draws
 from fsclip_jax.prediction.auto import MOST_SOLVED, SHORT_LIST, best_of
@@ -66,3 +67,13 @@ def test_a_kernel_as_large_as_the_pictures_are_many_is_not_tried_on_many():
     methods = tuple(each for each in auto() if each.name in ("prototype", "proker"))
     found = fit_support(draws_of(task), "abcd", methods)
     assert [each.method for each in found.tried] == ["prototype"]
+
+
+def test_a_checkpoint_is_tried_with_the_others_where_auto_is_asked_for(tmp_path):
+    adapter = get_adapter("meta_adapter")
+    params = adapter.init(jax.random.key(0), 8)
+    save_adapter(tmp_path, adapter.name, params, {"dim": 8}, adapter=adapter)
+    both = methods_for_pictures("auto", FeatureSpec(8), tmp_path)
+    assert [each.name for each in both] == ["meta_adapter", *SHORT_LIST]
+    alone = methods_for_pictures(None, FeatureSpec(8), tmp_path)
+    assert [each.name for each in alone] == ["meta_adapter"]

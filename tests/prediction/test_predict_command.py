@@ -189,10 +189,12 @@ def test_a_single_picture_of_each_class_bears_no_certainty_and_is_said(pictures,
 
 
 def test_a_file_that_lies_where_the_report_belongs_is_left_alone(pictures, tmp_path, capsys):
-    (tmp_path / "out.report.json").write_text('{"mine": 1}')
-    assert predict(pictures, tmp_path / "out.csv") == 2
-    assert "out.report.json, where the report of out.csv belongs" in capsys.readouterr().err
-    assert (tmp_path / "out.report.json").read_text() == '{"mine": 1}'
+    of_another = '{"format": "fsclip predictions", "table": "out.tsv"}'
+    for text in ('{"mine": 1}', "[", of_another):
+        (tmp_path / "out.report.json").write_text(text)
+        assert predict(pictures, tmp_path / "out.csv") == 2
+        assert "out.report.json, where the report of out.csv belongs" in capsys.readouterr().err
+        assert (tmp_path / "out.report.json").read_text() == text
 
 
 @pytest.mark.slow
