@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import gc
 import logging
 import os
 import re
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +17,15 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from fsclip_jax.durable import storage_errors
-from fsclip_jax.errors import UserError
+from fsclip_jax.durable import storage_errors, write_file
+from fsclip_jax.errors import UserError, first_line, tell
 from fsclip_jax.training.state import TrainState
 from fsclip_jax.typing import Params
 
 _FULL = re.compile(r"no space left|disk quota exceeded|file too large|resource_exhausted", re.I)
+
+_TREE = "_METADATA"
+"""Orbax's file of the structure of a checkpoint."""
 
 
 class Best(NamedTuple):
@@ -58,10 +64,7 @@ def _writing(folder: Path) -> Iterator[None]:
     Orbax logs the traceback of a failure in its threads and then raises the failure. The log is
     left out: whoever catches what is raised decides what is shown.
     """
-    logger = logging.getLogger("absl")
-    with storage_errors(folder), contextlib.ExitStack() as stack:
-        logger.addFilter(_not_of_orbax)
-        stack.callback(logger.removeFilter, _not_of_orbax)
+    with storage_errors(folder), _hushed("absl"):
         try:
             yield
         except OSError:
@@ -87,8 +90,37 @@ def _reserve(folder: Path, saved: Saved) -> None:
         os.fsync(file.fileno())
 
 
-def _not_of_orbax(record: logging.LogRecord) -> bool:
-    return "orbax" not in record.pathname
+@contextlib.contextmanager
+def _hushed(*names: str) -> Iterator[None]:
+    """Leave out what Orbax logs; asyncio logs what failed when its tasks are collected."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname and record.name != "asyncio"
+
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        gc.collect()
+        for logger in loggers:
+            logger.removeFilter(keep)
+
+
+def _drop_stragglers() -> None:
+    """Drop what the readers of other arrays say to the loop that the failure of one has closed.
+
+    They do so from threads of their own, whenever they are done: from now on, for there is no
+    moment to stop.
+    """
+    hook = sys.unraisablehook
+
+    def keep(lost: "sys.UnraisableHookArgs") -> None:
+        if str(lost.exc_value) != "Event loop is closed":
+            hook(lost)
+
+    sys.unraisablehook = keep
 
 
 class Checkpoints:
@@ -126,27 +158,61 @@ class Checkpoints:
                 self._best.save(best_step, args=ocp.args.StandardSave(saved.best.params))
 
     def restore(self, like: Saved) -> Saved:
-        """Read the newest checkpoint that can be read.
+        """Read the newest checkpoint that can be read; newer ones are set aside, and told.
 
         ``like`` has the structure, shapes and types of what was saved, which comes back bit for
         bit.
 
         Raises:
-            UserError: none can be read.
+            UserError: none can be read. All are left as they are.
         """
-        failure: Exception | None = None
+        failures: dict[int, str] = {}
+        _drop_stragglers()
         for step in sorted(self._last.all_steps(), reverse=True):
             try:
-                read = self._last.restore(step, args=ocp.args.StandardRestore(like._asdict()))
-            except (ValueError, KeyError, OSError) as error:
-                failure = failure or error
+                with _hushed("asyncio", "absl"):
+                    saved = self._read(step, like)
+            except (
+                Exception
+            ) as error:  # whatever Orbax and what is below it raise for a damaged file
+                failures[step] = first_line(error)[:120]
                 continue
-            return Saved(**read)
-        reason = str(failure).split("\n")[0] if failure else "there is none"
+            self._set_aside(failures, step)
+            return saved
+        reasons = "; ".join(f"step {step}: {why}" for step, why in failures.items())
         raise UserError(
-            f"no checkpoint in {self.folder / 'last'} can be read ({reason}): "
-            "delete the folder of the run and train again"
+            f"no checkpoint in {self.folder / 'last'} can be read ({reasons or 'there is none'}): "
+            "put back what is missing there, or give another --workdir to train anew"
         )
+
+    def _read(self, step: int, like: Saved) -> Saved:
+        item = self.folder / "last" / str(step) / "default"
+        if item.is_dir() and not (item / _TREE).exists():
+            self._describe(item, like)
+        saved = Saved(**self._last.restore(step, args=ocp.args.StandardRestore(like._asdict())))
+        if int(saved.state.step) != step:
+            raise ValueError(f"it is of step {int(saved.state.step)}")
+        return saved
+
+    def _describe(self, item: Path, like: Saved) -> None:
+        """Write again what says how the arrays hang together, from one that looks the same."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder, storage_errors(item):
+            with contextlib.closing(ocp.StandardCheckpointer()) as writer:
+                writer.save(Path(folder) / "like", like._asdict())
+            write_file(item / _TREE, (Path(folder) / "like" / _TREE).read_bytes())
+
+    def _set_aside(self, failures: dict[int, str], good: int) -> None:
+        """Make room for steps that will be written again."""
+        aside = self.folder / "unreadable"
+        for step, why in failures.items():
+            with storage_errors(aside):
+                aside.mkdir(exist_ok=True)
+                shutil.rmtree(aside / str(step), ignore_errors=True)
+                (self.folder / "last" / str(step)).rename(aside / str(step))
+            line = f"the checkpoint of step {step} cannot be read ({why}): it is in {aside} now, "
+            tell([line + f"and the run goes on from step {good}"])
+        if failures:
+            self._last.reload()
 
     def close(self) -> None:
         """Release the folder."""
@@ -159,4 +225,6 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
     )
-    return ocp.CheckpointManager(folder, options=options)
+    # Told what a step holds, or an empty folder among them would decide it.
+    handler = ocp.StandardCheckpointHandler()
+    return ocp.CheckpointManager(folder, options=options, item_handlers=handler)

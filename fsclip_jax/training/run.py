@@ -120,46 +120,52 @@ def train(
             f"--workdir {workdir} is no UTF-8, and orbax writes nowhere else; rename it"
         )
     with locked(workdir), contextlib.closing(Checkpoints(workdir)) as checkpoints:
-        before, saved_step = read_run(workdir), checkpoints.latest_step()
-        if saved_step is not None:
-            _check_continues(config, workdir, before, saved_step)
-        if saved_step is not None and before is not None and saved_step >= config.steps:
-            saved = _restore(config, adapter, checkpoints, before["dim"])
-            return _finish(config, workdir, adapter, saved, before, was_done=True)
+        before = read_run(workdir)
+        begin = _continued(config, workdir, adapter, checkpoints, before)
+        if begin is not None and before is not None and begin.state.step >= config.steps:
+            return _finish(config, workdir, adapter, begin, before, was_done=True)
 
         stored = open_stored()
         _check_width(adapter, stored.dim)
         facts = _facts(stored, adapter)
-        if saved_step is not None and before is not None:
+        step = None
+        if begin is not None and before is not None:
             check_same(workdir, {name: before.get(name) for name in facts}, facts, "bank")
-            begin = _restore(config, adapter, checkpoints, stored.dim)
-            episodes = _episodes(stored, config, adapter)
+            episodes, step = _episodes(stored, config, adapter), int(begin.state.step)
         else:
             begin = _blank(config, adapter, stored.dim)
             episodes = _episodes(stored, config, adapter)
             begin = _primed(begin, adapter, episodes)
         write_run(workdir, config, facts)
-        step = int(begin.state.step)
-        observer.begin(stored, episodes, step)
-        with MetricsLog(workdir, step if saved_step is not None else None) as log:
+        observer.begin(stored, episodes, step or 0)
+        with MetricsLog(workdir, step) as log:
             saved = run_loop(config, adapter, episodes, begin, checkpoints, log, observer)
         return _finish(config, workdir, adapter, saved, facts)
 
 
-def _check_continues(
-    config: TrainConfig, workdir: Path, before: dict[str, Any] | None, saved_step: int
-) -> None:
-    if before is None:
+def _continued(
+    config: TrainConfig,
+    workdir: Path,
+    adapter: Adapter,
+    checkpoints: Checkpoints,
+    before: dict[str, Any] | None,
+) -> Saved | None:
+    """What an earlier run of the same configuration saved; None where there is no checkpoint."""
+    if checkpoints.latest_step() is None:
+        return None
+    if before is None or not isinstance(before.get("dim"), int):
         raise UserError(
-            f"{workdir} holds checkpoints but no config.json: give another --workdir, "
+            f"{workdir} holds checkpoints but no config.json of a run: give another --workdir, "
             "or delete that folder"
         )
     check_same(workdir, before["config"], run_record(config))
-    if saved_step < config.steps and not config.resume:
+    saved = checkpoints.restore(_blank(config, adapter, before["dim"]))
+    if saved.state.step < config.steps and not config.resume:
         raise UserError(
-            f"{workdir} holds this run, unfinished at step {saved_step} of {config.steps}: "
-            "add --resume to continue it, or delete that folder to begin anew"
+            f"{workdir} holds this run, unfinished at step {int(saved.state.step)} of "
+            f"{config.steps}: add --resume to continue it, or delete that folder to begin anew"
         )
+    return saved
 
 
 def _blank(config: TrainConfig, adapter: Adapter, dim: int) -> Saved:
@@ -172,10 +178,6 @@ def _primed(begin: Saved, adapter: Adapter, episodes: Episodes) -> Saved:
         return begin
     state = to_host(prime(adapter, begin.state, whole_task(episodes.source)))
     return Saved(state, first_best(state.params))
-
-
-def _restore(config: TrainConfig, adapter: Adapter, checkpoints: Checkpoints, dim: int) -> Saved:
-    return checkpoints.restore(_blank(config, adapter, dim))
 
 
 def _facts(stored: StoredBank, adapter: Adapter) -> dict[str, Any]:

@@ -60,16 +60,80 @@ def test_a_best_of_an_undone_future_is_replaced(tmp_path, blank):
     checkpoints.close()
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, blank):
+def cut(step):
+    for file in step.rglob("*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def cut_arrays(step):
+    for file in (step / "default").rglob("d/*"):
+        file.write_bytes(file.read_bytes()[:9])
+
+
+def emptied(step):
+    shutil.rmtree(step / "default")
+
+
+def without_manifest(step):
+    (step / "default" / "manifest.ocdbt").unlink()
+
+
+def of_another_step(step):
+    shutil.rmtree(step)
+    shutil.copytree(step.parent / "3", step)
+
+
+@pytest.mark.parametrize("damage", [cut, cut_arrays, emptied, without_manifest, of_another_step])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, blank, damage, capfd):
+    checkpoints, last = Checkpoints(tmp_path), tmp_path / "checkpoints/last"
+    for step in (3, 6):
+        checkpoints.save(at(blank, step))
+    checkpoints.close()
+    damage(last / "6")
+    checkpoints = Checkpoints(tmp_path)
+    assert_same(checkpoints.restore(blank), at(blank, 3))
+    told = capfd.readouterr().err
+    assert told.startswith("note: the checkpoint of step 6 cannot be read (")
+    assert told.endswith("and the run goes on from step 3\n")
+    assert told.count("\n") == 1
+    assert (tmp_path / "checkpoints/unreadable/6").is_dir()
+    # The step is made again, and is then the newest.
+    checkpoints.save(at(blank, 6))
+    assert_same(checkpoints.restore(blank), at(blank, 6))
+    for step in (3, 6):
+        damage(last / str(step)) if damage is not of_another_step else emptied(last / str(step))
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read \(step 6: .*; step 3: "):
+        checkpoints.restore(blank)
+    checkpoints.close()
+    assert capfd.readouterr().err == ""
+    assert sorted(path.name for path in last.iterdir()) == ["3", "6"]
+
+
+def test_a_stray_folder_is_no_checkpoint(tmp_path, blank, capfd):
+    checkpoints, last = Checkpoints(tmp_path), tmp_path / "checkpoints/last"
+    checkpoints.save(at(blank, 3))
+    checkpoints.close()
+    (last / "1000000").mkdir()
+    checkpoints = Checkpoints(tmp_path)
+    assert_same(checkpoints.restore(blank), at(blank, 3))
+    assert "the checkpoint of step 1000000 cannot be read" in capfd.readouterr().err
+    checkpoints.save(at(blank, 6))
+    assert checkpoints.latest_step() == 6
+    checkpoints.close()
+
+
+def test_arrays_are_read_where_orbax_lost_its_description(tmp_path, blank, capfd):
     checkpoints = Checkpoints(tmp_path)
     for step in (3, 6):
         checkpoints.save(at(blank, step))
-    (tmp_path / "checkpoints/last/6/default/_METADATA").write_bytes(b"")
-    assert_same(checkpoints.restore(blank), at(blank, 3))
-    shutil.rmtree(tmp_path / "checkpoints/last/3/default")
-    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
-        checkpoints.restore(blank)
     checkpoints.close()
+    for file in tmp_path.rglob("*METADATA"):
+        file.unlink()
+    checkpoints = Checkpoints(tmp_path)
+    assert_same(checkpoints.restore(blank), at(blank, 6))
+    checkpoints.close()
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
