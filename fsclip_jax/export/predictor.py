@@ -5,19 +5,29 @@ path, the most probable class and its probability, with tabs between; --top K li
 """
 
 import argparse
+import hashlib
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax.export
-import numpy as np
+try:
+    import flatbuffers  # noqa: F401  (what jax.export reads an artifact by)
+    import jax.export
+    import numpy as np
+    from PIL import Image
+except ImportError as error:
+    lacking = (error.name or str(error)).partition(".")[0].replace("PIL", "pillow")
+    print(f"{lacking} is missing: pip install {lacking}", file=sys.stderr)
+    sys.exit(2)
 
 from fsclip_jax.pixels import cut, hush_pillow, open_image, require_regular, to_rgb, upright
 from fsclip_jax.printable import escaped, inert, printable
 
 BATCH = 16
+CUT = ("image_size", "fit", "resample", "odd_margin")
 
 
 def read_picture(path: str, about: dict[str, Any]) -> np.ndarray:
@@ -26,14 +36,39 @@ def read_picture(path: str, about: dict[str, Any]) -> np.ndarray:
     with open(path, "rb") as file, open_image(file) as image:
         image.load()
         picture = to_rgb(upright(image))
-    return cut(picture, *(about[key] for key in ("image_size", "fit", "resample", "odd_margin")))
+    return cut(picture, *(about[key] for key in CUT))
 
 
-def predict(folder: Path, paths: list[str], failed: list[str]) -> Iterator[tuple[str, np.ndarray]]:
+def load(folder: Path) -> tuple[dict[str, Any], Callable[[np.ndarray], Any]]:
+    """Read what the classifier is, and compile it for this machine.
+
+    Raises:
+        Exception: of many kinds, where a file is missing, damaged or of another classifier.
+    """
+    place, program = folder / "classifier.json", folder / "classifier.stablehlo"
+    require_regular(place)
+    require_regular(program)
+    about = json.loads(place.read_text(encoding="utf-8"))
+    names, size = about["class_names"], about["image_size"]
+    artifact = program.read_bytes()
+    sha256 = hashlib.sha256(artifact).hexdigest()
+    if about.get("sha256", sha256) != sha256:
+        raise ValueError(f"{program.name} is not what {place.name} was written with")
+    pixels = jax.ShapeDtypeStruct((BATCH, size, size, 3), np.uint8)
+    classify = jax.jit(jax.export.deserialize(bytearray(artifact)).call).lower(pixels).compile()
+    if classify.out_info.shape != (BATCH, len(names)):
+        raise ValueError(f"{len(names)} class names for {classify.out_info.shape[-1]} classes")
+    cut(to_rgb(Image.new("L", (9, 7))), *(about[key] for key in CUT))  # raises for odd settings
+    return about, classify
+
+
+def predict(
+    about: dict[str, Any],
+    classify: Callable[[np.ndarray], Any],
+    paths: list[str],
+    failed: list[str],
+) -> Iterator[tuple[str, np.ndarray]]:
     """Yield path and probabilities of every picture; unreadable ones are told, put in `failed`."""
-    about = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
-    artifact = bytearray((folder / "classifier.stablehlo").read_bytes())
-    classify = jax.jit(jax.export.deserialize(artifact).call)
     size = about["image_size"]
     for low in range(0, len(paths), BATCH):
         read: list[str] = []
@@ -59,20 +94,39 @@ def main() -> int:
     given = parser.parse_args()
     hush_pillow()
     try:
-        import flatbuffers  # noqa: F401  (what jax.export reads an artifact by)
-    except ImportError:
-        print("flatbuffers is missing: pip install flatbuffers", file=sys.stderr)
+        about, classify = load(given.model)
+    except Exception as error:  # whatever JAX, JSON and the system raise for such files
+        line = printable(" ".join(str(error).split())[:200])
+        print(
+            f"{given.model} holds no classifier that runs here ({type(error).__name__}: {line}): "
+            "export it again, or take the jax of its README",
+            file=sys.stderr,
+        )
         return 2
-    names = json.loads((given.model / "classifier.json").read_text("utf-8"))["class_names"]
     failed: list[str] = []
-    for path, chances in predict(given.model, given.pictures, failed):
+    for path, chances in predict(about, classify, given.pictures, failed):
         best = np.argsort(-chances, kind="stable")[: max(1, given.top)]
         row = [escaped(path)]
         for i in best:
-            row += [printable(names[i]), f"{chances[i]:.4f}"]
+            row += [printable(about["class_names"][i]), f"{chances[i]:.4f}"]
         print("\t".join(map(inert, row) if given.safe_csv else row), flush=True)
     return 1 if failed else 0
 
 
+def process() -> int:
+    """Run, where standard output may be closed or full, and the user may stop it."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except OSError as error:  # of standard output: pictures and the classifier are past
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(error, BrokenPipeError):
+            return 0
+        print(f"standard output cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process())

@@ -1,6 +1,7 @@
 """The three things that are exported, each into a new folder."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -153,6 +154,7 @@ def export_ready(
     classifier, clip = ready.classifier, ready.backbone
     meta = {**classifier.record, "backbone": clip.id, "backbone_sha256": clip.sha256}
     preprocess = dataclasses.asdict(clip.preprocess)
+    artifact = export_classifier(clip, classifier)
     about = {
         "class_names": list(classifier.class_names),
         "image_size": clip.image_size,
@@ -163,9 +165,9 @@ def export_ready(
         "backbone": clip.id,
         "temperature": classifier.temperature.value,
         "even": classifier.temperature.even,
+        "sha256": hashlib.sha256(artifact).hexdigest(),
         **_made_by(),
     }
-    artifact = export_classifier(clip, classifier)
     support = str(ready.bank.manifest["data"].get("spec"))
     facts = [
         ("support", f"{support}: {ready.describe()}"),

@@ -137,8 +137,11 @@ def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, meth
     np.testing.assert_allclose(one.sum(-1), 1, rtol=1e-5)
 
 
-def test_the_predictor_says_what_is_missing(tmp_path):
-    short = ALONE.replace("'fsclip_jax', ", "'fsclip_jax', 'flatbuffers', ")
+@pytest.mark.parametrize(
+    ("module", "name"), [("flatbuffers", "flatbuffers"), ("PIL", "pillow"), ("jax", "jax")]
+)
+def test_the_predictor_says_what_is_missing(tmp_path, module, name):
+    short = ALONE.replace("'fsclip_jax', ", f"'fsclip_jax', {module!r}, ")
     (tmp_path / "predictor.py").write_bytes(predictor_program())
     run = subprocess.run(
         [sys.executable, "-c", short, str(tmp_path / "predictor.py"), "--model", "none", "a.png"],
@@ -146,7 +149,102 @@ def test_the_predictor_says_what_is_missing(tmp_path):
         text=True,
         timeout=120,
     )
-    assert (run.returncode, run.stderr) == (2, "flatbuffers is missing: pip install flatbuffers\n")
+    assert (run.returncode, run.stderr) == (2, f"{name} is missing: pip install {name}\n")
+
+
+@pytest.fixture(scope="module")
+def exported(pictures, tmp_path_factory):
+    """A small classifier of tiny towers, and a picture."""
+    folder = tmp_path_factory.mktemp("exported") / "out"
+    words = f"--method prototype --format stablehlo --out {folder} --support".split()
+    assert main(["export", *words, str(pictures / "train")]) == 0
+    return folder, list_pictures([pictures / "test"])[0]
+
+
+def cut_program(folder):
+    place = folder / "classifier.stablehlo"
+    place.write_bytes(place.read_bytes()[:-1000])
+
+
+def cut_program_of_old(folder):
+    edit(folder, lambda about: about.pop("sha256"))
+    cut_program(folder)
+
+
+def swapped(folder):
+    exchanged = (folder / "classifier.json").read_bytes()
+    (folder / "classifier.json").write_bytes((folder / "classifier.stablehlo").read_bytes())
+    (folder / "classifier.stablehlo").write_bytes(exchanged)
+
+
+def edit(folder, change):
+    place = folder / "classifier.json"
+    about = json.loads(place.read_text())
+    change(about)
+    place.write_text(json.dumps(about))
+
+
+DAMAGES = {
+    "program cut": cut_program,
+    "program cut, no sum": cut_program_of_old,
+    "program empty": lambda folder: (folder / "classifier.stablehlo").write_bytes(b""),
+    "program missing": lambda folder: (folder / "classifier.stablehlo").unlink(),
+    "swapped": swapped,
+    "description missing": lambda folder: (folder / "classifier.json").unlink(),
+    "description cut": lambda folder: (folder / "classifier.json").write_bytes(b'{"class_names"'),
+    "description nested": lambda folder: (folder / "classifier.json").write_bytes(b"[" * 200_000),
+    "a list": lambda folder: (folder / "classifier.json").write_bytes(b"[]"),
+    "names lost": lambda folder: edit(folder, lambda about: about["class_names"].pop()),
+    "names no list": lambda folder: edit(folder, lambda about: about.update(class_names=3)),
+    "another size": lambda folder: edit(folder, lambda about: about.update(image_size=224)),
+    "an odd size": lambda folder: edit(folder, lambda about: about.update(image_size="32")),
+    "no filter": lambda folder: edit(folder, lambda about: about.pop("resample")),
+    "a filter that is none": lambda folder: edit(folder, lambda about: about.update(resample="x")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_classifier_is_one_line(exported, damage, tmp_path, monkeypatch, capsys):
+    folder, picture = exported
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    damage(damaged)
+    monkeypatch.setattr(sys, "argv", ["predictor.py", "--model", str(damaged), picture])
+    assert predictor.main() == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"{damaged} holds no classifier that runs here (")
+    assert told.err.count("\n") == 1
+
+
+def test_a_classifier_of_another_format_of_jax_is_one_line(exported, monkeypatch, capsys):
+    folder, picture = exported
+
+    def refuse(_):
+        raise ValueError("Serialization version 99 is not supported")
+
+    monkeypatch.setattr(export, "deserialize", refuse)
+    monkeypatch.setattr(sys, "argv", ["predictor.py", "--model", str(folder), picture])
+    assert predictor.main() == 2
+    assert "version 99 is not supported): export it again, or take" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("where", "code", "said"),
+    [
+        ("> /dev/full", 2, "standard output cannot be written: No space left on device\n"),
+        (">&-", 0, ""),
+        ("| true", 0, ""),
+    ],
+)
+def test_the_output_of_the_predictor_may_be_closed_or_full(exported, where, code, said):
+    folder, picture = exported
+    line = f'set -o pipefail; "$0" "$@" {where}'
+    words = ["bash", "-c", line, sys.executable, str(folder / "predictor.py"), picture]
+    run = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (run.returncode, run.stderr) == (code, said)
 
 
 TEXT = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=8)

@@ -123,9 +123,9 @@ def test_another_bank_is_not_continued_with(finished, stopped, make_bank):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(
-    finished, make_bank, tmp_path
+    finished, stored, tmp_path
 ):
-    overflowing = make_bank(logit_scale=np.float32(3e38))
+    overflowing = dataclasses.replace(stored, logit_scale=3e38)
     with pytest.raises(UserError, match=r"not finite at step 1 \(no checkpoint .*learning-rate"):
         train(finished[0], tmp_path, lambda: overflowing)
 
