@@ -40,6 +40,7 @@ from fsclip_jax.prediction.classifier import (
     methods_for_pictures,
 )
 from fsclip_jax.prediction.held_out import BATCH
+from fsclip_jax.prediction.unknown import score
 from fsclip_jax.report.intervals import confidence_interval, paired_difference
 
 FEATURES = Path(__file__).parents[2] / "shared" / "features"
@@ -247,20 +248,24 @@ def unknown_table(every: list[Drawn]) -> str:
         sides = [drawn.queries, drawn.foreign]
         told = [answer(classifier, side, unknown) for side in sides]
         asked = [logits(classifier, side) for side in sides]
-        energy = [logsumexp(each, axis=-1) for each in asked]
-        softmax = [log_softmax(each, axis=-1).max(-1) for each in asked]
-        cosine = [each.similarity for each in told]
-        both, caught = [np.zeros(1)] * 2, [np.nan] * 2
-        if classifier.familiar:
-            (em, es), (cm, cs) = classifier.familiar.energy, classifier.familiar.cosine
-            both = [(e - em) / es + (c - cm) / cs for e, c in zip(energy, cosine, strict=True)]
-            caught = [100 * told[0].known.mean(), 100 - 100 * told[1].known.mean()]
-        rows.append([*(100 * auroc(*each) for each in (softmax, cosine, energy, both)), *caught])
-    return "".join(f"{value:>9.1f}" for value in np.mean(rows, axis=0))
+        scores = [
+            [log_softmax(each, axis=-1).max(-1) for each in asked],
+            [each.similarity for each in told],
+            [logsumexp(each, axis=-1) for each in asked],
+        ]
+        caught = [np.nan] * 3
+        if (familiar := classifier.familiar) is not None:
+            sides = zip(asked, told, strict=True)
+            together = [score(one, other.similarity, familiar) for one, other in sides]
+            kept, rest = (100 * float(each.known.mean()) for each in told)
+            caught = [100 * auroc(*together), kept, 100 - rest]
+        rows.append([*(100 * auroc(*each) for each in scores), *caught])
+    means = np.mean(rows, axis=0)
+    return "".join(f"{'-':>9}" if np.isnan(mean) else f"{mean:>9.1f}" for mean in means)
 
 
 UNKNOWN = "".join(
-    f"{name:>9}" for name in ("softmax", "cosine", "energy", "both", "kept", "caught")
+    f"{name:>9}" for name in ("softmax", "cosine", "energy", "auto", "kept", "caught")
 )
 
 

@@ -44,7 +44,7 @@ def test_the_label_of_a_picture_of_none_of_the_classes_is_empty():
 def test_an_unfinished_table_of_an_earlier_version_is_refused(tmp_path):
     path = tmp_path / "out.csv"
     path.write_text("image,label,probability,class_1,probability_1\n1.png,cat,0.9,cat,0.9\n")
-    path.with_name(".out.csv.unfinished").write_text('{"method": "gda"}')
+    path.with_name(".out.csv.unfinished").write_text('{"method": "gda", "safe": false}')
     with pytest.raises(UserError, match="other labelled pictures or settings"):
         PredictionTable(path, 1, {"method": "gda"})
     assert path.read_text().count("\n") == 2

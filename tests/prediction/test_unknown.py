@@ -18,11 +18,14 @@ def held(same, other, logits):
 
 
 def test_the_score_is_that_of_the_equation():
-    familiar = Familiar((2.0, 0.5), (0.8, 0.1), 0.0, 1.0, 0.0)
+    familiar = Familiar((2.0, 0.5), (0.8, 0.1), None)
     logits = np.log(np.array([[np.e**3 - 1, 1.0]]))  # whose energy is 3
     assert score(logits, np.array([0.7]), familiar) == pytest.approx([2.0 - 1.0])
     assert is_familiar(logits, np.array([0.7]), familiar).tolist() == [True]
     assert is_familiar(logits, np.array([0.4]), familiar).tolist() == [False]
+    surest = np.log(1 - np.exp(-3))  # of a probability of (e^3 - 1) / e^3
+    more = familiar._replace(softmax=(surest + 0.3, 0.1))
+    assert score(logits, np.array([0.7]), more) == pytest.approx([1.0 - 3.0])
 
 
 def test_the_threshold_lies_between_the_classes_and_what_is_none_of_them():
@@ -33,9 +36,21 @@ def test_the_threshold_lies_between_the_classes_and_what_is_none_of_them():
     assert (found.kept, found.caught) == (1.0, 1.0)
     assert is_familiar(logits, near, found).all()
     assert not is_familiar(logits[:, 1:], far, found).any()
+    assert found.softmax is None  # the two tell them apart alone
     # Where the two cannot be told apart, nine of ten stay known.
     alike = find_threshold(held(near, near, np.stack([logits[:, 0]] * 2, 1)))
     assert alike.kept >= 0.9
+
+
+def test_softmax_has_a_say_where_it_tells_them_better_apart():
+    rng = np.random.default_rng(0)
+    # One class of 21 has half of the probability, the others share the rest; energies vary more.
+    others = rng.normal(-np.log(20), 0.1, (40, 20))
+    logits = np.concatenate([np.zeros((40, 1)), others], 1) + rng.normal(0, 3, (40, 1))
+    alike = rng.uniform(0.8, 0.9, 40)
+    found = find_threshold(held(alike, alike, logits))
+    assert found.softmax[0] == pytest.approx(np.log(0.5), abs=0.05)
+    assert found.caught == 1.0
 
 
 def test_of_too_few_pictures_no_threshold_is_told():
