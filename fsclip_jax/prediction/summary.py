@@ -52,7 +52,7 @@ def lines_of_fit(classifier: Classifier, quality: Quality) -> list[str]:
     alone = quality.labelled - answers.score.asked
     lines = [
         f"labelled pictures held out in turn: {answers.score} right"
-        + (f"; {alone} stand alone in their class and could not be" if alone else "")
+        + (f"; {alone} alone in a class could not be" if alone else "")
     ]
     if len(classifier.tried) > 1:
         each = (f"{one.method} {one.score.accuracy:.1f} %" for one in classifier.tried)
