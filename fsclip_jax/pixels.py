@@ -125,15 +125,23 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.merge("LA", (grey, alpha))
 
 
-def cut(image: Image.Image, size: int, fit: str, resample: str, odd_margin: str) -> np.ndarray:
+def cut(
+    image: Image.Image,
+    size: int,
+    fit: str,
+    resample: str,
+    odd_margin: str,
+    edge: int | None = None,
+) -> np.ndarray:
     """Resize and crop an RGB picture to a square, uint8 [size size 3].
 
+    A picture that is cropped has its shortest edge resized to ``edge`` before, or to the square.
     Memory is bounded by the square, however long the picture is.
     """
     if fit == "squash":
         return np.asarray(_resize(image, (size, size), FILTERS[resample]))
     # CLIP truncates the longer edge; an exact product keeps integers from rounding down.
-    whole = [side * size // min(image.size) for side in image.size]
+    whole = [side * (edge or size) // min(image.size) for side in image.size]
     margins = [side - size for side in whole]
     left, top = (m // 2 if odd_margin == "floor" else round(m / 2) for m in margins)
     if max(whole) > _LONG * size:

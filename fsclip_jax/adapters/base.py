@@ -72,6 +72,8 @@ class Adapter(Protocol):
     - ``one_by_one = True``, if several tasks are better fitted one after the other;
     - ``needs``: fields of the task beyond the features (``prompts``, ``words``) or of the
       query (``patches``), without which the method does not apply;
+    - ``without_text``: scalars of ``params`` that are fixed where there is no text, perhaps none;
+      a method that has it runs there, and ``task.text`` is zero;
     - ``reads_patches = True``, if ``logits`` takes the patches of the query images as a third
       argument, or ``None`` where there are none;
     - ``train(params, task, key) -> Descent``, if it learns from the shots by steps.
@@ -116,6 +118,11 @@ def needs_of(adapter: Adapter) -> frozenset[str]:
     """Return the inputs beyond features and text without which the method does not apply."""
     needs: frozenset[str] = getattr(adapter, "needs", frozenset())
     return needs
+
+
+def runs_without_text(adapter: Adapter) -> bool:
+    """Say whether a method applies to features of an image tower that has no text."""
+    return hasattr(adapter, "without_text")
 
 
 def is_meta_learned(adapter: Adapter) -> bool:

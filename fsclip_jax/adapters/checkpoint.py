@@ -24,7 +24,7 @@ from fsclip_jax.clip.files import TORCH, is_weights
 from fsclip_jax.clip.pickles import is_torch, read_torch
 from fsclip_jax.clip.wrapping import unwrap
 from fsclip_jax.durable import storage_errors, write_file
-from fsclip_jax.errors import UserError, first_line, some
+from fsclip_jax.errors import UserError, first_line, some, tell
 from fsclip_jax.json_files import parse_json
 from fsclip_jax.typing import Params
 
@@ -156,16 +156,14 @@ def _published(
     path: Path, tensors: Mapping[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Take tensors without a description for a Meta-Adapter, in float32: many are saved in half."""
-    try:
-        tensors = unwrap(tensors, ["alpha_proj."])
-    except UserError as error:
-        raise UserError(f"{path} {error}") from error
+    tensors, note = unwrap(tensors, path, [["alpha_proj."]])
     if set(tensors) != PUBLISHED_NAMES:
         raise UserError(
             f"{path} has no description by fsclip, and is no published Meta-Adapter: that holds "
             f"{', '.join(sorted(PUBLISHED_NAMES))}, this {some(sorted(tensors))}; give the folder "
             "of a training run, and a CLIP to --backbone"
         )
+    tell([note] if note else [])
     return {name: tensors[name].astype(np.float32) for name in tensors}, {"method": "meta_adapter"}
 
 

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import Adapter, grids_of, is_meta_learned, needs_of, reads_patches
+from fsclip_jax.adapters.base import (
+    Adapter,
+    grids_of,
+    is_meta_learned,
+    needs_of,
+    reads_patches,
+    runs_without_text,
+)
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.adapters.search import grid_settings
 
@@ -131,7 +138,8 @@ def _fields(adapter: Adapter, described: str) -> Iterator[str]:
 
 def _conditions(adapter: Adapter) -> list[str]:
     needed = [f"needs {name}" for name in sorted(needs_of(adapter))]
-    return [*needed, *(["looks at patches of the query"] if reads_patches(adapter) else [])]
+    free = ["runs without text"] if runs_without_text(adapter) else []
+    return [*needed, *free, *(["looks at patches of the query"] if reads_patches(adapter) else [])]
 
 
 def _start(adapter: Adapter) -> str:

@@ -22,6 +22,8 @@ class Gda:
     ``v`` and ``b`` are the log-densities of :func:`fsclip_jax.adapters.gaussian.fit_gaussian`.
     Where the bank has several views of an image, the samples are the views, which together count
     as one image. Log-densities are logits already, so the logit scale does not multiply them.
+    Without text they stand alone, ``alpha (f . v_c + b_c)`` with ``alpha = 0.1``: no prediction
+    depends on it, and of 0.02 to 1 it gives Caltech the best probabilities at 1 to 16 shots.
 
     Differs from the published form in the unit of ``alpha``: here it is the published one times
     ``dim / (N - 1)``, for there the same ``alpha`` gives more images less of a say. Besides,
@@ -45,6 +47,7 @@ class Gda:
     logits = logits_of_gaussian
     scalars: ClassVar[Scalars] = {"alpha": 0.05}
     """The default weight of the densities."""
+    without_text: ClassVar[Params] = {"alpha": 0.1}
     init = init_scalars
     zero_shot_at: ClassVar[Params] = {"alpha": 0.0}
     classes_meet: ClassVar[bool] = True

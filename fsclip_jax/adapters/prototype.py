@@ -16,7 +16,7 @@ class Prototype:
     """Cosine to the class mean, ``p_c = normalise(mean_k F_ck)``.
 
     A class with no shot has no mean; its text feature stands in, so that every class of the task
-    can still be predicted.
+    can still be predicted. Without text that is ``p_c = 0``, a cosine of 0.
 
     Example:
         >>> from fsclip_jax.adapters.catalog import example_logits
@@ -28,6 +28,7 @@ class Prototype:
     """
 
     name: ClassVar[str] = "prototype"
+    without_text: ClassVar[Params] = {}
     init = init_scalars
     logits = logits_of_weights
 

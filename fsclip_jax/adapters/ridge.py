@@ -21,7 +21,7 @@ class Ridge:
         V = (Xc^T Xc + penalty I)^-1 Xc^T Yc        b = y - x V
 
     A control: what the images alone say to a linear classifier. A class with no shot is never
-    predicted; a task with no shot at all keeps the text features as its weights.
+    predicted; a task with no shot at all keeps the text features as its weights, without text 0.
 
     ``params``: ``penalty``; its default is the best of the grid on Caltech val.
 
@@ -37,6 +37,7 @@ class Ridge:
     name: ClassVar[str] = "ridge"
     scalars: ClassVar[Scalars] = {"penalty": 0.1}
     """The default penalty."""
+    without_text: ClassVar[Params] = {}
     init = init_scalars
     classes_meet: ClassVar[bool] = True
     grid: ClassVar[Grid] = Grid(refit={"penalty": (0.001, 0.01, 0.1, 1.0, 10.0)})

@@ -21,8 +21,8 @@ class ImportConfig:
     """Make a feature bank from a NumPy .npz, or a PyTorch .pt, of features."""
 
     features: Path
-    """NumPy .npz, or .pt of tensors, with features, labels and text_features; docs/data.md lists
-    what else."""
+    """NumPy .npz, or .pt of tensors, with features, labels and, if there is text,
+    text_features; docs/data.md lists what else."""
     out: Path
     """Folder to make."""
     logit_scale: float | None = None

@@ -22,7 +22,14 @@ from fsclip_jax.clip.layout_open_clip import (
 from fsclip_jax.clip.text import CLIP_TEXT
 from fsclip_jax.clip.vit import VisionTransformer
 from fsclip_jax.clip.weights import Entry
-from fsclip_jax.clip.weights_maps import hf_common, norm_entries, open_clip_blocks, open_clip_text
+from fsclip_jax.clip.weights_maps import (
+    hf_common,
+    hf_vision,
+    name_tower,
+    norm_entries,
+    open_clip_blocks,
+    open_clip_text,
+)
 
 ClipVitConfig: TypeAlias = ClipConfig[VitConfig, TextConfig]
 """Shapes of both towers."""
@@ -31,6 +38,7 @@ LARGEST_ID = 2
 """Hugging Face's ``eos_token_id`` that stands for OpenAI's rule, the largest id ends a prompt; but
 in MetaCLIP 2, whose towers are else the same, it is an id as any."""
 _METACLIP_2 = "metaclip_2"
+_ALONE = ("clip_vision_model", f"{_METACLIP_2}_vision_model")
 
 # The values that transformers gives to what a config.json leaves out.
 _BOTH = {"num_hidden_layers": 12, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
@@ -94,9 +102,7 @@ def _hf_values(config: ClipVitConfig) -> dict[str, Any]:
         "model_type": kind,
         "projection_dim": dim,
         "logit_scale_init_value": config.logit_scale_init,
-        "vision_config": tower_values(vision)
-        | patch_values(vision)
-        | {"model_type": f"{kind}_vision_model", "projection_dim": dim},
+        "vision_config": _hf_vision_values(vision) | {"model_type": f"{kind}_vision_model"},
         "text_config": tower_values(text)
         | {
             "model_type": f"{kind}_text_model",
@@ -108,16 +114,29 @@ def _hf_values(config: ClipVitConfig) -> dict[str, Any]:
     }
 
 
+def _hf_vision_values(vision: VitConfig) -> dict[str, Any]:
+    return tower_values(vision) | patch_values(vision) | {"projection_dim": vision.embed_dim}
+
+
 def hf_map(config: ClipVitConfig) -> tuple[Entry, ...]:
     """Map of Hugging Face's ``CLIPModel``, as in ``model.safetensors``: one entry a leaf."""
     return (
         Entry("logit_scale", "logit_scale"),
         Entry("text.projection.kernel", "text_projection.weight", "transposed"),
-        Entry("vision.class_embedding", "vision_model.embeddings.class_embedding"),
-        *norm_entries("vision.pre_norm", "vision_model.pre_layrnorm"),
-        Entry("vision.projection.kernel", "visual_projection.weight", "transposed"),
+        *_hf_vision_own(config.vision),
         *hf_common(config),
     )
+
+
+def _hf_vision_own(vision: VitConfig) -> list[Entry]:
+    """Map what the image tower has that SigLIP's has not."""
+    entries = [
+        Entry("vision.class_embedding", "vision_model.embeddings.class_embedding"),
+        *norm_entries("vision.pre_norm", "vision_model.pre_layrnorm"),
+    ]
+    if vision.projected:
+        entries.append(Entry("vision.projection.kernel", "visual_projection.weight", "transposed"))
+    return entries
 
 
 def _open_clip_vision(
@@ -180,3 +199,44 @@ CLIP_VIT = Family(
     },
 )
 """OpenAI's, LAION's, MetaCLIP's and DFN's vision transformers."""
+
+
+def _alone_config(values: Mapping[str, Any]) -> ClipConfig[VitConfig, None]:
+    """Read an image tower alone, whose config is that of the tower.
+
+    Its class says whether the projection belongs to it; ``projection_dim`` is there in any case.
+    """
+    vision = tower_fields({"vision_config": values}, "vision", HF_VISION)
+    (name, *_) = values.get("architectures") or ["WithProjection"]
+    projected = str(name).endswith("WithProjection")
+    dim = values.get("projection_dim", 512) if projected else vision["hidden_size"]
+    shapes = patch_shapes(vision) | tower_shapes(vision)
+    return build_config(
+        lambda: ClipConfig(VitConfig(**shapes, embed_dim=dim, projected=projected), None)
+    )
+
+
+def _alone_values(config: ClipConfig[VitConfig, None]) -> dict[str, Any]:
+    vision = config.vision
+    name = "CLIPVisionModelWithProjection" if vision.projected else "CLIPVisionModel"
+    kind = {"architectures": [name], "model_type": "clip_vision_model"}
+    return kind | _hf_vision_values(vision)
+
+
+CLIP_VIT_ALONE = Family(
+    name="a CLIP's ViT alone",
+    shapes=VitConfig,
+    tower=VisionTransformer,
+    text=None,
+    layouts={
+        "hf": FileLayout(
+            "clip_vision_model",
+            _alone_config,
+            _alone_values,
+            lambda config: (*_hf_vision_own(config.vision), *hf_vision(config.vision)),
+            lambda values: values.get("model_type") in _ALONE,
+            tidy=name_tower,
+        )
+    },
+)
+"""The image tower that transformers saves as ``CLIPVisionModel``, with its projection or not."""

@@ -33,9 +33,11 @@ class VitConfig:
     """``x sigmoid(1.702 x)`` (OpenAI's weights), the exact GELU, or its tanh approximation."""
     norm_eps: float = 1e-5
     """Added to the variance in every layer norm."""
+    projected: bool = True
+    """False for an image tower without a projection, whose ``embed_dim`` is its width."""
 
     def __post_init__(self) -> None:
-        _check_heads("vision", self.width, self.heads)
+        check_heads("vision", self.width, self.heads)
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}"
@@ -70,7 +72,7 @@ class ResNetConfig:
     """The batch norms are part of the convolutions, as in every backbone that is loaded."""
 
     def __post_init__(self) -> None:
-        _check_heads("vision", self.feature_width, self.heads)
+        check_heads("vision", self.feature_width, self.heads)
         if len(self.layers) != 4:
             raise ValueError(f"a modified ResNet has 4 stages, not {len(self.layers)}")
         if self.image_size % 32:
@@ -112,7 +114,7 @@ class TextConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        _check_heads("text", self.width, self.heads)
+        check_heads("text", self.width, self.heads)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class SiglipVisionConfig:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        _check_heads("vision", self.width, self.heads)
+        check_heads("vision", self.width, self.heads)
         if self.image_size < self.patch_size:
             raise ValueError(
                 f"image_size {self.image_size} is less than patch_size {self.patch_size}"
@@ -177,7 +179,7 @@ class SiglipTextConfig:
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        _check_heads("text", self.width, self.heads)
+        check_heads("text", self.width, self.heads)
 
 
 @runtime_checkable
@@ -216,7 +218,7 @@ Text = TypeVar("Text", bound=TextShapes | None)
 
 @dataclass(frozen=True)
 class ClipConfig(Generic[Vision, Text]):
-    """An image tower and a text tower that share an embedding.
+    """An image tower, and a text tower that shares its embedding.
 
     Example:
         >>> text = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=8)
@@ -229,7 +231,8 @@ class ClipConfig(Generic[Vision, Text]):
     text: Text
     """The text tower; None beside an image tower of a family that has none."""
     logit_scale_init: float = 2.6592
-    """Logarithm of the inverse temperature at the start of training, ``log(1 / 0.07)``."""
+    """Logarithm of the inverse temperature at the start of training, ``log(1 / 0.07)``. It stays
+    where there is no text: DINO's nearest neighbours are weighed at that temperature too."""
 
     def __post_init__(self) -> None:
         init = self.logit_scale_init
@@ -247,6 +250,7 @@ class ClipConfig(Generic[Vision, Text]):
         return self.vision.embed_dim
 
 
-def _check_heads(tower: str, width: int, heads: int) -> None:
+def check_heads(tower: str, width: int, heads: int) -> None:
+    """Raise a ``ValueError`` at heads that do not divide the width of a tower."""
     if heads < 1 or width % heads:
         raise ValueError(f"the {tower} tower's width {width} is no multiple of its {heads} heads")

@@ -10,8 +10,8 @@ from fsclip_jax.errors import UserError, first_line
 Built = TypeVar("Built")
 
 CLIP_PREPROCESSING = (
-    "accepted is a bicubic or bilinear resize, of the shortest edge with a centre crop of that "
-    "size, or of both edges to it"
+    "accepted is a bicubic or bilinear resize, of the shortest edge with a centre crop of no more "
+    "than that, or of both edges"
 )
 """What an error says of a preprocessing that no CLIP has."""
 

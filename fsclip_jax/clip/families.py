@@ -4,14 +4,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from fsclip_jax.clip.clip_resnet import CLIP_RESNET
-from fsclip_jax.clip.clip_vit import CLIP_VIT
+from fsclip_jax.clip.clip_vit import CLIP_VIT, CLIP_VIT_ALONE
 from fsclip_jax.clip.config import ClipConfig
+from fsclip_jax.clip.dinov2 import DINOV2
 from fsclip_jax.clip.family import Family, FileLayout, LayoutName, TextSide
 from fsclip_jax.clip.layout_hf import HINTS
-from fsclip_jax.clip.siglip import SIGLIP
+from fsclip_jax.clip.siglip import SIGLIP, SIGLIP_ALONE
 from fsclip_jax.errors import UserError
 
-FAMILIES: tuple[Family, ...] = (CLIP_RESNET, CLIP_VIT, SIGLIP)
+FAMILIES: tuple[Family, ...] = (
+    CLIP_RESNET,
+    CLIP_VIT,
+    SIGLIP,
+    CLIP_VIT_ALONE,
+    SIGLIP_ALONE,
+    DINOV2,
+)
 """Every family, in the order in which a config file is held against them."""
 
 TITLES: dict[LayoutName, str] = {"hf": "Hugging Face", "open_clip": "open_clip"}
@@ -73,7 +81,7 @@ def read_config(name: LayoutName, values: Mapping[str, Any]) -> ClipConfig:
     if layout is None:
         kind = str(values.get("model_type"))[:40]
         layouts = [family.layouts[name] for family in FAMILIES if name in family.layouts]
-        accepted = " and ".join(repr(layout.kind) for layout in layouts)
+        accepted = ", ".join(repr(layout.kind) for layout in layouts)
         raise UserError(
             f"the config describes a {kind!r} model; accepted are {accepted}{HINTS.get(kind, '')}"
         )

@@ -41,6 +41,10 @@ class FileLayout:
     """The key map of the weights, from the shapes of the towers."""
     describes: Callable[[Mapping[str, Any]], bool] | None = field(default=None, repr=False)
     """Whether a config file is of this family; None to go by its ``model_type``."""
+    tidy: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = field(
+        default=lambda tensors: tensors, repr=False
+    )
+    """Names weights as published files do, where the library has other names in memory."""
     flax: bool = False
     """A folder may also hold ``flax_model.msgpack``, with the same keys as Flax calls them."""
 
@@ -79,6 +83,11 @@ class Family:
     """The layouts that its folders come in."""
     preprocess: Preprocess = field(default=Preprocess(224), repr=False)
     """What a ``preprocessor_config.json`` means where it is silent."""
+    fit_positions: Callable[[np.ndarray, Any], np.ndarray | None] | None = field(
+        default=None, repr=False
+    )
+    """Where the tower takes pictures of whatever size the preprocessing makes: resizes the file's
+    table of positions to the tower's shapes, or says None where it fits."""
     processor: str = "CLIPImageProcessor"
     """What that file calls the preprocessing."""
     logit_bias: float | None = None

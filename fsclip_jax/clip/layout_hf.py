@@ -18,11 +18,8 @@ from fsclip_jax.clip.files import read_json
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.errors import UserError
 
-_NO_TEXT = (
-    ": an image tower without text, and every class needs a text vector; give the whole model, or "
-    "features with text_features to `fsclip bank import`"
-)
-HINTS = dict.fromkeys(("clip_vision_model", "siglip_vision_model", "dinov2", "vit"), _NO_TEXT) | {
+_OTHER = ": features that it computed elsewhere can be given to `fsclip bank import`"
+HINTS = dict.fromkeys(("vit", "dinov3_vit", "dinov3_convnext", "convnextv2", "resnet"), _OTHER) | {
     "siglip2": ": NaFlex takes pictures of any shape, which is not built here; take a SigLIP 2 of "
     "fixed resolution, such as google/siglip2-base-patch16-224",
 }
@@ -139,13 +136,16 @@ def hf_preprocess(values: Mapping[str, Any], default: Preprocess | None = None) 
         if k in values and not _same(values[k], wanted)
     ]
     whole = {"height": default.size, "width": default.size}
-    given = values.get("size", default.size if default.fit == "crop" else whole)
+    edge = default.edge or default.size
+    given = values.get("size", edge if default.fit == "crop" else whole)
     squash = isinstance(given, Mapping) and "shortest_edge" not in given
     size = square_side(given, *(("height", "width") if squash else ("shortest_edge",)))
     crops = values.get("do_center_crop")
     if crops or (crops is None and not squash):
-        if size != square_side(values.get("crop_size", size), "height", "width"):
-            odd.append(f"size={short(given)} with crop_size={short(values['crop_size'])}")
+        crop = values.get("crop_size", default.size if default.edge else size)
+        edge, size = size, square_side(crop, "height", "width")
+        if edge < size:
+            odd.append(f"size={short(given)} with crop_size={short(crop)}")
     elif not squash:
         odd.append(f"do_center_crop={short(crops)}")
     resample = values.get("resample", 3)
@@ -159,6 +159,7 @@ def hf_preprocess(values: Mapping[str, Any], default: Preprocess | None = None) 
         three_divisors(values.get("image_std", default.std), "image_std"),
         fit="squash" if squash else "crop",
         resample=_FILTERS[resample],
+        edge=None if squash or edge == size else edge,
     )
 
 
@@ -174,7 +175,7 @@ def hf_preprocess_values(
         **_CLIP_VALUES,
         "resample": next(k for k, name in _FILTERS.items() if name == preprocess.resample),
         "do_center_crop": crop,
-        "size": {"shortest_edge": side} if crop else square,
+        "size": {"shortest_edge": preprocess.edge or side} if crop else square,
         **({"crop_size": square} if crop else {}),
         "image_mean": list(preprocess.mean),
         "image_std": list(preprocess.std),

@@ -11,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from fsclip_jax.clip.config import ClipConfig
+from fsclip_jax.clip.families import family_of
 from fsclip_jax.clip.files import WEIGHTS
 from fsclip_jax.clip.folding import fold_norms
 from fsclip_jax.clip.hub import fetch, parse_id
@@ -41,17 +42,17 @@ class Backbone:
     sha256: str
     """Sum of the weights file."""
     config: ClipConfig
-    """Shapes of both towers."""
+    """Shapes of the towers."""
     graphdef: nnx.GraphDef = field(repr=False)
     """Static part of the model, as ``encode_image`` and ``encode_text`` take it."""
     state: Params = field(repr=False)
     """Weights, float32."""
     preprocess: Preprocess
     """Pictures to pixels."""
-    tokenizer: Tokenizer
-    """Prompts to token ids."""
+    tokenizer: Tokenizer | None
+    """Prompts to token ids; None for an image tower without text."""
     logit_scale: float
-    """Inverse temperature, the exponential of the learned parameter."""
+    """Inverse temperature, the exponential of the learned parameter; without text 1 / 0.07."""
     logit_bias: float = 0.0
     """Added to SigLIP's scaled cosines before its sigmoid; a softmax does not feel it."""
 
@@ -67,8 +68,21 @@ class Backbone:
 
     @property
     def context_length(self) -> int:
-        """Tokens of a prompt."""
-        return self.config.text.context_length
+        """Tokens of a prompt; a ``UserError`` without a text tower."""
+        return self.reader().context_length
+
+    def reader(self) -> Tokenizer:
+        """Return the tokenizer, for who needs the text tower.
+
+        Raises:
+            UserError: there is none.
+        """
+        if self.tokenizer is None:
+            raise UserError(
+                f"{self.id} is an image tower without text, which reads no class names; give a "
+                "whole CLIP, such as --backbone openai/clip-vit-base-patch32"
+            )
+        return self.tokenizer
 
 
 def load_clip(spec: str) -> Backbone:
@@ -94,9 +108,11 @@ def load_clip(spec: str) -> Backbone:
         ignorable=(*IGNORABLE, "logit_bias"),  # a softmax does not feel it
         source=str(source.weights),
     )
+    tell([source.note] if source.note else [])
     config, graphdef, state = fold_norms(source.config, graphdef, state)
     leaves = leaf_paths(state)
-    scale = check_scale(math.exp(min(float(leaves["logit_scale"]), 700.0)), str(source.weights))
+    learned = float(leaves.get("logit_scale", config.logit_scale_init))
+    scale = check_scale(math.exp(min(learned, 700.0)), str(source.weights))
     if why := doubt_scale(scale):
         tell([f"{source.weights}: {why}"])
     bias = float(leaves.get("logit_bias", 0.0))
@@ -118,17 +134,19 @@ def load_clip(spec: str) -> Backbone:
 def _fit_positions(source: WeightsSource, leaves: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Resize the image tower's positions where the file has another grid than the config."""
     key = next((e.key for e in source.entries if e.path == "vision.position_embedding"), "")
-    if key not in source.tensors or source.tensors[key].ndim != 2:
+    stored, vision = source.tensors.get(key, np.zeros(())), source.config.vision
+    if stored.ndim < 2 or stored.size != math.prod(stored.shape[-2:]):
         return source.tensors
-    grid, table = source.config.vision.grid, source.tensors[key]
-    extra = len(leaves["vision.position_embedding"]) - grid**2
-    resized = resize_positions(table, grid, extra)
+    table, fit = stored.reshape(stored.shape[-2:]), family_of(source.config).fit_positions
+    extra = len(leaves["vision.position_embedding"]) - vision.grid**2
+    resized = fit(table, vision) if fit else resize_positions(table, vision.grid, extra)
     if resized is None:
         return source.tensors
-    given = math.isqrt(len(table))
-    sides = f"{given} x {given} patches were resized to the config's {grid} x {grid}"
-    tell([f"{source.weights}: its positions of {sides}, as open_clip does"])
-    return {**source.tensors, key: resized}
+    if not fit:
+        given, grid = math.isqrt(len(table)), vision.grid
+        sides = f"{given} x {given} patches were resized to the config's {grid} x {grid}"
+        tell([f"{source.weights}: its positions of {sides}, as open_clip does"])
+    return {**source.tensors, key: resized.reshape(*stored.shape[:-2], *resized.shape)}
 
 
 def find_model(spec: str) -> Path:

@@ -40,10 +40,13 @@ class Preprocess:
     SigLIP resizes both edges, whatever the picture's proportions."""
     resample: Literal["bicubic", "bilinear"] = "bicubic"
     """PIL's filter, with its antialiasing."""
+    edge: int | None = None
+    """Pixels to which the shortest edge is resized before a crop; None for those of the crop."""
 
     def crop(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
         """Convert to RGB, resize with PIL's filter, crop the centre."""
-        return cut(to_rgb(image), self.size, self.fit, self.resample, self.odd_margin)
+        how = self.fit, self.resample, self.odd_margin, self.edge
+        return cut(to_rgb(image), self.size, *how)
 
     def normalize(
         self, pixels: UInt8[Array | np.ndarray, "*batch height width 3"]

@@ -1,4 +1,4 @@
-"""Published CLIPs to choose from; any other model of the same layouts loads as well."""
+"""Published CLIPs and image towers to choose from; any other of the same layouts loads as well."""
 
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from fsclip_jax.clip.config import (
     TextConfig,
     VitConfig,
 )
+from fsclip_jax.clip.dinov2 import Dinov2Config
 
 SOURCES = {
     "OpenCLIP": "github.com/mlfoundations/open_clip, docs/openclip_results.csv",
@@ -31,7 +32,7 @@ class KnownModel:
     config: ClipConfig
     """Shapes of its towers."""
     parameters: int
-    """Parameters of both towers, statistics of batch norms not counted."""
+    """Parameters of its towers for pictures of this size, statistics of batch norms not counted."""
     licence: str
     """Of the weights, as its repository states it."""
     top1: float | None = None
@@ -82,6 +83,10 @@ def _siglip(size: int, patch: int, kind: str, vocab_size: int = 256_000) -> Clip
     text_kind = "So400m" if kind == "g" else kind
     text = SiglipTextConfig(vocab_size, 64, *shapes[text_kind], embed_dim=vision.width)
     return ClipConfig(vision, text)
+
+
+def _dino(width: int, layers: int, heads: int, mlp_width: int, gated: bool = False) -> ClipConfig:
+    return ClipConfig(Dinov2Config(224, 14, width, layers, heads, mlp_width, gated), None)
 
 
 _B, _L, _H = (768, 12, 12), (1024, 24, 16), (1280, 32, 16)
@@ -173,6 +178,12 @@ KNOWN = (
             ("siglip2-giant-opt-patch16-256", _siglip(256, 16, "g"), 1_871_393_906, 84.5),
             ("siglip2-giant-opt-patch16-384", _siglip(384, 16, "g"), 1_871_885_426, 85.0),
         )
+    ),
+    KnownModel("facebook/dinov2-small", _dino(384, 12, 6, 1536), 21_628_800, "Apache-2.0"),
+    KnownModel("facebook/dinov2-base", _dino(768, 12, 12, 3072), 85_724_928, "Apache-2.0"),
+    KnownModel("facebook/dinov2-large", _dino(1024, 24, 16, 4096), 303_227_904, "Apache-2.0"),
+    KnownModel(
+        "facebook/dinov2-giant", _dino(1536, 40, 24, 4096, True), 1_134_769_664, "Apache-2.0"
     ),
 )
 """The models, OpenAI's first."""

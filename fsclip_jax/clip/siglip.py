@@ -30,7 +30,9 @@ from fsclip_jax.clip.vit import cut_patches
 from fsclip_jax.clip.weights import Entry
 from fsclip_jax.clip.weights_maps import (
     hf_common,
+    hf_vision,
     linear_entries,
+    name_tower,
     norm_entries,
     stacked_entries,
 )
@@ -191,16 +193,21 @@ _VISION = _BOTH | {
 _TEXT = _BOTH | {"vocab_size": 32000, "max_position_embeddings": 64}
 
 
-def _read(values: Mapping[str, Any]) -> SiglipConfig:
-    vision, text = tower_fields(values, "vision", _VISION), tower_fields(values, "text", _TEXT)
+def _vision(values: Mapping[str, Any]) -> SiglipVisionConfig:
+    vision = tower_fields(values, "vision", _VISION)
     if not vision["vision_use_head"]:
         raise UserError("the config has vision_use_head=false; only towers with it are accepted")
+    return build_config(lambda: SiglipVisionConfig(**patch_shapes(vision), **tower_shapes(vision)))
+
+
+def _read(values: Mapping[str, Any]) -> SiglipConfig:
+    vision, text = _vision(values), tower_fields(values, "text", _TEXT)
     given = values.get("text_config") or {}
     embed_dim = given.get("projection_size") or text["hidden_size"]
     require_sizes({"projection_size": embed_dim}, ["projection_size"], "text_config.")
     return build_config(
         lambda: ClipConfig(
-            vision=SiglipVisionConfig(**patch_shapes(vision), **tower_shapes(vision)),
+            vision=vision,
             text=SiglipTextConfig(
                 vocab_size=text["vocab_size"],
                 context_length=text["max_position_embeddings"],
@@ -211,14 +218,17 @@ def _read(values: Mapping[str, Any]) -> SiglipConfig:
     )
 
 
+def _vision_values(vision: SiglipVisionConfig) -> dict[str, Any]:
+    kind = {"model_type": "siglip_vision_model"}
+    return tower_values(vision) | patch_values(vision) | kind
+
+
 def _write(config: SiglipConfig) -> dict[str, Any]:
     vision, text = config.vision, config.text
     return {
         "architectures": ["SiglipModel"],
         "model_type": "siglip",
-        "vision_config": tower_values(vision)
-        | patch_values(vision)
-        | {"model_type": "siglip_vision_model"},
+        "vision_config": _vision_values(vision),
         "text_config": tower_values(text)
         | {
             "model_type": "siglip_text_model",
@@ -230,11 +240,19 @@ def _write(config: SiglipConfig) -> dict[str, Any]:
 
 
 def _entries(config: SiglipConfig) -> tuple[Entry, ...]:
-    ours, theirs = "vision.head", "vision_model.head"
     return (
         Entry("logit_scale", "logit_scale", "squeezed"),
         Entry("logit_bias", "logit_bias", "squeezed"),
         *linear_entries("text.projection", "text_model.head"),
+        *_vision_own(),
+        *hf_common(config),
+    )
+
+
+def _vision_own() -> list[Entry]:
+    """Map what the image tower has that CLIP's has not."""
+    ours, theirs = "vision.head", "vision_model.head"
+    return [
         Entry("vision.patch_embedding.bias", "vision_model.embeddings.patch_embedding.bias"),
         Entry(f"{ours}.probe", f"{theirs}.probe", "squeezed"),
         *stacked_entries(f"{ours}.attention", f"{theirs}.attention"),
@@ -242,14 +260,16 @@ def _entries(config: SiglipConfig) -> tuple[Entry, ...]:
         *norm_entries(f"{ours}.norm", f"{theirs}.layernorm"),
         *linear_entries(f"{ours}.fc1", f"{theirs}.mlp.fc1"),
         *linear_entries(f"{ours}.fc2", f"{theirs}.mlp.fc2"),
-        *hf_common(config),
-    )
+    ]
 
 
 def _tokenizer(folder: Path, text: SiglipTextConfig, bundled: bool) -> Tokenizer:
     del bundled  # none is
     return load_siglip_tokenizer(folder, text.context_length)
 
+
+_HALF = (0.5, 0.5, 0.5)
+_PREPROCESS = Preprocess(224, _HALF, _HALF, fit="squash")
 
 SIGLIP = Family(
     name="SigLIP",
@@ -262,8 +282,31 @@ SIGLIP = Family(
         no_prompts="is a SigLIP, whose text tower has no start token and is not causal",
     ),
     layouts={"hf": FileLayout("siglip", _read, _write, _entries)},
-    preprocess=Preprocess(224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), fit="squash"),
+    preprocess=_PREPROCESS,
     processor="SiglipImageProcessor",
     logit_bias=-10.0,
 )
 """SigLIP, and SigLIP 2 of fixed resolutions."""
+
+
+SIGLIP_ALONE = Family(
+    name="a SigLIP's image tower alone",
+    shapes=SiglipVisionConfig,
+    tower=SiglipVision,
+    text=None,
+    layouts={
+        "hf": FileLayout(
+            "siglip_vision_model",
+            lambda values: ClipConfig(_vision({"vision_config": values}), None),
+            lambda config: {
+                "architectures": ["SiglipVisionModel"],
+                **_vision_values(config.vision),
+            },
+            lambda config: (*_vision_own(), *hf_vision(config.vision)),
+            tidy=name_tower,
+        )
+    },
+    preprocess=_PREPROCESS,
+    processor="SiglipImageProcessor",
+)
+"""The image tower that transformers saves as ``SiglipVisionModel``."""

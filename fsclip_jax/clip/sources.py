@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fsclip_jax.clip.config import ClipConfig
-from fsclip_jax.clip.families import family_of, layout_of, read_config, text_side
+from fsclip_jax.clip.families import family_of, layout_of, read_config
 from fsclip_jax.clip.family import LayoutName
 from fsclip_jax.clip.files import is_weights, read_json, read_tensors, sha256_of, shard_paths
 from fsclip_jax.clip.layout_hf import hf_preprocess, image_values
@@ -23,7 +23,7 @@ from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import CLEANINGS, Tokenizer
 from fsclip_jax.clip.weights import Entry, require_backed
 from fsclip_jax.clip.weights_maps import flax_entry
-from fsclip_jax.clip.wrapping import unwrap
+from fsclip_jax.clip.wrapping import Unwrapped, unwrap
 from fsclip_jax.errors import UserError, some
 
 
@@ -37,7 +37,9 @@ class WeightsSource:
     weights: Path
     sha256: str
     preprocess: Preprocess
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
+    note: str
+    """What was left out of the file; empty if nothing was."""
 
 
 def read_source(path: Path) -> WeightsSource:
@@ -72,12 +74,8 @@ def _read_folder(folder: Path) -> WeightsSource:
     return read(folder, folder / chosen.name, _read_clip(folder / chosen.name))
 
 
-def _read_clip(path: Path) -> dict[str, np.ndarray]:
-    tensors = read_tensors(path)
-    try:
-        return unwrap(tensors)
-    except UserError as error:
-        raise UserError(f"{path} {error}") from error
+def _read_clip(path: Path) -> Unwrapped:
+    return unwrap(read_tensors(path), path)
 
 
 def _what_is_missing(folder: Path, names: list[str], found: list[str]) -> str:
@@ -98,19 +96,20 @@ def _what_is_missing(folder: Path, names: list[str], found: list[str]) -> str:
 
 
 def _read_file(path: Path) -> WeightsSource:
-    tensors, folder = _read_clip(path), path.parent
+    held, folder = _read_clip(path), path.parent
+    tensors = held.tensors
     if is_open_clip_keys(tensors):
         if any(mark in tensors for mark in MARKS) or sha256_of([path]) in SUMS.values():
-            return _openai_source(path, tensors)
+            return _openai_source(path, held)
         if (folder / OPEN_CLIP_CONFIG).is_file():
-            return _open_clip_source(folder, path, tensors)
+            return _open_clip_source(folder, path, held)
         raise UserError(
             f"{path} is not of OpenAI's release and does not say which activation its blocks use; "
             f"put the model's {OPEN_CLIP_CONFIG} beside it"
         )
     is_hf = any(key.startswith("vision_model.") for key in tensors)
     if "hf" in layouts_of(folder) or (is_hf and (folder / HF_CONFIG).is_file()):
-        return _hf_source(folder, path, tensors)
+        return _hf_source(folder, path, held)
     if is_hf:
         raise UserError(
             f"{path} does not say how it is to be read; put the model's {HF_CONFIG}, "
@@ -122,20 +121,25 @@ def _read_file(path: Path) -> WeightsSource:
     )
 
 
-def _openai_source(path: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
-    config = read_config("open_clip", shapes_values(tensors))
-    tensors = {key: array for key, array in tensors.items() if key not in MARKS}
+def _openai_source(path: Path, held: Unwrapped) -> WeightsSource:
+    config = read_config("open_clip", shapes_values(held.tensors))
+    tensors = {key: array for key, array in held.tensors.items() if key not in MARKS}
     preprocess = Preprocess(config.vision.image_size, odd_margin="round")
-    return _source("open_clip", config, path.parent, path, tensors, preprocess, "lower")
+    return _source(
+        "open_clip", config, path.parent, path, held._replace(tensors=tensors), preprocess, "lower"
+    )
 
 
-def _hf_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
+def _hf_source(folder: Path, weights: Path, held: Unwrapped) -> WeightsSource:
     config = read_config("hf", read_json(folder / HF_CONFIG))
-    preprocess = hf_preprocess(image_values(folder), family_of(config).preprocess)
-    return _source("hf", config, folder, weights, tensors, preprocess)
+    family = family_of(config)
+    preprocess = hf_preprocess(image_values(folder), family.preprocess)
+    if family.fit_positions is not None:
+        config = replace(config, vision=replace(config.vision, image_size=preprocess.size))
+    return _source("hf", config, folder, weights, held, preprocess)
 
 
-def _open_clip_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray]) -> WeightsSource:
+def _open_clip_source(folder: Path, weights: Path, held: Unwrapped) -> WeightsSource:
     values = read_json(folder / OPEN_CLIP_CONFIG)
     model = values.get("model_cfg", values)  # a bare model config is one too
     if not isinstance(model, dict):
@@ -146,7 +150,7 @@ def _open_clip_source(folder: Path, weights: Path, tensors: dict[str, np.ndarray
     text = model.get("text_cfg", {})
     clean = (text.get("tokenizer_kwargs") or {}).get("clean")
     clean = clean or ("whitespace" if text.get("hf_tokenizer_name") else "lower")
-    return _source("open_clip", config, folder, weights, tensors, preprocess, clean)
+    return _source("open_clip", config, folder, weights, held, preprocess, clean)
 
 
 def _source(
@@ -154,21 +158,26 @@ def _source(
     config: ClipConfig,
     folder: Path,
     weights: Path,
-    tensors: dict[str, np.ndarray],
+    held: Unwrapped,
     preprocess: Preprocess,
     clean: str = "",
 ) -> WeightsSource:
-    require_backed(config, tensors, weights)
-    layout = layout_of(config, name)
+    require_backed(config, held.tensors, weights)
+    layout, tensors = layout_of(config, name), held.tensors
     entries = tuple(layout.entries(config))
     if weights.suffix == ".msgpack":
         if not layout.flax:
             kind = family_of(config).name
             raise UserError(f"{weights} is {kind} in Flax; only model.safetensors is read of it")
         entries = tuple(flax_entry(entry) for entry in entries)
-    tokenizer = text_side(config).tokenizer(folder, config.text, clean == "lower")
-    tokenizer = replace(tokenizer, vocab_size=config.text.vocab_size)
-    if clean:
+    else:
+        tensors = layout.tidy(tensors)
+    text, tokenizer = family_of(config).text, None
+    if text is not None and config.text is not None:
+        tokenizer = text.tokenizer(folder, config.text, clean == "lower")
+        tokenizer = replace(tokenizer, vocab_size=config.text.vocab_size)
+    if tokenizer is not None and clean:
         tokenizer = replace(tokenizer, clean=CLEANINGS[clean])
     sha256 = sha256_of(shard_paths(weights))
-    return WeightsSource(config, entries, tensors, weights, sha256, preprocess, tokenizer)
+    found = (config, entries, tensors, weights, sha256, preprocess, tokenizer)
+    return WeightsSource(*found, held.note)

@@ -46,7 +46,8 @@ class VisionTransformer(nnx.Module):
         self.pre_norm = layer_norm(width, config.norm_eps, rngs=rngs)
         self.blocks = nnx.List(make_blocks(config, causal=False, rngs=rngs))
         self.post_norm = layer_norm(width, config.norm_eps, rngs=rngs)
-        self.projection = linear(width, config.embed_dim, std, bias=False, rngs=rngs)
+        if config.projected:
+            self.projection = linear(width, config.embed_dim, std, bias=False, rngs=rngs)
 
     def __call__(self, pixels: Float[Array, "batch size size 3"]) -> Float[Array, "batch dim"]:
         """Encode normalised images of side ``image_size``; features are not normalised."""
@@ -54,7 +55,7 @@ class VisionTransformer(nnx.Module):
         def encode(pixels: Array) -> Array:
             x = self.tokens(pixels)
             x = run_blocks(self.blocks, x, jnp.zeros(x.shape[0], jnp.int32))
-            return self.projection(self.post_norm(x))
+            return self._project(x)
 
         return in_pieces(encode, pixels, self._piece())
 
@@ -71,10 +72,14 @@ class VisionTransformer(nnx.Module):
             x = self.tokens(pixels)
             for block in self.blocks:
                 x = block(x)
-            x = self.projection(self.post_norm(x))
+            x = self._project(x)
             return x[:, 0], x[:, 1:]
 
         return in_pieces(encode, pixels, self._piece())
+
+    def _project(self, x: Float[Array, "*shape width"]) -> Float[Array, "*shape dim"]:
+        x = self.post_norm(x)
+        return self.projection(x) if self.config.projected else x
 
     def _piece(self) -> int:
         return transformer_piece(self.config.grid**2 + 1, self.config.mlp_width)

@@ -17,13 +17,15 @@ import numpy as np
 from fsclip_jax.errors import UserError, some
 from fsclip_jax.typing import Params
 
-ArrayLayout: TypeAlias = Literal["same", "transposed", "conv", "patch", "patch_hwio", "squeezed"]
+ArrayLayout: TypeAlias = Literal[
+    "same", "transposed", "conv", "patch", "patch_hwio", "squeezed", "first"
+]
 """How a file stores an array.
 
 ``transposed``: PyTorch's linear weight, [out in]. ``conv``: PyTorch's kernel, [out in h w],
 ours being [h w in out]. ``patch``: such a kernel that we keep as a matrix [h*w*in out].
 ``patch_hwio``: the same matrix as Flax's kernel, [h w in out]. ``squeezed``: a number as [1], or
-a vector as [1 1 width].
+a vector as [1 1 width]. ``first``: with an axis of length 1 before the others.
 """
 
 
@@ -65,6 +67,8 @@ def from_file(array: np.ndarray, entry: Entry) -> np.ndarray:
             x = x.reshape(-1, x.shape[-1])
         case "squeezed":
             x = x.reshape(x.shape[-1:] if x.ndim == 3 else ())
+        case "first":
+            x = x[0]
     return np.asarray(x, np.float32, order="C")
 
 
@@ -86,6 +90,8 @@ def to_file(leaf: np.ndarray, entry: Entry) -> np.ndarray:
             return kernel if entry.layout == "patch_hwio" else kernel.transpose(3, 2, 0, 1)
         case "squeezed":
             return leaf.reshape((1, 1, -1) if leaf.ndim else 1)
+        case "first":
+            return leaf[None]
     return leaf
 
 

@@ -1,12 +1,15 @@
 """Parts of the key maps by which families find their weights in files."""
 
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.weights import ArrayLayout, Entry
 
-IGNORABLE = ("position_ids", "num_batches_tracked", "attn_mask")
-"""Endings of keys that are buffers, not weights."""
+IGNORABLE = ("position_ids", "num_batches_tracked", "attn_mask", "mask_token")
+"""Endings of keys that are buffers, or of use in training alone."""
 
 _HF_BLOCK = {
     "norm1": "layer_norm1",
@@ -51,7 +54,8 @@ def stacked_entries(path: str, key: str) -> list[Entry]:
     return entries
 
 
-def _block_entries(path: str, key: str, names: dict[str, str]) -> list[Entry]:
+def block_entries(path: str, key: str, names: dict[str, str]) -> list[Entry]:
+    """Map a residual block, whose norms are called ``norm...``."""
     entries = []
     for ours, theirs in names.items():
         make = norm_entries if ours.startswith("norm") else linear_entries
@@ -61,10 +65,18 @@ def _block_entries(path: str, key: str, names: dict[str, str]) -> list[Entry]:
 
 def hf_common(config: ClipConfig) -> list[Entry]:
     """Map what Hugging Face's CLIP and SigLIP have alike: blocks, embeddings, norms."""
-    entries = [
+    entries = hf_vision(config.vision)
+    entries += [
         Entry("text.token_embedding", "text_model.embeddings.token_embedding.weight"),
         Entry("text.position_embedding", "text_model.embeddings.position_embedding.weight"),
         *norm_entries("text.final_norm", "text_model.final_layer_norm"),
+    ]
+    return entries + _hf_blocks("text", config.text.layers)
+
+
+def hf_vision(vision: Any) -> list[Entry]:
+    """Map what the image towers of Hugging Face's CLIP and SigLIP have alike."""
+    entries = [
         Entry(
             "vision.patch_embedding.kernel",
             "vision_model.embeddings.patch_embedding.weight",
@@ -73,11 +85,18 @@ def hf_common(config: ClipConfig) -> list[Entry]:
         Entry("vision.position_embedding", "vision_model.embeddings.position_embedding.weight"),
         *norm_entries("vision.post_norm", "vision_model.post_layernorm"),
     ]
-    for tower, layers in (("text", config.text.layers), ("vision", config.vision.layers)):
-        for i in range(layers):
-            key = f"{tower}_model.encoder.layers.{i}"
-            entries += _block_entries(f"{tower}.blocks.{i}", key, _HF_BLOCK)
-    return entries
+    return entries + _hf_blocks("vision", vision.layers)
+
+
+def name_tower(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Call an image tower alone ``vision_model.``, as all releases of transformers but some do."""
+    plain = not any(key.startswith("vision_model.") for key in tensors)
+    return {f"vision_model.{key}": x for key, x in tensors.items()} if plain else tensors
+
+
+def _hf_blocks(tower: str, layers: int) -> list[Entry]:
+    keys = [(f"{tower}.blocks.{i}", f"{tower}_model.encoder.layers.{i}") for i in range(layers)]
+    return [entry for path, key in keys for entry in block_entries(path, key, _HF_BLOCK)]
 
 
 def flax_entry(entry: Entry) -> Entry:
@@ -98,7 +117,7 @@ def open_clip_blocks(path: str, key: str, layers: int) -> list[Entry]:
     entries = []
     for i in range(layers):
         entries += stacked_entries(f"{path}.{i}.attention", f"{key}.{i}.attn")
-        entries += _block_entries(f"{path}.{i}", f"{key}.{i}", _OPEN_CLIP_BLOCK)
+        entries += block_entries(f"{path}.{i}", f"{key}.{i}", _OPEN_CLIP_BLOCK)
     return entries
 
 

@@ -62,6 +62,7 @@ class Model:
 def clip_model(backbone: Backbone, scales: Sequence[float] = SCALES) -> Model:
     """Classify given proposals by CLIP features of their crops, as ViLD does before training."""
     templates = BARE if backbone.id == DEFAULT_BACKBONE else PHOTO
+    backbone.reader()  # says so where there is no text
 
     def text(names: Sequence[str]) -> Float[np.ndarray, "way dim"]:
         return class_text_features(backbone, [prompts(name, templates) for name in names])[0]

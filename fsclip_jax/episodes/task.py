@@ -38,7 +38,8 @@ class Task(NamedTuple):
 
     Attributes:
         support: unit features of the support images; rows that are not present are zero.
-        text: unit text features (zero-shot weights), one vector a class.
+        text: unit text features (zero-shot weights), one vector a class; zero where the features
+            are of an image tower without text.
         logit_scale: inverse temperature of the backbone, a scalar (100 for OpenAI's models).
         views: unit features of every view of the support images, of which ``support`` is the
             mean; ``None`` where there is one view. They share ``support_mask``.

@@ -120,6 +120,7 @@ def _with_attention(
     features: Float[np.ndarray, "way shot dim"],
 ) -> Details:
     """Say what the Meta-Adapter attends to, in the first draw."""
+    assert stored.text_features is not None, "the Meta-Adapter reads text"
     adapter, rows = cast(MetaAdapter, method.adapter), look.support[0]
     attention = attention_of(
         method.params,

@@ -10,6 +10,7 @@ from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.devices import device_name
 from fsclip_jax.durable import storage_errors
 from fsclip_jax.episodes.task import Words
+from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.as_published import NOTES, SUFFIX, published_methods
 from fsclip_jax.evaluation.config import EvalConfig, check_eval_config
 from fsclip_jax.evaluation.details import details_of
@@ -26,7 +27,7 @@ from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.checkpoints import Checkpoint, FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import Chosen, choose_methods
+from fsclip_jax.fitting.methods import Chosen, choose_methods, text_missing
 from fsclip_jax.report.measured import circumstances
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.write import write_report
@@ -66,6 +67,8 @@ def evaluate_bank(
     chosen = choose_methods(
         config.methods, features, config.checkpoint, workdir=workdir, missing=missing
     )
+    if config.as_published and "text" in missing:
+        raise UserError(f"--as-published: {missing['text']}; leave it out")
     methods = (*chosen.methods, *published_methods(config.as_published, stored.dim))
     named = targets_of(config, stored, targets) if config.protocol in TRANSFERS else ()
     if named:
@@ -96,6 +99,7 @@ def evaluate_bank(
             *(f"{name}{SUFFIX}: {NOTES[name]}" for name in config.as_published),
             *_training_warnings(config, chosen.checkpoints, stored, named),
             *_class_warnings(config, stored, named),
+            *text_missing(stored, *targets).values(),
             *_warnings(config, stored, None if chosen.checkpoints else workdir),
         ),
         details=details_of(predictions, [stored, *targets], methods),
@@ -171,7 +175,7 @@ def find_inputs(
 
     The text tower is loaded only if a method that needs it was asked for by name.
     """
-    missing = {}
+    missing = text_missing(stored, *targets)
     if any(bank.prompt_features is None for bank in (stored, *targets)):
         missing["prompts"] = "the bank does not hold every prompt's own vector (extract --prompts)"
     named = [name for name in config.methods if name in ADAPTERS]

@@ -48,6 +48,8 @@ def find_words(config: EvalConfig, stored: StoredBank) -> tuple[Words | None, st
 
 
 def _words_or_reason(backbone: Backbone, stored: StoredBank) -> tuple[Words | None, str]:
+    if backbone.tokenizer is None:
+        return None, f"{backbone.id} is an image tower without text"
     if reason := text_side(backbone.config).no_prompts:
         return None, f"{backbone.id} {reason}; prompts are learned for CLIP alone"
     if backbone.tokenizer([""])[0, 0] == backbone.tokenizer.eos_id:
@@ -68,7 +70,7 @@ def make_words(backbone: Backbone, stored: StoredBank) -> Words:
     "a photo of a"; to a backbone that was trained on bare names these words mean nothing, so
     there it starts from start tokens, which disturb its zero-shot accuracy least.
     """
-    tokenizer = backbone.tokenizer
+    tokenizer = backbone.reader()
     ids, lengths = tokenize_names(tokenizer, stored.class_names)
     templates = tuple(stored.manifest["templates"])
     stop = bool(templates) and templates[0].endswith(".")

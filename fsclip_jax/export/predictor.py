@@ -27,7 +27,7 @@ from fsclip_jax.pixels import cut, hush_pillow, open_image, require_regular, to_
 from fsclip_jax.printable import escaped, inert, printable
 
 BATCH = 16
-CUT = ("image_size", "fit", "resample", "odd_margin")
+CUT = ("image_size", "fit", "resample", "odd_margin", "edge")
 
 
 def read_picture(path: str, about: dict[str, Any]) -> np.ndarray:

@@ -21,7 +21,7 @@ from fsclip_jax.export.card import Card, accuracy_of, write_card
 from fsclip_jax.export.stablehlo import PLATFORMS, export_adapter, export_classifier
 from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
-from fsclip_jax.fitting.methods import choose_method
+from fsclip_jax.fitting.methods import choose_method, no_text
 from fsclip_jax.prediction.run import PictureClassifier
 from fsclip_jax.typing import Params
 
@@ -60,7 +60,8 @@ logits = program.call(text, support, mask, query, logit_scale)
 
 `text` [way dim], `support` [way shot dim] and `query` [query dim] are unit features, float32;
 `mask` [way shot] is false where there is no shot; `logit_scale` is a float32 scalar, 100 for
-OpenAI's models. Any way from 2, any shot and query from 1; each new shape is compiled once."""
+OpenAI's models; `text` is zero where the backbone has none. Any way from 2, any shot and query
+from 1; each new shape is compiled once."""
 _AS_PREDICTOR = """`python predictor.py PICTURE [...]` prints each picture's path, class and
 probability. It needs `pip install jax flatbuffers pillow`. The program itself takes pixels,
 uint8 [batch size size 3], any batch, and gives probabilities [batch way] in the order of
@@ -114,13 +115,16 @@ def export_program(
     Raises:
         UserError: see ``stablehlo.refuse_fixed_shapes``; there is no such checkpoint or method.
     """
+    missing: dict[str, str] = {}
     if checkpoint is not None:
         trained = read_checkpoint(checkpoint)
         dim, meta = _dim(trained.params, trained.meta, checkpoint), trained.meta
     else:
         clip = load_clip(backbone or "mini")
         dim, meta = clip.embed_dim, {"backbone": clip.id, "backbone_sha256": clip.sha256}
-    chosen = choose_method(method, FeatureSpec(dim), checkpoint, default="zero_shot")
+        missing = no_text(clip.id) if clip.tokenizer is None else {}
+    spec = FeatureSpec(dim)
+    chosen = choose_method(method, spec, checkpoint, default="zero_shot", missing=missing)
     adapter, params = chosen.adapter, chosen.params
     artifact = export_adapter(adapter, params, dim)
     about = {
@@ -158,7 +162,7 @@ def export_ready(
     about = {
         "class_names": list(classifier.class_names),
         "image_size": clip.image_size,
-        **{name: preprocess[name] for name in ("fit", "resample", "odd_margin")},
+        **{name: preprocess[name] for name in ("fit", "resample", "odd_margin", "edge")},
         "input": "pixels uint8 [batch image_size image_size 3]",
         "output": "probabilities float32 [batch way]",
         "method": classifier.method.name,

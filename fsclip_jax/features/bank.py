@@ -26,7 +26,7 @@ class Bank(NamedTuple):
         labels: class of each row, renumbered in the order in which the classes were asked for.
         sizes: number of rows of each class; 0 where a class has no image.
         domains: artist family of each row; -1 everywhere where the data has no families.
-        text: unit text features (zero-shot weights), one vector a class.
+        text: unit text features (zero-shot weights), one vector a class; zero without text.
         prompts: unit vector of every prompt of each class, where the bank stores them; a prompt
             that a class does not have is zero.
         prompt_mask: true where a class has that prompt; None where there are no prompts.
@@ -55,7 +55,7 @@ class StoredBank:
         splits: index into ``SPLITS`` of each image, int8 [N].
         domains: artist family of each image, int32 [N]; None where the data has no families.
         class_names: of each class; two classes may share a name.
-        text_features: unit text features, float32 [C D].
+        text_features: unit text features, float32 [C D]; None of an image tower without text.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class StoredBank:
     keys: tuple[str, ...]
     class_names: tuple[str, ...]
     domain_names: tuple[str, ...]
-    text_features: np.ndarray
+    text_features: np.ndarray | None
     logit_scale: float
 
     @property
@@ -96,7 +96,8 @@ class StoredBank:
 
         None where the bank does not store them.
         """
-        each = _read_tensor(self.path / TEXT_FILE, "prompt_features")
+        held = self.text_features is not None
+        each = _read_tensor(self.path / TEXT_FILE, "prompt_features") if held else None
         if each is None:
             return None
         norms = lengths(each)
@@ -198,13 +199,15 @@ class StoredBank:
         sizes = np.bincount(new_labels[rows], minlength=len(chosen)).astype(np.int32)
         domains = np.full(len(self.labels), -1) if self.domains is None else self.domains
         prompts, prompt_mask = self.prompt_features, self.prompt_mask
+        text = self.text_features
+        text = np.zeros((len(chosen), self.dim), np.float32) if text is None else text[chosen]
         return Bank(
             features=jnp.asarray(self.read(rows)[:, order]),
             labels=jnp.asarray(new_labels[rows[order]]),
             starts=jnp.asarray((np.cumsum(sizes) - sizes).astype(np.int32)),
             sizes=jnp.asarray(sizes),
             domains=jnp.asarray(domains[rows[order]], jnp.int32),
-            text=jnp.asarray(self.text_features[chosen]),
+            text=jnp.asarray(text),
             logit_scale=jnp.asarray(self.logit_scale, jnp.float32),
             prompts=None if prompts is None else jnp.asarray(prompts[:, chosen].transpose(1, 0, 2)),
             prompt_mask=None if prompt_mask is None else jnp.asarray(prompt_mask[:, chosen].T),

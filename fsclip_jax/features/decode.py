@@ -67,7 +67,7 @@ def make_decoder(
         preprocess=preprocess,
         views=views,
         seed=seed,
-        at_least=preprocess.size if draft and source.draft else None,
+        at_least=(preprocess.edge or preprocess.size) if draft and source.draft else None,
     )
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fsclip_jax.data.splits import TRAIN
+from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.typing import Float, Int
 
@@ -13,7 +14,16 @@ _ROWS = 4096
 
 
 def zero_shot_by_class(stored: StoredBank) -> Float[np.ndarray, " classes"]:
-    """Zero-shot accuracy, 0 to 1, of every class on its train images, -1 for one without any."""
+    """Zero-shot accuracy, 0 to 1, of every class on its train images, -1 for one without any.
+
+    Raises:
+        UserError: there is no text to classify by.
+    """
+    if stored.text_features is None:
+        raise UserError(
+            f"easy and hard classes are told by zero-shot, and {stored.path} has no text: leave "
+            "--class-split (training: --classes easy) out"
+        )
     rows = np.flatnonzero(stored.splits == TRAIN)
     classes = len(stored.class_names)
     right = np.zeros(classes, np.int64)

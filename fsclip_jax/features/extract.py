@@ -118,7 +118,9 @@ def _see(file: Path) -> None:
 def _finish(job: Extraction, prompts: ClassPrompts, wanted: dict[str, Any]) -> StoredBank:
     """Add the text features to the finished shards, and the manifest."""
     source, backbone, settings = job.source, job.backbone, job.settings
-    text, each, mask = class_text_features(backbone, prompts.each)
+    text = each = mask = None
+    if backbone.tokenizer is not None:
+        text, each, mask = class_text_features(backbone, prompts.each)
     about = Description(
         text_features=text,
         prompt_features=each if settings.prompts else None,

@@ -17,7 +17,7 @@ DEFAULT_BACKBONE = "mini"
 PHOTO_BACKBONE = "openai/clip-vit-base-patch32"
 """What is recommended for photographs, of which the bundled CLIP has seen none."""
 _DEFAULTS = ExtractSettings()
-_ALWAYS = {"fit": "crop", "resample": "bicubic"}
+_ALWAYS = {"fit": "crop", "resample": "bicubic", "edge": None}
 
 
 def identity(
@@ -46,7 +46,7 @@ def identity(
         "dtype": settings.dtype,
         "seed": settings.seed if settings.views > 1 else None,
         "shard": settings.shard,
-        "prompts": settings.prompts,
+        "prompts": settings.prompts and backbone.tokenizer is not None,
         # As banks on disk call it, and only where it is so: those made before stay the same.
         **({"locals": True} if settings.patches else {}),
         **({"decode": "draft"} if settings.decode == "draft" and source.draft else {}),
@@ -75,7 +75,14 @@ def prompts_of(
 
     The bundled mini CLIP was trained on bare names: "a photo of a" means nothing to it, so it is
     asked the name alone whatever the templates are. Sentences of a file it is asked all the same.
+    An image tower without text is asked nothing; a note says so of what is given for text.
     """
+    if backbone.tokenizer is None:
+        given = (settings.templates != "single", settings.prompt_file, settings.prompts)
+        flags = ("--templates", "--prompt-file", "--prompts")
+        unused = ", ".join(flag for flag, value in zip(flags, given, strict=True) if value)
+        note = f"{backbone.id} is an image tower without text: {unused} changes nothing"
+        return ClassPrompts((), (), notes=(note,) if unused else ())
     bare = backbone.id == DEFAULT_BACKBONE
     return choose_prompts(source, settings.templates, settings.prompt_file, bare)
 

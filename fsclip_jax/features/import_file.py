@@ -12,8 +12,9 @@ from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.features.npz import read_npz
 from fsclip_jax.printable import printable
 
-REQUIRED = ("features", "labels", "text_features")
+REQUIRED = ("features", "labels")
 OPTIONAL = (
+    "text_features",
     "prompt_features",
     "split",
     "class_names",
@@ -98,8 +99,6 @@ def load_import(source: Path) -> ImportFile:
     for name in REQUIRED:
         if name not in arrays:
             hint = suggestion(name, names)
-            if name == "text_features":
-                hint = "; add one text vector a class [C D], from the same CLIP"
             raise file.wrong(name, f"is missing; the file holds {', '.join(names)}{hint}")
     _lay_out(file, arrays)
     return file
@@ -111,7 +110,7 @@ def _lay_out(file: ImportFile, arrays: dict[str, np.ndarray]) -> None:
     if labels.ndim == 2 and _is_one_hot(labels):
         arrays["labels"] = labels.argmax(1) if labels.shape[1] > 1 else labels[:, 0]
         file.notes.append("labels are one-hot; the class of each is the place of its 1")
-    features, text = arrays["features"], arrays["text_features"]
+    features, text = arrays["features"], arrays.get("text_features", np.zeros(()))
     n = len(arrays["labels"]) if arrays["labels"].ndim else -1
     if features.ndim > 1 and features.shape[-1] == n != features.shape[-2]:
         arrays["features"] = features = features.swapaxes(-1, -2)

@@ -8,7 +8,7 @@ import numpy as np
 from fsclip_jax.clip.scale import check_scale, doubt_scale
 from fsclip_jax.data.splits import SPLITS, split_by_hash
 from fsclip_jax.durable import sha256_file
-from fsclip_jax.errors import suggestion
+from fsclip_jax.errors import some, suggestion
 from fsclip_jax.features.bank import StoredBank, lengths
 from fsclip_jax.features.import_file import TORCH, ImportFile, load_import
 from fsclip_jax.features.layout import Rows
@@ -17,6 +17,7 @@ from fsclip_jax.features.writing import Description, refuse_existing, write_bank
 _FAR_FROM_ONE = 0.01
 _MOST_FAMILIES = 65_536
 """Families of artists, where there are not even more images."""
+_MOST_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,17 @@ def import_npz(
     Nothing is ever unpickled. Vectors are brought to unit length. Without ``split``, the images
     of each class are split by ``data.splits.split_by_hash``; without ``class_names``, classes
     are called ``class 0``, ``class 1`` and so on; without ``key``, images are called by their
-    row number. ``text_features`` are required, as zero-shot and every method built on it need
-    them.
+    row number. Without ``text_features`` only methods that need no text run on the bank.
 
     Args:
-        features: the file: ``features`` [N D] or [V N D], ``labels`` [N], ``text_features``
-            [C D]; optionally ``prompt_features`` [P C D] (zero where a class has fewer prompts
-            than others), ``split`` [N] of ``train|val|test``, ``class_names`` [C], ``key`` [N],
-            ``domain`` [N] (numbers or names), ``domain_names``, ``logit_scale``; or as ``CALLED``
-            says. Labels may be one-hot, and vectors lie along the other axis where sizes tell.
-        logit_scale: inverse temperature of the backbone; else the file's own, else 100.
+        features: the file: ``features`` [N D] or [V N D], ``labels`` [N]; optionally
+            ``text_features`` [C D], ``prompt_features`` [P C D] (zero where a class has fewer
+            prompts than others), ``split`` [N] of ``train|val|test``, ``class_names`` [C], ``key``
+            [N], ``domain`` [N] (numbers or names), ``domain_names``, ``logit_scale``; or as
+            ``CALLED`` says. Labels may be one-hot, and vectors lie along the other axis where sizes
+            tell.
+        logit_scale: inverse temperature of the backbone; else the file's own, else 100, or
+            without text 1 / 0.07.
 
     Raises:
         UserError: one line on the first thing that is wrong.
@@ -57,11 +59,13 @@ def import_npz(
     target = Path(out)
     refuse_existing(target)
     file = load_import(Path(features))
-    vectors, text = _unit(file, "features", 3), _unit(file, "text_features", 2)
+    vectors, text = _unit(file, "features", 3), _text(file)
     n, dim = vectors.shape[1:]
-    if text.shape[1] != dim:
+    if text is not None and text.shape[1] != dim:
         raise file.wrong("text_features", f"has width {text.shape[1]}, features have {dim}")
-    labels, keys = _labels(file, n, len(text)), _keys(file, n)
+    labels, keys = _labels(file, n, None if text is None else len(text)), _keys(file, n)
+    named = len(file.arrays.get("class_names", ()))
+    names = _class_names(file, max(int(labels.max()) + 1, named) if text is None else len(text))
     domains, domain_names = _domains(file, n)
     if logit_scale is not None:
         scale = check_scale(logit_scale, "--logit-scale")
@@ -69,14 +73,14 @@ def import_npz(
         scale = check_scale(_scale(file), str(file.source))
     if why := doubt_scale(scale):
         file.notes.append(why)
-    prompts = _prompts(file, text.shape)
+    prompts = None if text is None else _prompts(file, text.shape)
     kind = "pt" if file.source.suffix in TORCH else "npz"
     rows = Rows(vectors, labels, _splits(file, keys, labels), keys, domains)
     about = Description(
         text_features=text,
         prompt_features=prompts,
         prompt_mask=None if prompts is None else np.asarray(prompts.any(-1)),
-        class_names=_class_names(file, len(text)),
+        class_names=names,
         domain_names=domain_names,
         logit_scale=float(scale),
         data={"spec": f"{kind}:{file.source.name}", "version": sha256_file(file.source)},
@@ -106,6 +110,18 @@ def _unit(file: ImportFile, name: str, ndim: int) -> np.ndarray:
     return vectors / norms
 
 
+def _text(file: ImportFile) -> np.ndarray | None:
+    if "text_features" in file.arrays:
+        return _unit(file, "text_features", 2)
+    if "prompt_features" in file.arrays:
+        raise file.wrong("prompt_features", "come without text_features; add these [C D]")
+    held = some(list(file.arrays), 9)
+    file.notes.append(
+        f"no text_features in the file, which holds {held}: methods that read text do not run"
+    )
+    return None
+
+
 def _prompts(file: ImportFile, text: tuple[int, ...]) -> np.ndarray | None:
     """Check prompt vectors and scale those that are there to unit length."""
     name = "prompt_features"
@@ -124,13 +140,15 @@ def _prompts(file: ImportFile, text: tuple[int, ...]) -> np.ndarray | None:
     return np.asarray(vectors / np.where(norms > 0, norms, 1))
 
 
-def _labels(file: ImportFile, n: int, n_classes: int) -> np.ndarray:
+def _labels(file: ImportFile, n: int, n_classes: int | None) -> np.ndarray:
     labels = file.per_image("labels", n)
     if labels.dtype.kind not in "iu":
         raise file.wrong("labels", f"has type {labels.dtype}; it must be integers")
-    wrong = labels[(labels < 0) | (labels >= n_classes)]
+    most = _MOST_CLASSES - 1 if n_classes is None else n_classes - 1
+    wrong = labels[(labels < 0) | (labels > most)]
     if len(wrong):
-        raise file.wrong("labels", f"holds {wrong[0]}; text_features allow 0 to {n_classes - 1}")
+        what = "text_features allow" if n_classes else "classes are numbered"
+        raise file.wrong("labels", f"holds {wrong[0]}; {what} 0 to {most}")
     return labels.astype(np.int32)
 
 
@@ -164,7 +182,8 @@ def _class_names(file: ImportFile, n_classes: int) -> list[str]:
         return [f"class {index}" for index in range(n_classes)]
     names = file.strings("class_names")
     if len(names) != n_classes:
-        raise file.wrong("class_names", f"has {len(names)} names for {n_classes} text_features")
+        many = "text_features" if "text_features" in file.arrays else "classes"
+        raise file.wrong("class_names", f"has {len(names)} names for {n_classes} {many}")
     twice = len(names) - len(set(names))
     if twice:
         file.notes.append(f"{twice} class names occur more than once; the classes stay apart")
@@ -195,6 +214,8 @@ def _domains(file: ImportFile, n: int) -> tuple[np.ndarray, list[str]]:
 
 def _scale(file: ImportFile) -> float:
     if "logit_scale" not in file.arrays:
+        if "text_features" not in file.arrays:
+            return 1 / 0.07
         file.notes.append("no logit scale was given: 100, as of OpenAI's CLIP")
         return 100.0
     array = file.arrays["logit_scale"]

@@ -9,6 +9,8 @@ import numpy as np
 
 FORMAT = "fsclip_bank"
 FORMAT_VERSION = 1
+WITHOUT_TEXT = 2
+"""Format version of a bank that has no text: programs that want text refuse it by that."""
 MANIFEST = "manifest.json"
 TEXT_FILE = "text.safetensors"
 DTYPES = {"float16": "F16", "float32": "F32"}

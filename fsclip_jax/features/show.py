@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 from rich.text import Text
 
@@ -29,6 +28,7 @@ def _entries(bank: StoredBank) -> dict[str, str]:
     manifest = bank.manifest
     data, backbone = manifest["data"], manifest["backbone"]
     size = sum(int(entry["bytes"]) for entry in manifest["files"].values())
+    text = "" if bank.text_features is None else " and text"
     entries = {
         "data": f"{data.get('spec')} (version {_brief(data.get('version'))})",
         "backbone": f"{backbone.get('id')} (sha256 {_brief(backbone.get('sha256'))})",
@@ -37,11 +37,11 @@ def _entries(bank: StoredBank) -> dict[str, str]:
         "classes": f"{manifest['classes']}: {some(bank.class_names)}",
         "dim": f"{bank.dim}, stored as {manifest['dtype']}",
         "logit scale": f"{bank.logit_scale:g}",
-        "templates": some(manifest["templates"]) or "not recorded",
+        "templates": some(manifest["templates"]) or _unwritten(bank),
         **({"prompt file": _prompt_file(manifest)} if manifest.get("prompt_file") else {}),
-        "prompt vectors": _prompts(bank.prompt_mask),
+        "prompt vectors": _prompts(bank),
         "patches": f"{bank.patches} of view 0" if bank.patches else "not stored",
-        "files": f"{len(bank.shards)} shard(s) and text, {size / 1e6:.1f} MB",
+        "files": f"{len(bank.shards)} shard(s){text}, {size / 1e6:.1f} MB",
     }
     if bank.domain_names:
         entries["families"] = some(bank.domain_names)
@@ -58,9 +58,14 @@ def _prompt_file(manifest: dict[str, Any]) -> str:
     return f"{file.get('name')} (sha256 {_brief(file.get('sha256'))}), in place of the templates"
 
 
-def _prompts(mask: np.ndarray | None) -> str:
+def _unwritten(bank: StoredBank) -> str:
+    return "none: no text" if bank.text_features is None else "not recorded"
+
+
+def _prompts(bank: StoredBank) -> str:
+    mask = bank.prompt_mask
     if mask is None:
-        return "not stored"
+        return _unwritten(bank) if bank.text_features is None else "not stored"
     counts = mask.sum(0)
     low, high = int(counts.min()), int(counts.max())
     return f"{low} a class" if low == high else f"{low} to {high} a class"

@@ -23,6 +23,7 @@ from fsclip_jax.features.layout import (
     FORMAT_VERSION,
     MANIFEST,
     TEXT_FILE,
+    WITHOUT_TEXT,
     Rows,
     partial_name,
     shard_name,
@@ -96,7 +97,7 @@ def open_bank(path: Path | str, verify: bool = False) -> StoredBank:
         keys=tuple(key for part in parts for key in part.keys),
         class_names=tuple(manifest["class_names"]),
         domain_names=tuple(manifest["domain_names"]),
-        text_features=_read_text(path / TEXT_FILE, manifest),
+        text_features=_read_text(path / TEXT_FILE, manifest) if _has_text(manifest) else None,
         logit_scale=float(manifest["logit_scale"]),
     )
 
@@ -120,10 +121,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _damaged(file, 'it does not say "format": "fsclip_bank"')
     version = manifest.get("format_version")
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, WITHOUT_TEXT):
         raise UserError(
-            f"{file} has format version {version!r}; this program reads {FORMAT_VERSION}: "
-            "use the program that wrote it, or make the bank anew"
+            f"{file} has format version {version!r}; this program reads {FORMAT_VERSION} and "
+            f"{WITHOUT_TEXT}: use the program that wrote it, or make the bank anew"
         )
     _check_schema(file, manifest)
     return manifest
@@ -141,8 +142,13 @@ def _check_schema(file: Path, manifest: dict[str, Any]) -> None:
     shards = [name for name, _ in _shard_entries(manifest)]
     if shards != [shard_name(i) for i in range(len(shards))] or not shards:
         raise _damaged(file, "the list of shards has gaps")
-    if TEXT_FILE not in manifest["files"]:
-        raise _damaged(file, f"it does not list {TEXT_FILE}")
+    if _has_text(manifest) != (TEXT_FILE in manifest["files"]):
+        lists = "does not list" if _has_text(manifest) else "has no text and lists"
+        raise _damaged(file, f"it {lists} {TEXT_FILE}")
+
+
+def _has_text(manifest: Mapping[str, Any]) -> bool:
+    return bool(manifest["format_version"] == FORMAT_VERSION)
 
 
 def _check_entries(file: Path, entries: Mapping[str, Any]) -> None:

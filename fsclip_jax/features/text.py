@@ -34,7 +34,7 @@ def encode_prompts(
     backbone: Backbone, prompts: Sequence[str], batch: int = 256
 ) -> Float[np.ndarray, "n dim"]:
     """Encode prompts in batches of one size, so that there is one compile."""
-    ids = tokenize(backbone.tokenizer, prompts)
+    ids = tokenize(backbone.reader(), prompts)
     ids = text_side(backbone.config).cut(ids, backbone.config.text)
     size, encode = bucket_size(len(ids), batch), _program(encode_text, backbone.graphdef)
     parts = [

@@ -20,6 +20,7 @@ from fsclip_jax.features.layout import (
     FORMAT_VERSION,
     MANIFEST,
     TEXT_FILE,
+    WITHOUT_TEXT,
     Rows,
     pack_strings,
     partial_name,
@@ -56,13 +57,13 @@ class Description:
     """What a bank says beside its images.
 
     Attributes:
-        text_features: one vector a class [C D].
+        text_features: one vector a class [C D]; None where the backbone has no text.
         prompt_features: one vector a prompt and class [P C D], or None to leave them out.
         prompt_mask: true where a class has that prompt [P C]; None if all have all.
         domain_names: name of each artist family; empty where the data has none.
     """
 
-    text_features: np.ndarray
+    text_features: np.ndarray | None
     prompt_features: np.ndarray | None = None
     prompt_mask: np.ndarray | None = None
     class_names: Sequence[str]
@@ -77,12 +78,13 @@ class Description:
 
 def finish_bank(partial: Path, final: Path, about: Description, dtype: str) -> StoredBank:
     """Add text and manifest to a folder of finished shards and give it its final name."""
-    _write_text(partial / TEXT_FILE, about)
     sizes, files = _list_shards(partial)
-    files[TEXT_FILE] = _file_entry(partial / TEXT_FILE)
+    if about.text_features is not None:
+        _write_text(partial / TEXT_FILE, about.text_features, about)
+        files[TEXT_FILE] = _file_entry(partial / TEXT_FILE)
     manifest = {
         "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format_version": WITHOUT_TEXT if about.text_features is None else FORMAT_VERSION,
         "fsclip_version": __version__,
         "data": dict(about.data),
         "backbone": dict(about.backbone),
@@ -102,8 +104,8 @@ def finish_bank(partial: Path, final: Path, about: Description, dtype: str) -> S
     return open_bank(final)
 
 
-def _write_text(path: Path, about: Description) -> None:
-    tensors = {"text_features": np.ascontiguousarray(about.text_features, np.float32)}
+def _write_text(path: Path, text: np.ndarray, about: Description) -> None:
+    tensors = {"text_features": np.ascontiguousarray(text, np.float32)}
     if about.prompt_features is not None:
         tensors["prompt_features"] = np.ascontiguousarray(about.prompt_features, np.float32)
         if about.prompt_mask is not None:

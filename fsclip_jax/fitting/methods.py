@@ -1,16 +1,24 @@
 """Choosing methods: by name, or all; a trained adapter beside its untrained self."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from fsclip_jax.adapters.base import Adapter, grids_of, is_meta_learned, needs_of
+from fsclip_jax.adapters.base import (
+    Adapter,
+    grids_of,
+    is_meta_learned,
+    needs_of,
+    runs_without_text,
+)
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.checkpoints import (
     Checkpoint,
     FeatureSpec,
@@ -35,6 +43,7 @@ class Method:
 
     Attributes:
         origin: where learned parameters came from, for the report; empty if there are none.
+        settled: its scalars are not searched.
     """
 
     name: str
@@ -42,11 +51,12 @@ class Method:
     params: Params
     origin: Mapping[str, Any] = field(default_factory=dict)
     trained: Checkpoint | None = None
+    settled: bool = False
 
     @property
     def searched(self) -> bool:
         """Whether its parameters are scalars that are searched and not learned."""
-        return bool(grids_of(self.adapter))
+        return bool(grids_of(self.adapter)) and not self.settled
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,26 @@ def not_given_by(what: str) -> dict[str, str]:
         'it needs patches of the images, which boxes do not give'
     """
     return {name: f"it needs {name} of the images, which {what}" for name in INPUTS}
+
+
+def no_text(who: str) -> dict[str, str]:
+    """Say that features are of an image tower without text, and which methods need none.
+
+    Example:
+        >>> no_text("facebook/dinov2-base")["text"]
+        'facebook/dinov2-base has no text, which all methods but prototype, ridge, gda need'
+    """
+    without = [name for name in ADAPTERS if runs_without_text(get_adapter(name))]
+    return {"text": f"{who} has no text, which all methods but {', '.join(without)} need"}
+
+
+def text_missing(*banks: StoredBank) -> dict[str, str]:
+    """Say of the first bank without text that it has none; empty if all have."""
+    for bank in banks:
+        if bank.text_features is None:
+            name = bank.manifest["backbone"].get("id")
+            return no_text(f"the bank {bank.path}" if name in (None, "", "unknown") else name)
+    return {}
 
 
 def expand_names(names: Sequence[str]) -> dict[str, bool]:
@@ -138,9 +168,10 @@ def choose_methods(
     asked_for = expand_names(names)
     left_out = {}
     for name, by_name in asked_for.items():
-        why = _why_not(name, missing)
+        why = why_not(name, missing)
         if by_name and why:
-            raise UserError(f"{why}; leave {name} out of --methods")
+            other = "give --methods all, or " if "text" in missing else ""
+            raise UserError(f"{why}; {other}leave {name} out of --methods")
         if not by_name and not why and LEARNS_PROMPTS in needs_of(get_adapter(name)):
             why = f"{name}: trains through the text tower; ask for it by name"
         if why:
@@ -149,13 +180,28 @@ def choose_methods(
     wanted = [name for name in kept if name in ADAPTERS and is_meta_learned(get_adapter(name))]
     trained = find_checkpoints(checkpoints, features, wanted, workdir)
     chosen = {m.name: m for name in kept for m in _lines_of(name, trained, features.dim)}
+    if "text" in missing:
+        chosen = {name: _settled(method) for name, method in chosen.items()}
     return Chosen(tuple(chosen.values()), trained, left_out)
 
 
-def _why_not(name: str, missing: Mapping[str, str]) -> str:
+def why_not(name: str, missing: Mapping[str, str]) -> str:
     """Why a method does not apply; empty if it does."""
-    lacks = sorted(needs_of(adapter_named(name)) & set(missing))
+    adapter = adapter_named(name)
+    needs = needs_of(adapter) | (set() if runs_without_text(adapter) else {"text"})
+    # Text first: who has none has no prompts either.
+    lacks = sorted(needs & set(missing), key=lambda need: (need != "text", need))
     return f"{name}: {missing[lacks[0]]}" if lacks else ""
+
+
+def _settled(method: Method) -> Method:
+    """Fix the scalars that weigh against text where there is none."""
+    values: Mapping[str, float] = getattr(method.adapter, "without_text", {})
+    if not values:
+        return method
+    params = {**method.params, **{name: jnp.float32(value) for name, value in values.items()}}
+    origin = {"split": "none", "rule": "fixed where there is no text", **values}
+    return replace(method, params=params, origin=origin, settled=True)
 
 
 def _lines_of(name: str, checkpoints: Sequence[Checkpoint], dim: int) -> list[Method]:
@@ -204,6 +250,8 @@ def choose_method(
     """
     if checkpoint is not None:
         trained = _trained(read_checkpoint(checkpoint, features))
+        if why := why_not(trained.name, missing):
+            raise UserError(why)
         if name not in (None, trained.name):
             raise UserError(
                 f"the checkpoint {checkpoint} is of {trained.name}, not of {name}; "
@@ -212,6 +260,8 @@ def choose_method(
         return trained
     name = name or default
     adapter = adapter_named(name)
+    if "text" in missing and (why := why_not(name, missing)):
+        raise UserError(why)
     if is_meta_learned(adapter):
         if name == adapter.name:
             raise UserError(
@@ -219,13 +269,14 @@ def choose_method(
                 f"workdir of `fsclip train --method {name}`, or take {name}{UNTRAINED} as it is"
             )
         return _untrained(adapter, features.dim)
-    if why := _why_not(name, missing):
+    if why := why_not(name, missing):
         raise UserError(f"{why}; usable here: {', '.join(usable_names(missing))}")
-    return Method(name, adapter, adapter.init(jax.random.key(0), features.dim))
+    method = Method(name, adapter, adapter.init(jax.random.key(0), features.dim))
+    return _settled(method) if "text" in missing else method
 
 
 def usable_names(missing: Mapping[str, str]) -> list[str]:
     """Return the names that :func:`choose_method` accepts without a checkpoint."""
-    fitting = [name for name in ADAPTERS if not _why_not(name, missing)]
+    fitting = [name for name in ADAPTERS if not why_not(name, missing)]
     learned = {name for name in fitting if is_meta_learned(get_adapter(name))}
     return [name + UNTRAINED if name in learned else name for name in fitting]

@@ -20,6 +20,9 @@ table, at any number of shots, with nothing to tune."""
 SHORT_LIST = (DEFAULT_METHOD, "text_prototype", "prototype", "proker")
 """What is tried, the default first: text and shots, shots alone, a kernel."""
 
+WITHOUT_TEXT = ("ridge", "prototype")
+"""The same for features of an image tower that has no text."""
+
 MOST_SOLVED = 500
 """Labelled pictures up to which a method is tried that solves a system as large as they are many
 (``proker``)."""

@@ -1,9 +1,10 @@
 """A classifier fitted to labelled pictures, and what it says of others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -14,7 +15,14 @@ from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.fitting.engine import process_engine
 from fsclip_jax.fitting.fitted import Fitted, logits_of
 from fsclip_jax.fitting.methods import Method, choose_method, not_given_by
-from fsclip_jax.prediction.auto import AUTO, DEFAULT_METHOD, SHORT_LIST, Tried, best_of, try_methods
+from fsclip_jax.prediction.auto import (
+    AUTO,
+    SHORT_LIST,
+    WITHOUT_TEXT,
+    Tried,
+    best_of,
+    try_methods,
+)
 from fsclip_jax.prediction.calibrate import (
     Temperature,
     calibrated,
@@ -74,25 +82,32 @@ class Classifier:
 
 
 def methods_for_pictures(
-    name: str | None, features: FeatureSpec, checkpoint: Path | None
+    name: str | None,
+    features: FeatureSpec,
+    checkpoint: Path | None,
+    missing: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[Method, ...]:
     """Find the methods that may learn from a folder of pictures; of several the best is taken.
 
     ``auto`` stands for a short list, and is what is done where neither method nor checkpoint is
     given; a checkpoint that comes with it is tried first.
 
+    Args:
+        missing: says why there is no text, if there is none.
+
     Raises:
         UserError: see :func:`~fsclip_jax.fitting.methods.choose_method`.
     """
-    missing = not_given_by("a folder of pictures does not give")
+    short_list = WITHOUT_TEXT if "text" in missing else SHORT_LIST
+    missing = {**not_given_by("a folder of pictures does not give"), **missing}
 
     def find(name: str | None, checkpoint: Path | None) -> Method:
-        return choose_method(name, features, checkpoint, default=DEFAULT_METHOD, missing=missing)
+        return choose_method(name, features, checkpoint, default=short_list[0], missing=missing)
 
     if name != AUTO and not (name is None and checkpoint is None):
         return (find(name, checkpoint),)
     trained = () if checkpoint is None else (find(None, checkpoint),)
-    return (*trained, *(find(each, None) for each in SHORT_LIST))
+    return (*trained, *(find(each, None) for each in short_list))
 
 
 def fit_support(

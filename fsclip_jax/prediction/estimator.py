@@ -24,6 +24,7 @@ from fsclip_jax.features.identity import (
 from fsclip_jax.features.shards import ExtractSettings
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.fitting.checkpoints import FeatureSpec
+from fsclip_jax.fitting.methods import no_text
 from fsclip_jax.prediction.classifier import fit_support, methods_for_pictures, probabilities
 from fsclip_jax.prediction.encoder import load_encoder
 from fsclip_jax.prediction.images import as_pictures, picture_source
@@ -47,10 +48,11 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         method: a method of the package that needs no meta-training, such as ``"linear_probe"``,
             ``"tip_adapter"`` or ``"gda"``; or that of the checkpoint. ``"auto"``, or neither:
             the best of a short list on pictures that are held out in turn.
-        backbone: the CLIP: a Hugging Face id such as ``"openai/clip-vit-base-patch32"``, a folder,
-            a weights file, or ``"mini"``, which is bundled and knows icons; ``"default"`` is mini
-            too, with a warning that it knows no photographs. None takes features without text:
-            each class is then known by its images alone.
+        backbone: the CLIP, or an image tower: a Hugging Face id such as
+            ``"openai/clip-vit-base-patch32"``, a folder, a weights file, or ``"mini"``, which is
+            bundled and knows icons; ``"default"`` is mini too, with a warning that it knows no
+            photographs. None takes features without text: each class is then known by its images
+            alone.
         checkpoint: workdir of ``fsclip train``, for a meta-learned method.
         shots: labelled pictures of a class to use at most, spread over those that there are; None
             uses all.
@@ -260,10 +262,11 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     ) -> "FewShotClassifier":
         """Fit to unit features of the classes of these numbers."""
         names = [str(name) for name in classes.tolist()]
-        scale, origin = LOGIT_SCALE, dict[str, str]()
+        scale, origin, missing = LOGIT_SCALE, dict[str, str](), dict[str, str]()
         if self.backbone is not None:
             clip = load_encoder(self._spec()).backbone
             scale, origin = clip.logit_scale, {"id": clip.id, "sha256": clip.sha256}
+            missing = no_text(clip.id) if clip.tokenizer is None else {}
             text = _text(clip, names, self.templates) if text is None else text
             if text.shape[1] != features.shape[1]:
                 raise ValueError(
@@ -274,7 +277,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         draws = labelled_support(features, numbers, text, scale, self.shots)
         spec = FeatureSpec(features.shape[1], origin)
         workdir = None if self.checkpoint is None else Path(self.checkpoint)
-        methods = methods_for_pictures(self.method, spec, workdir)
+        methods = methods_for_pictures(self.method, spec, workdir, missing)
         classifier = fit_support(
             draws, names, methods, calibrate=self.calibrate, own_text=text is not None
         )
@@ -329,7 +332,9 @@ def _prompting(
 def _text(
     clip: Backbone, names: Sequence[str], templates: TemplateChoice | Sequence[str]
 ) -> np.ndarray:
-    """Return what stands for each class by name."""
+    """Return what stands for each class by name; zero of an image tower without text."""
+    if clip.tokenizer is None:
+        return np.zeros((len(names), clip.embed_dim), np.float32)
     settings, own = _prompting(templates)
     named = picture_source((), names, own or PHOTO)
     return class_text_features(clip, prompts_of(named, clip, settings).each)[0]

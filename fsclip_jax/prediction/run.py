@@ -17,6 +17,7 @@ from fsclip_jax.features.extract import ExtractSettings, bank_for
 from fsclip_jax.features.identity import DEFAULT_BACKBONE, PHOTO_BACKBONE, icons_only
 from fsclip_jax.features.progress import Progress
 from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
+from fsclip_jax.fitting.methods import text_missing
 from fsclip_jax.prediction.asked import (
     AlsoLabelled,
     Row,
@@ -107,7 +108,7 @@ def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
     settings = ExtractSettings(templates=how.templates, prompt_file=how.prompt_file)
     bank = bank_for(f"folder:{folder}", spec, settings)
     features = FeatureSpec(bank.dim, bank.manifest["backbone"])
-    methods = methods_for_pictures(how.method, features, how.checkpoint)
+    methods = methods_for_pictures(how.method, features, how.checkpoint, text_missing(bank))
     draws = support_of(bank, how.shots)
     classifier = fit_support(draws, bank.class_names, methods, calibrate=how.calibrate)
     return PictureClassifier(classifier, load_clip(spec), bank, folder.expanduser())

@@ -136,6 +136,7 @@ def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _
     check_segment_config(config)
     read_split(config.scenes, "test")  # before anything is loaded
     clip = load_clip(config.backbone)
+    clip.reader()  # says so where there is no text
     chosen = gather_methods(config, clip)
     with only_writer(config.out, ".segment.lock", "is segmenting", "--out"):
         windows = config.windows or default_windows(clip)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jax
 
-from fsclip_jax.adapters.base import needs_of
 from fsclip_jax.durable import write_text
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.evaluate import (
@@ -20,7 +19,7 @@ from fsclip_jax.evaluation.evaluate import (
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.extract import ExtractSettings, bank_for
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import adapter_named
+from fsclip_jax.fitting.methods import text_missing, why_not
 from fsclip_jax.report.rows import Report, report_to_json
 from fsclip_jax.suite.cells import CELL, Cell, cell_identity, finished
 
@@ -74,7 +73,7 @@ def _run_group(
         if stored is None:
             yield Done(cell, reason=broken, failed=True)
             continue
-        inapplicable = "" if cell.by_name else _inapplicable(cell, stored)
+        inapplicable = _inapplicable(cell, stored)
         if inapplicable:
             yield Done(cell, reason=inapplicable)
             continue
@@ -99,10 +98,12 @@ def _open(cell: Cell) -> tuple[StoredBank | None, str]:
 
 
 def _inapplicable(cell: Cell, stored: StoredBank) -> str:
-    """Why a method that nobody named does not apply to the data; empty if it does."""
-    _, missing = find_inputs(cell.config, stored)
-    needs = needs_of(adapter_named(cell.method))
-    return next((missing[name] for name in sorted(needs) if name in missing), "")
+    """Why a method does not apply to the data; empty if it does.
+
+    One that was named should apply, but for text: suites go over backbones of both kinds.
+    """
+    missing = text_missing(stored) if cell.by_name else find_inputs(cell.config, stored)[1]
+    return why_not(cell.method, missing).removeprefix(f"{cell.method}: ")
 
 
 def _evaluate(

@@ -15,6 +15,7 @@ from fsclip_jax.durable import storage_errors
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.easy_hard import easy_hard, zero_shot_by_class
+from fsclip_jax.fitting.methods import text_missing
 from fsclip_jax.training.checkpoint import Checkpoints, Saved, first_best, to_host
 from fsclip_jax.training.config import TrainConfig, check_train_config
 from fsclip_jax.training.loop import SILENT, Episodes, Observer, run_loop
@@ -126,6 +127,8 @@ def train(
             return _finish(config, workdir, adapter, begin, before, was_done=True)
 
         stored = open_stored()
+        if why := text_missing(stored).get("text"):
+            raise UserError(f"fsclip train learns adapters of text features, and {why}")
         _check_width(adapter, stored.dim)
         facts = _facts(stored, adapter)
         step = None

@@ -97,13 +97,45 @@ def test_what_stays_refused_is_named(parts, tmp_path):
     save_clip("open_clip", tmp_path, *parts("open_clip_vit"))
     tensors = cases.tensors_of("open_clip_vit")
     file = tmp_path / "open_clip_model.safetensors"
-    two = {f"{who}.{key}": array for who in ("ema", "model") for key, array in tensors.items()}
+    two = {
+        f"{who}.{key}": array for who in ("student", "teacher") for key, array in tensors.items()
+    }
     write_safetensors(file, two, "float32")
-    cases.refused(tmp_path, "more than once, under ema., model.")
+    cases.refused(tmp_path, "more than once, under student., teacher.")
     write_safetensors(file, {**tensors, "model.logit_scale": np.float32(1)}, "float32")
     cases.refused(tmp_path, "unused: model.logit_scale")
     (tmp_path / "notes.txt").write_text("hello")
     cases.refused(tmp_path / "notes.txt", "ends in '.txt'", ".ckpt")
+
+
+@pytest.mark.parametrize(
+    ("prefix", "beside"),
+    [
+        ("model.", {"loss.temperature": 1, "criterion.weight": 4, "head.bias": 3}),
+        ("model.", "model_ema."),
+        ("module.clip.", "ema_model.module.clip."),
+        ("", {"loss.temperature": 1, "model_ema.decay": 1, "model_ema.visualconv1weight": 9}),
+        ("", "ema."),
+    ],
+)
+def test_what_a_training_loop_keeps_beside_a_model_is_left_out(
+    prefix, beside, parts, tmp_path, capsys
+):
+    save_clip("open_clip", tmp_path, *parts("open_clip_vit"))
+    whole = load_clip(str(tmp_path))
+    assert not capsys.readouterr().err
+    model = cases.tensors_of("open_clip_vit")
+    if isinstance(beside, str):  # an average of the model, which comes first in the file
+        others = {f"{beside}{key}": array + 1 for key, array in model.items()}
+    else:
+        others = {key: np.ones(size, np.float32) for key, size in beside.items()}
+    held = {**others, **{f"{prefix}{key}": array for key, array in model.items()}}
+    write_safetensors(tmp_path / "open_clip_model.safetensors", held, "float32")
+    equal_states(load_clip(str(tmp_path)), whole)
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert f"weights under {prefix}" in line if prefix else "the model's weights are read" in line
+    assert f"{len(others)} beside them are not: {sorted(others)[0]}" in line
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])

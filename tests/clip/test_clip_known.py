@@ -45,7 +45,7 @@ def parameters_by_depth(config):
         }
         return parameters(dataclasses.replace(config, **changed))
 
-    deep = {name: getattr(config, name).layers for name in ("text", "vision")}
+    deep = {name: getattr(getattr(config, name), "layers", ()) for name in ("text", "vision")}
     deep = {name: layers for name, layers in deep.items() if isinstance(layers, int)}
     least = of_depth(dict.fromkeys(deep, 1))
     more = {name: of_depth(dict.fromkeys(deep, 1) | {name: 2}) - least for name in deep}

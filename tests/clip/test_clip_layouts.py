@@ -96,7 +96,7 @@ def test_every_option_of_open_clip_that_is_not_plain_is_named():
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"model_type": "siglip2"}, "'clip' and 'siglip'"),
+        ({"model_type": "siglip2"}, "accepted are 'clip', 'siglip', "),
         ({"vision_config": {"hidden_act": "relu"}}, "relu"),
         ({"vision_config": {"num_channels": 1}}, "1 channels"),
         ({"vision_config": {"image_size": [224, 200]}}, "200"),

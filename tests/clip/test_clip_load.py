@@ -204,11 +204,11 @@ def test_a_folder_with_half_its_files_says_what_is_missing(hf_folder, parts, tmp
 def test_configs_of_other_models_are_told_apart(hf_folder):
     path = hf_folder / "config.json"
     values = json.loads(path.read_text())
-    for kind in ("clip_vision_model", "dinov2"):
+    for kind in ("vit", "dinov3_vit"):
         path.write_text(json.dumps(values | {"model_type": kind}))
-        cases.refused(hf_folder, f"describes a {kind!r} model", "without text", "bank import")
+        cases.refused(hf_folder, f"describes a {kind!r} model", "bank import")
     path.write_text(json.dumps(values | {"model_type": "bert"}))
-    cases.refused(hf_folder, "describes a 'bert' model", "'clip' and 'siglip'")
+    cases.refused(hf_folder, "describes a 'bert' model", "'clip', 'siglip', ")
     path.write_text(json.dumps({"architecture": "resnet50", "num_classes": 1000}))
     cases.refused(hf_folder, "config.json describes no CLIP")
     path.write_text(json.dumps(values | {"model_type": "siglip2"}))

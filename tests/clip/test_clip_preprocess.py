@@ -129,7 +129,7 @@ def test_old_spellings_are_read():
             {"resample": 1, "size": {"shortest_edge": 224}, "do_center_crop": False},
             ["resample=1", "do_center_crop=False"],
         ),
-        ({"size": {"shortest_edge": 256}, "crop_size": 224}, ["256", "224"]),
+        ({"size": {"shortest_edge": 224}, "crop_size": 256}, ["256", "224"]),
         ({"size": {"height": 200, "width": 224}}, ["200"]),
         ({"rescale_factor": 1 / 127.5}, ["rescale_factor"]),
         ({"image_mean": [0.5]}, ["image_mean", "three numbers"]),

@@ -74,6 +74,20 @@ def test_defaults_of_what_is_left_out(bring):
     assert "hash" in "\n".join(made.notes)
 
 
+def test_without_text_a_bank_holds_images_alone(bring, tmp_path):
+    made = bring(text_features=None, logit_scale=None, class_names=np.array(list("abcd")))
+    (note,) = [note for note in made.notes if "text" in note]
+    assert "no text_features in the file, which holds features, labels" in note
+    bank = open_bank(tmp_path / "bank", verify=True)
+    assert bank.text_features is None
+    assert bank.prompt_features is None
+    assert bank.class_names == tuple("abcd")  # one of them without an image
+    assert bank.logit_scale == pytest.approx(1 / 0.07)
+    assert not np.asarray(bank.select(["train"]).text).any()
+    assert bank.manifest["format_version"] == 2
+    assert list(bank.manifest["files"]) == ["shard-00000.safetensors"]
+
+
 @pytest.mark.parametrize(
     ("given", "names", "ids"),
     [
@@ -100,7 +114,19 @@ def test_logit_scale_of_flag_before_file(bring, tmp_path):
 
 WRONG = {
     "no labels": ({"labels": None}, "labels is missing; the file holds"),
-    "no text": ({"text_features": None}, r"text_features is missing.*add one text vector"),
+    "prompts alone": (
+        {"text_features": None, "prompt_features": np.ones((2, 3, 4), np.float32)},
+        "prompt_features come without text_features",
+    ),
+    "negative label": (
+        {"text_features": None, "labels": -np.arange(6)},
+        "labels holds -1; classes",
+    ),
+    "huge label": ({"text_features": None, "labels": np.full(6, 10**9)}, "classes are numbered 0"),
+    "fewer names": (
+        {"text_features": None, "class_names": np.array(["a"])},
+        "class_names has 1 names for 3 classes",
+    ),
     "near miss": ({"features": None, "feature": np.ones((6, 4))}, "did you mean feature"),
     "objects": ({"class_names": np.array(["a", {}, 3], object)}, "never unpickled"),
     "integers": ({"features": np.ones((6, 4), int)}, "features has type int64"),
