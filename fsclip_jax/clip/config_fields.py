@@ -19,7 +19,7 @@ MOST_SIDE, MOST_LAYERS, MOST = 4096, 1024, 2**31 - 1
 """Of the side of a picture or a patch in pixels, of the blocks of a tower, of any other size."""
 
 _MOST = {"layers": MOST_LAYERS, "num_hidden_layers": MOST_LAYERS}
-_FROM_ZERO = ("eos_token_id", "eos_id", "pad_id")
+_FROM_ZERO = ("eos_token_id", "eos_id", "pad_id", "num_register_tokens")
 _ACTIVATIONS: dict[str, Activation] = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",

@@ -29,7 +29,15 @@ a vector as [1 1 width]. ``first``: with an axis of length 1 before the others.
 """
 
 
-_DIMENSIONS = ("width", "mlp_width", "embed_dim", "vocab_size", "context_length", "patch_size")
+_DIMENSIONS = (
+    "width",
+    "mlp_width",
+    "embed_dim",
+    "vocab_size",
+    "context_length",
+    "patch_size",
+    "registers",
+)
 
 
 @dataclass(frozen=True)
