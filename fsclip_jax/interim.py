@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fsclip_jax.durable import storage_errors, write_file
+from fsclip_jax.durable import sha256_file, storage_errors, write_file
 from fsclip_jax.pixels import require_regular
 
 _MADE_WITH = "made_with.json"
@@ -28,9 +28,7 @@ class Interim:
         made_with: all that the parts depend on, JSON values. Parts that were made with anything
             else are thrown away.
         say: told in a line what is there already, or thrown away.
-
-    Attributes:
-        fresh: nothing was there that this run can go on with.
+        clear: called before anything is begun anew: removes what another run left elsewhere.
 
     Raises:
         UserError: the folder cannot be written.
@@ -47,19 +45,24 @@ class Interim:
     """
 
     def __init__(
-        self, folder: Path, made_with: Mapping[str, Any], say: Callable[[str], None] = print
+        self,
+        folder: Path,
+        made_with: Mapping[str, Any],
+        say: Callable[[str], None] = print,
+        clear: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder, self._prefix = folder, ""
         wanted = json.dumps(made_with, sort_keys=True).encode()
         with storage_errors(folder):
             found = _read(folder / _MADE_WITH)
-            if found != wanted and folder.is_dir():
+            if found != wanted:
                 if found is not None:
                     say(f"{folder} is of other inputs or settings: beginning again")
-                shutil.rmtree(folder)
+                if folder.is_dir():
+                    shutil.rmtree(folder)
+                clear()  # a kill here leaves no mark, and the next run clears again
             folder.mkdir(parents=True, exist_ok=True)
-        self.fresh = found != wanted
-        if self.fresh:
+        if found != wanted:
             write_file(folder / _MADE_WITH, wanted)
         elif count := len(list(folder.glob("*.part"))):
             say(f"going on: {count} parts of an earlier run are there")
@@ -120,5 +123,9 @@ def content_sum(files: Iterable[Path]) -> str:
     """
     total = hashlib.sha256()
     for file in files:
-        total.update(hashlib.sha256(_read(file) or b"").digest())
+        digest = hashlib.sha256().hexdigest()
+        with suppress(OSError):
+            require_regular(file)
+            digest = sha256_file(file)
+        total.update(bytes.fromhex(digest))
     return total.hexdigest()

@@ -20,10 +20,8 @@ def test_the_next_run_goes_on_with_what_is_there(tmp_path):
     first.arrays("one", lambda: arrays)
     assert first.value("two", lambda: {"x": (1, 0.1)}) == {"x": [1, 0.1]}
     assert said == []
-    assert first.fresh
     again = Interim(tmp_path / ".run", {"seed": 0}, said.append)
     assert said == ["going on: 2 parts of an earlier run are there"]
-    assert not again.fresh
     kept = again.arrays("one", never)
     assert {name: array.dtype for name, array in kept.items()} == {
         name: array.dtype for name, array in arrays.items()
@@ -38,7 +36,6 @@ def test_parts_of_other_inputs_are_thrown_away_and_that_is_said(tmp_path):
     said = []
     Interim(tmp_path / ".run", {"seed": 0}).value("a", lambda: 1)
     other = Interim(tmp_path / ".run", {"seed": 1}, said.append)
-    assert other.fresh
     assert "other inputs or settings" in said[0]
     assert other.value("a", lambda: 2) == 2
     (

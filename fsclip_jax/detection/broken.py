@@ -4,19 +4,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fsclip_jax.data.coco_files import Boxes, Category, Picture, without_pictures
-from fsclip_jax.data.pictures import read_image
 from fsclip_jax.data.source import UnreadableImage
+from fsclip_jax.detection.crops import read_picture
 from fsclip_jax.detection.fitting import Split
 from fsclip_jax.detection.support import SupportPlan, plan_support
 from fsclip_jax.errors import UserError, some, tell
 
 
 def unreadable(folder: Path, pictures: Iterable[Picture]) -> dict[int, str]:
-    """Return the pictures that cannot be read, by their ids, with what is wrong."""
+    """Return the pictures that are not as annotated, by their ids, with what is wrong."""
     found = {}
     for picture in pictures:
         try:
-            read_image(folder / picture.file_name, picture.file_name, "clip")
+            read_picture(folder, picture)
         except UnreadableImage as error:
             found[picture.id] = " ".join(str(error).split())
     return found
@@ -62,8 +62,8 @@ def _told(data: Boxes, broken: Mapping[int, str], folder: Path, what: str) -> tu
     reasons = list(broken.values())
     if len(broken) == len(data.pictures):
         raise UserError(
-            f"none of the {len(broken)} pictures of {what} in {folder} can be read "
+            f"none of the {len(broken)} pictures of {what} in {folder} can be used "
             f"({reasons[0]}); give the folder that {data.source} is of"
         )
-    tell([f"{len(broken)} pictures of {what} cannot be read and are left out: {some(reasons)}"])
+    tell([f"{len(broken)} pictures of {what} are left out: {some(reasons)}"])
     return tuple(one.file_name for one in data.pictures if one.id in broken)

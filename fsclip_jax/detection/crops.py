@@ -22,23 +22,35 @@ SCALES = (1.0, 1.5)
 _BATCH = 128  # crops that go through the tower together
 
 
-def open_picture(folder: Path, picture: Picture) -> Image.Image:
+def read_picture(folder: Path, picture: Picture) -> Image.Image:
     """Read a picture of a data set, mode RGB, as it is stored: its boxes know nothing of EXIF.
 
     Raises:
-        UserError: it is missing, broken, or of another size than the annotations say.
+        UnreadableImage: it is missing, broken, or of another size than the annotations say.
     """
-    try:
-        image = read_image(folder / picture.file_name, picture.file_name, "clip")
-    except UnreadableImage as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{folder / picture.file_name} cannot be read: {reason}") from error
+    image = read_image(folder / picture.file_name, picture.file_name, "clip")
     if image.size != (picture.width, picture.height):
-        raise UserError(
-            f"{folder / picture.file_name} has {image.width} x {image.height} pixels, its "
-            f"annotations say {picture.width} x {picture.height}; give the images they belong to"
+        raise UnreadableImage(
+            picture.file_name,
+            f"it has {image.width} x {image.height} pixels, its annotations say "
+            f"{picture.width} x {picture.height}",
         )
     return image
+
+
+def open_picture(folder: Path, picture: Picture) -> Image.Image:
+    """Read a picture that could be read when the run began.
+
+    Raises:
+        UserError: it no longer can.
+    """
+    try:
+        return read_picture(folder, picture)
+    except UnreadableImage as error:
+        raise UserError(
+            f"{folder / picture.file_name} cannot be read any more: {error.reason}; "
+            "run the same command again, which leaves it out"
+        ) from error
 
 
 def usable(

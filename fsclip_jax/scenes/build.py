@@ -179,6 +179,11 @@ def write_proposals(folder: Path, split: str, whole: Record, interim: Interim) -
     return {"proposals": len(records), "recall": round(recall, 4)}
 
 
+def _empty(folder: Path) -> None:
+    for other in folder.iterdir():
+        shutil.rmtree(other) if other.is_dir() else other.unlink()
+
+
 def build_scenes(
     out: Path,
     *,
@@ -209,10 +214,7 @@ def build_scenes(
     made_with = {"version": __version__, "seed": seed, "images": images, "per_half": per_half}
     with continued_folder(out, "is making scenes") as folder:
         things = choose_things(per_half)
-        interim = Interim(folder / _INTERIM, made_with, say_line)
-        for other in folder.iterdir() if interim.fresh else ():
-            if other.name != _INTERIM:
-                shutil.rmtree(other) if other.is_dir() else other.unlink()
+        interim = Interim(folder / _INTERIM, made_with, say_line, partial(_empty, folder))
         for split in SCENE_SPLITS:
             count = images if split == "test" else (images + 1) // 2
             with storage_errors(folder):

@@ -33,8 +33,8 @@ class SegmentConfig:
 
 def check_segment_config(config: SegmentConfig) -> None:
     """Refuse numbers that are not accepted and missing packages, before anything is read."""
-    packages = ["pycocotools.mask"] + ["skimage.segmentation"] * config.segments
-    require_extra(packages, "detection", "segment")
+    if config.segments:
+        require_extra(["skimage.segmentation"], "detection", "segment")
     if not config.shots or min(config.shots) < 1 or config.seeds < 1:
         raise UserError(
             f"--shots {list(config.shots)} --seeds {config.seeds}: give 1 or more of each"

@@ -44,8 +44,7 @@ CASES = [
     (["scenes"], "scenes needs the package pycocotools", "detection"),
     (["scenes", "--proposals-for", "HERE"], "needs the package skimage", "detection"),
     (["detect", "--scenes", "HERE"], "detect needs the package pycocotools", "detection"),
-    (["segment", "--scenes", "HERE"], "segment needs the package pycocotools", "detection"),
-    (["segment", "--scenes", "HERE", "--no-segments"], "the package pycocotools", "detection"),
+    (["segment", "--scenes", "HERE"], "segment needs the package skimage", "detection"),
     (["eval", "--data", "hf:some/name"], "needs the package datasets", "hf"),
 ]
 

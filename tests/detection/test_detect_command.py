@@ -1,6 +1,7 @@
 """``fsclip detect`` from files to a report, with proposals and with an OWL-ViT."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -13,6 +14,7 @@ from fsclip_jax.detection import compare, crops, fitting
 from fsclip_jax.detection.average_precision import Detections, average_precision
 from fsclip_jax.detection.models import in_pixels
 from fsclip_jax.detection.owlvit_load import load_owlvit
+from fsclip_jax.durable import only_writer
 
 NAMES = ("red heart", "blue circle", "green heart")
 COLOURS = ("red", "blue", "green")
@@ -130,7 +132,7 @@ def test_a_broken_picture_costs_itself(broken, tmp_path, capsys):
     assert main([*words.split(), "--methods", "zero_shot", "ridge"]) == 0
     told = capsys.readouterr().err
     for split in ("test", "val", "support"):
-        assert f"1 pictures of {split} cannot be read and are left out: " in told
+        assert f"1 pictures of {split} are left out: " in told
     report = json.loads((out / "report.json").read_text())
     names = {"test": ["1.png"], "val": ["0.png"], "support": ["0.png"]}
     assert report["settings"]["left_out"] == names
@@ -149,6 +151,23 @@ def test_a_broken_picture_costs_itself(broken, tmp_path, capsys):
         main([*words.replace(f"{out}", f"{out}2").split(), "--methods", "zero_shot", "ridge"]) == 0
     )
     assert json.loads((tmp_path / "out2" / "ridge.0.json").read_text()) == rows
+
+
+@pytest.mark.parametrize("kind", ["another size", "long", "folder"])
+def test_a_picture_that_is_not_as_annotated_costs_itself(scenes, tmp_path, capsys, kind):
+    folder, out = tmp_path / "scenes", tmp_path / "out"
+    shutil.copytree(scenes, folder)
+    file = folder / "test" / "images" / "1.png"
+    file.unlink()
+    if kind == "folder":
+        file.mkdir()
+    else:
+        Image.new("RGB", (96, 63) if kind == "another size" else (1, 65_500)).save(file, "jpeg")
+    words = f"detect --scenes {folder} --out {out} --shots 1 --seeds 1 --crops 1 --methods ridge"
+    assert main(words.split()) == 0
+    assert "1 pictures of test are left out: 1.png: " in capsys.readouterr().err
+    left_out = json.loads((out / "report.json").read_text())["settings"]["left_out"]
+    assert left_out == {"test": ["1.png"]}
 
 
 def test_a_folder_of_broken_pictures_is_a_mistake(broken, tmp_path, capsys):
@@ -225,6 +244,16 @@ def test_an_owlvit_detects_what_pytorch_detects(scenes, owlvit_folder, torch_owl
         assert np.allclose(best["bbox"], box, atol=0.02)
     refined = json.loads((tmp_path / "meta_adapter_untrained.0.json").read_text())
     assert refined != rows
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
+def test_a_second_writer_is_refused(scenes, tmp_path, capsys):
+    with only_writer(tmp_path, ".detect.lock", "is detecting", "--out"):
+        assert main(["detect", "--scenes", str(scenes), "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "another run (process " in told
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

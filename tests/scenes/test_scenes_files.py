@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,17 @@ def test_what_other_settings_left_is_not_among_the_files(folder, monkeypatch, tm
         patch.setattr(build, "write_proposals", None)
         with pytest.raises(TypeError):
             build_scenes(tmp_path / "out", images=9, per_half=4)
+    remove = shutil.rmtree
+
+    def stopped(path, **options):
+        if path.name != ".interim":
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    with monkeypatch.context() as patch:  # while it removes them
+        patch.setattr(shutil, "rmtree", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            build_scenes(tmp_path / "out", images=3, per_half=3)
     build_scenes(tmp_path / "out", images=3, per_half=3)
     assert contents(tmp_path / "out") == contents(folder)
 

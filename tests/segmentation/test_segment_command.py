@@ -1,6 +1,7 @@
 """`fsclip segment` end to end on a few small scenes, and the mistakes a user can make."""
 
 import json
+import os
 import shutil
 
 import jax
@@ -12,6 +13,7 @@ from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.cli.main import main
 from fsclip_jax.clip.load import load_clip
+from fsclip_jax.durable import only_writer
 from fsclip_jax.errors import UserError
 from fsclip_jax.scenes.build import build_scenes
 from fsclip_jax.segmentation import prepare, run
@@ -97,6 +99,16 @@ def test_a_broken_picture_costs_itself(scenes, tmp_path, capsys):
     names = {"test": ["000001.png"], "support": ["000001.png"]}
     assert report["settings"]["left_out"] == names
     assert report["data"]["n_query"] == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks are POSIX")
+def test_a_second_writer_is_refused(scenes, tmp_path, capsys):
+    with only_writer(tmp_path, ".segment.lock", "is segmenting", "--out"):
+        assert main(["segment", "--scenes", str(scenes), "--out", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert "another run (process " in told
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_extreme_pictures_are_left_out(scenes, tmp_path, capsys):
