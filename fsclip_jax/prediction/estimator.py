@@ -25,7 +25,13 @@ from fsclip_jax.features.shards import ExtractSettings
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.methods import no_text
-from fsclip_jax.prediction.classifier import fit_support, methods_for_pictures, probabilities
+from fsclip_jax.prediction.classifier import (
+    Unknown,
+    answer,
+    fit_support,
+    methods_for_pictures,
+    probabilities,
+)
 from fsclip_jax.prediction.encoder import load_encoder
 from fsclip_jax.prediction.images import as_pictures, picture_source
 from fsclip_jax.prediction.saved import Saved, load_classifier, save_classifier
@@ -173,6 +179,19 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         shares = self.predict_proba(X)
         order = np.argsort(-shares, axis=-1, kind="stable")[:, :k]
         return self.classes_[order], np.take_along_axis(shares, order, -1)
+
+    def unknown(self, X: Any, threshold: Unknown = "auto") -> np.ndarray:  # noqa: N803
+        """Say which pictures [n] are of none of the classes, which no probability can.
+
+        Args:
+            threshold: a probability below which the best class is none; ``"auto"`` goes by how
+                unlike the labelled pictures a picture is, and learns from those held out.
+
+        Raises:
+            UserError: too few labelled pictures could be held out to tell.
+        """
+        features = self.transform(X)
+        return ~answer(self.fitted_, features, threshold).known
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the unit features [n dim] of pictures, or of features."""

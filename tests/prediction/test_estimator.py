@@ -114,6 +114,21 @@ def test_the_best_classes_come_in_order(features):
     assert fitted.top_k(X, 9)[0].shape == (24, 3)
 
 
+def test_what_is_of_none_of_the_classes_is_told(features, tmp_path):
+    X, y = features
+    fitted = bare(method="prototype").fit(X, y)
+    strange = -X[:6]
+    assert fitted.unknown(strange).all()
+    assert fitted.unknown(X).mean() < 0.3
+    np.testing.assert_array_equal(fitted.unknown(X, 0.9), fitted.predict_proba(X).max(-1) < 0.9)
+    fitted.save(tmp_path / "saved")
+    both = np.concatenate([X, strange])
+    read = FewShotClassifier.load(tmp_path / "saved")
+    np.testing.assert_array_equal(read.unknown(both), fitted.unknown(both))
+    with pytest.raises(UserError, match="unknown 'auto' learns from labelled pictures"):
+        bare(method="prototype").fit(X[:3], y[:3]).unknown(X)
+
+
 def test_neighbours_are_the_nearest_labelled_pictures(features):
     X, y = features
     fitted = bare().fit(X, y)
