@@ -27,6 +27,7 @@ def main(args: Sequence[str]) -> int:
     config = parse(ReportConfig, args, prog="fsclip report")
     from rich.console import Console
 
+    from fsclip_jax.durable import only_writer
     from fsclip_jax.report.rows import read_report
     from fsclip_jax.report.suite import read_suite
     from fsclip_jax.report.terminal import print_report
@@ -34,11 +35,15 @@ def main(args: Sequence[str]) -> int:
 
     path, console = config.report, Console()
     folder = config.out or (path if path.is_dir() else path.parent)
+    writing = only_writer(folder, ".report.lock", "is drawing pages", "--out")
     if path.name == "suite.json" or _only_suite(path):
-        files = draw_suite(read_suite(path), folder)
+        suite = read_suite(path)
+        with writing:
+            files = draw_suite(suite, folder)
     else:
         report = read_report(path)
-        files = draw_report(report, folder)
+        with writing:
+            files = draw_report(report, folder)
         print_report(report, console)
     say(f"wrote {', '.join(file.name for file in files)} to {folder}")
     return 0

@@ -77,7 +77,8 @@ def extract(
         with storage_errors(job.partial):
             job.partial.mkdir(parents=True, exist_ok=True)
         with exclusive(job.partial):
-            if _is_same_bank(out, wanted):  # another process made it while this one waited
+            if _is_same_bank(out, wanted):
+                tell([f"another process has written {out} while this one waited"])
                 hosts.tell("start", _DONE)
                 return open_bank(out)
             _prepare(job.partial, wanted)

@@ -1,5 +1,6 @@
 """Extraction: right features, one compile, and the same bits after any interruption."""
 
+import contextlib
 import dataclasses
 
 import jax
@@ -224,6 +225,26 @@ def test_a_whole_bank_is_not_made_again(backbone, tmp_path):
 
 
 @pytest.mark.usefixtures("linear")
+@pytest.mark.usefixtures("linear")
+def test_of_two_extractions_at_once_one_says_that_the_other_wrote(
+    backbone, tmp_path, monkeypatch, capsys
+):
+    place, held = tmp_path / "bank", extract_module.exclusive
+    source = noise_source(11)
+
+    @contextlib.contextmanager
+    def after_another(folder):
+        monkeypatch.setattr(extract_module, "exclusive", held)
+        extract(source, backbone, place, SETTINGS)
+        capsys.readouterr()
+        yield folder
+
+    monkeypatch.setattr(extract_module, "exclusive", after_another)
+    assert len(extract(source, backbone, place, SETTINGS).labels) == 11
+    line = f"note: another process has written {place} while this one waited\n"
+    assert capsys.readouterr().err == line
+
+
 def test_bank_for_extracts_once(backbone, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(extract_module, "open_source", lambda _: noise_source(6, opened=opened))

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from fsclip_jax.cli.main import main
+from fsclip_jax.durable import only_writer
 from fsclip_jax.errors import UserError
 from fsclip_jax.report.html import report_to_html
 from fsclip_jax.report.rows import read_report, report_from_json, report_to_json
@@ -76,3 +78,12 @@ def test_damage_to_an_old_report_is_told_in_one_line(change):
     text = json.dumps(json.loads(REPORT.read_text()) | change)
     with pytest.raises(UserError, match=r"^[^\n]*cannot be read[^\n]*$"):
         report_from_json(text)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+def test_of_two_that_draw_pages_at_once_one_is_refused(tmp_path, capsys):
+    with only_writer(tmp_path, ".report.lock", "is drawing pages", "--out"):
+        assert main(["report", str(REPORT), "--out", str(tmp_path)]) == 2
+        assert f"is drawing pages in {tmp_path}; wait for it" in capsys.readouterr().err
+    assert main(["report", str(REPORT), "--out", str(tmp_path)]) == 0
+    assert not list(tmp_path.glob(".*"))
