@@ -163,7 +163,8 @@ def backbones() -> str:
     for family in FAMILIES:
         known = [model.id for model in KNOWN if family_of(model.config) is family]
         some = f"{len(known)}: {', '.join(f'`{name}`' for name in known[:3])}"
-        rows.append(f"|{family.name}|{', '.join(TITLES[name] for name in family.layouts)}|{some}|")
+        layouts = ", ".join(TITLES[name] for name in family.layouts)
+        rows.append(f"|{family.name}|{layouts}|{some if known else '-'}|")
     return "\n".join(rows)
 
 

@@ -18,6 +18,7 @@ _FAR_FROM_ONE = 0.01
 _MOST_FAMILIES = 65_536
 """Families of artists, where there are not even more images."""
 _MOST_CLASSES = 1_000_000
+"""The same of classes, where no text says how many there are."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def import_npz(
     if text is not None and text.shape[1] != dim:
         raise file.wrong("text_features", f"has width {text.shape[1]}, features have {dim}")
     labels, keys = _labels(file, n, None if text is None else len(text)), _keys(file, n)
-    named = len(file.arrays.get("class_names", ()))
+    named = np.size(file.arrays.get("class_names", ()))
     names = _class_names(file, max(int(labels.max()) + 1, named) if text is None else len(text))
     domains, domain_names = _domains(file, n)
     if logit_scale is not None:

@@ -123,6 +123,7 @@ WRONG = {
         "labels holds -1; classes",
     ),
     "huge label": ({"text_features": None, "labels": np.full(6, 10**9)}, "classes are numbered 0"),
+    "one name": ({"text_features": None, "class_names": np.array("a")}, "1 names for 3 classes"),
     "fewer names": (
         {"text_features": None, "class_names": np.array(["a"])},
         "class_names has 1 names for 3 classes",
