@@ -80,7 +80,8 @@ class ImportFile:
             raise self.wrong(name, f"has type {array.dtype}; it must be floating point")
         if not fits:
             raise self.wrong(name, f"has shape {list(array.shape)}; it must be {wanted}")
-        with np.errstate(over="ignore"):  # what is too large is infinite then, and refused
+        # What is too large is infinite then, and refused.
+        with np.errstate(over="ignore", invalid="ignore"):
             return array.astype(np.float32)
 
 

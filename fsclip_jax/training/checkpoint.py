@@ -190,6 +190,7 @@ class Checkpoints:
         if item.is_dir() and not (item / _TREE).exists():
             self._describe(item, like)
         saved = Saved(**self._last.restore(step, args=ocp.args.StandardRestore(like._asdict())))
+        _require_shapes(saved, like)
         if int(saved.state.step) != step:
             raise ValueError(f"it is of step {int(saved.state.step)}")
         return saved
@@ -198,7 +199,7 @@ class Checkpoints:
         """Write again what says how the arrays hang together, from one that looks the same."""
         with tempfile.TemporaryDirectory(dir=self.folder) as folder, storage_errors(item):
             with contextlib.closing(ocp.StandardCheckpointer()) as writer:
-                writer.save(Path(folder) / "like", like._asdict())
+                writer.save(Path(folder) / "like", jax.tree.map(_small, like._asdict()))
             write_file(item / _TREE, (Path(folder) / "like" / _TREE).read_bytes())
 
     def _set_aside(self, failures: dict[int, str], good: int) -> None:
@@ -220,6 +221,18 @@ class Checkpoints:
         self._best.close()
 
 
+def _require_shapes(found: Saved, wanted: Saved) -> None:
+    """Orbax gives an array as it was saved, whatever was asked for."""
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
+    for one, other in pairs:
+        if np.shape(one) != np.shape(other):
+            raise ValueError(f"an array is {np.shape(one)}, config.json says {np.shape(other)}")
+
+
+def _small(leaf: np.ndarray) -> np.ndarray:
+    return np.zeros((1,) * leaf.ndim, leaf.dtype)
+
+
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     folder.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
@@ -227,4 +240,11 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     )
     # Told what a step holds, or an empty folder among them would decide it.
     handler = ocp.StandardCheckpointHandler()
+    try:
+        return ocp.CheckpointManager(folder, options=options, item_handlers=handler)
+    except OSError:
+        raise
+    except Exception:  # times of day that are none; the arrays lie elsewhere
+        for told in folder.glob("*/_CHECKPOINT_METADATA"):
+            told.unlink()
     return ocp.CheckpointManager(folder, options=options, item_handlers=handler)

@@ -68,7 +68,8 @@ def scalar_event(tag: str, value: float, step: int, wall_time: float) -> bytes:
 
     ``wall_time`` is in seconds since 1970.
     """
-    single = _field(1, tag.encode()) + _varint(2 << 3 | 5) + struct.pack("<f", value)
+    name = _field(1, tag.encode("utf-8", "replace"))  # of a log that somebody edited
+    single = name + _varint(2 << 3 | 5) + struct.pack("<f", value)
     head = _varint(1 << 3 | 1) + struct.pack("<d", wall_time) + _varint(2 << 3) + _varint(step)
     return _record(head + _field(5, _field(1, single)))
 

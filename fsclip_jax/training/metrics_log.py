@@ -14,6 +14,7 @@ from fsclip_jax.training.events import new_event_file, scalar_event
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "tensorboard"
 
+_MOST = 3e38
 LogRow = dict[str, float | int | None]
 """One line: ``step`` and named numbers; null stands for a number that is not finite."""
 
@@ -33,12 +34,21 @@ def read_metrics(path: Path, last_step: int | None = None) -> list[LogRow]:
     for line in path.read_text(errors="replace").splitlines():
         try:
             row = parse_json(line)
-            wanted = last_step is None or row["step"] <= last_step
-        except (ValueError, TypeError, LookupError):
+        except ValueError:
             break
-        if wanted:
+        if not _is_row(row):
+            break
+        if last_step is None or row["step"] <= last_step:
             rows.append(row)
     return rows
+
+
+def _is_row(row: object) -> bool:
+    """Whether it is a line of numbers that float32 holds, as TensorBoard's are, with its step."""
+    if not isinstance(row, dict) or type(row.get("step")) is not int or row["step"] < 0:
+        return False
+    numbers = [value for value in row.values() if value is not None]
+    return all(type(value) in (int, float) and abs(value) < _MOST for value in numbers)
 
 
 class MetricsLog:
@@ -91,7 +101,8 @@ class MetricsLog:
             if name not in ("step", "time") and value is not None:
                 kind = "val" if name.startswith("val_") else "train"
                 tag = f"{kind}/{name.removeprefix('val_')}"
-                event = scalar_event(tag, float(value), int(row["step"] or 0), row["time"] or 0.0)
+                at, when = int(row["step"] or 0), row.get("time") or 0.0
+                event = scalar_event(tag, float(value), at, when)
                 self._events.write(event)
 
     def __enter__(self) -> "MetricsLog":

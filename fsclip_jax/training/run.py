@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from fsclip_jax.adapters.base import Adapter, needs_of, reads_patches
 from fsclip_jax.adapters.catalog import example_task, get_adapter
@@ -156,13 +157,13 @@ def _continued(
     """What an earlier run of the same configuration saved; None where there is no checkpoint."""
     if checkpoints.latest_step() is None:
         return None
-    if before is None or not isinstance(before.get("dim"), int):
+    if before is None:
         raise UserError(
             f"{workdir} holds checkpoints but no config.json of a run: give another --workdir, "
             "or delete that folder"
         )
     check_same(workdir, before["config"], run_record(config))
-    saved = checkpoints.restore(_blank(config, adapter, before["dim"]))
+    saved = checkpoints.restore(_shapes(config, adapter, before["dim"]))
     if saved.state.step < config.steps and not config.resume:
         raise UserError(
             f"{workdir} holds this run, unfinished at step {int(saved.state.step)} of "
@@ -174,6 +175,13 @@ def _continued(
 def _blank(config: TrainConfig, adapter: Adapter, dim: int) -> Saved:
     state = to_host(init_state(adapter, dim, config))
     return Saved(state, first_best(state.params))
+
+
+def _shapes(config: TrainConfig, adapter: Adapter, dim: int) -> Saved:
+    """Like ``_blank``, without memory: the width that a file tells may be any."""
+    traced = jax.eval_shape(lambda: init_state(adapter, dim, config))
+    state = jax.tree.map(lambda leaf: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape), traced)
+    return Saved(state, first_best({})._replace(params=state.params))
 
 
 def _primed(begin: Saved, adapter: Adapter, episodes: Episodes) -> Saved:

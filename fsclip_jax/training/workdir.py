@@ -14,6 +14,8 @@ from fsclip_jax.training.config import TrainConfig
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
+MOST = 2**20
+"""Of the width of features, of their views and of classes."""
 _FREE = ("workdir", "resume")
 """Fields that may differ between a run and its continuation."""
 
@@ -59,8 +61,15 @@ def read_run(workdir: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path} ({error}): give another --workdir") from error
-    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
+    parts = ("config", "adapter", "backbone", "data")
+    if not isinstance(run, dict) or not all(isinstance(run.get(part), dict) for part in parts):
         raise UserError(f"{path} is not of a training run: give another --workdir")
+    for name in ("dim", "views", "n_classes"):
+        if type(run.get(name)) is not int or not 0 < run[name] <= MOST:
+            raise UserError(
+                f"{path} has {name} {run.get(name)!r:.40}; accepted are whole numbers, 1 to "
+                f"{MOST}: give another --workdir"
+            )
     return run
 
 

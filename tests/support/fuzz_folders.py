@@ -1,11 +1,18 @@
-"""Fuzzed readers of several files: features to import and CoOp's folders."""
+"""Fuzzed readers of several files: features to import, CoOp's folders, the folder of a training."""
 
+import contextlib
+import gc
+import io
 import json
+import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from fuzz_watch import OUT, Target, kept_seeds, spoilt_folder
+
+from fsclip_jax.errors import UserError
 
 
 def _features() -> dict[str, np.ndarray]:
@@ -100,7 +107,66 @@ def _read_coop(folder: Path, data: bytes) -> None:
     assert all((base / key).is_file() and ".." not in key for key in source.keys)
 
 
+def _run_config():
+    from fsclip_jax.training.config import TrainConfig
+
+    return TrainConfig(
+        data="bank:toy", classes="all", steps=2, way=3, shot=2, query=1, batch=1,
+        warmup_steps=0, steps_per_dispatch=1, eval_every=1, checkpoint_every=1, val_episodes=1,
+    )  # fmt: skip
+
+
+_RUN, _CHECKPOINTS = "run/*", "run/checkpoints/**/*"
+
+
+def _workdir_seeds(files: str, folder: Path) -> list[bytes]:
+    """Files of a finished training: what it is, its log and its adapter; or its checkpoints."""
+    from synthetic_bank import synthetic_bank
+
+    from fsclip_jax.training.run import train
+
+    stored = synthetic_bank(folder / "bank", counts={"train": 3, "val": 2, "test": 1})
+    train(_run_config(), folder / "honest" / "run", lambda: stored)
+    gc.freeze()  # a restore collects garbage, and would look through all that is imported
+    return kept_seeds(folder, files)
+
+
+def _continue_training(files: str, folder: Path, data: bytes) -> None:
+    """Find the training done, or fall back to an older checkpoint; then read it as `eval` does.
+
+    No step is trained, as each would compile: where one is needed, the run counts as refused.
+    """
+    from fsclip_jax.fitting.checkpoints import FeatureSpec, describe_checkpoint, find_checkpoints
+    from fsclip_jax.training.metrics_log import METRICS_FILE, MetricsLog
+    from fsclip_jax.training.run import train
+
+    place, _ = spoilt_folder(folder, data, files)
+    features, log = FeatureSpec(12, {"id": "toy", "sha256": "a" * 64}), folder / OUT / "log"
+    log.mkdir()
+    if (place / METRICS_FILE).is_file():
+        shutil.copy(place / METRICS_FILE, log)
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        with contextlib.suppress(UserError):  # training may refuse what an evaluation takes
+            for checkpoint in find_checkpoints((), features, ["meta_adapter"], place):
+                json.dumps(describe_checkpoint(checkpoint), allow_nan=False)
+        with contextlib.suppress(UserError), MetricsLog(log, 1):
+            pass
+        outcome = train(_run_config(), place, _no_bank)
+    assert outcome.step <= 2
+    assert all(line.startswith("note: ") for line in told.getvalue().splitlines()), told.getvalue()
+
+
+def _no_bank():
+    raise UserError("no step is trained here")
+
+
 TARGETS = {
     "npz": Target(_npz_seeds, _import_features),
     "coop": Target(_coop_seeds, _read_coop),
+    # Some tens of milliseconds each: Orbax opens two folders, and fails slowly.
+    "workdir": Target(partial(_workdir_seeds, _RUN), partial(_continue_training, _RUN), runs=400),
+    "checkpoints": Target(
+        partial(_workdir_seeds, _CHECKPOINTS), partial(_continue_training, _CHECKPOINTS), runs=300
+    ),
 }

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import fuzz_folders
+import fuzz_models
 import fuzz_tables
 import numpy as np
 from fuzz_watch import Target
@@ -304,4 +305,5 @@ TARGETS = {
     "coco": Target(_coco_seeds, _read_coco),
     **fuzz_tables.TARGETS,
     **fuzz_folders.TARGETS,
+    **fuzz_models.TARGETS,
 }

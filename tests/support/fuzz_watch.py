@@ -5,6 +5,7 @@ else does it rename or remove a file.
 """
 
 import dataclasses
+import functools
 import os
 import shutil
 import sys
@@ -23,10 +24,12 @@ class Target:
     Attributes:
         seeds: writes honest files, given a folder to work in.
         read: reads spoilt bytes, given a folder to put them into.
+        runs: inputs in the tests; fewer where one costs more than some milliseconds.
     """
 
     seeds: Callable[[Path], list[bytes]]
     read: Callable[[Path, bytes], None]
+    runs: int = 2000
 
 
 class RanCodeError(BaseException):
@@ -68,21 +71,22 @@ def attempt(target: Target, folder: Path, data: bytes) -> bool:
     return True
 
 
-def kept_seeds(folder: Path) -> list[bytes]:
-    """Keep what lies in ``folder/honest/KIND`` and make an input of each file.
+def kept_seeds(folder: Path, files: str = "**/*") -> list[bytes]:
+    """Keep what lies in ``folder/honest/KIND`` and make an input of each of these files.
 
     An input is a byte that says which file it is, and its content.
     """
-    return [bytes([place]) + file.read_bytes() for place, file in enumerate(_honest(folder))]
+    kept = _honest(folder, files)
+    return [bytes([place]) + file.read_bytes() for place, file in enumerate(kept)]
 
 
-def spoilt_folder(folder: Path, data: bytes) -> tuple[Path, Path]:
+def spoilt_folder(folder: Path, data: bytes, files: str = "**/*") -> tuple[Path, Path]:
     """Lay out the folder of that file with this content in its place; both paths.
 
     A byte above 127 leaves the file out.
     """
-    which, files = data[0] if data else 0, _honest(folder)
-    file = files[which % 128 % len(files)]
+    which, kept = data[0] if data else 0, _honest(folder, files)
+    file = kept[which % 128 % len(kept)]
     kind = file.relative_to(folder / "honest").parts[0]
     shutil.copytree(folder / "honest" / kind, folder / OUT / kind)
     spoilt = folder / OUT / file.relative_to(folder / "honest")
@@ -93,12 +97,8 @@ def spoilt_folder(folder: Path, data: bytes) -> tuple[Path, Path]:
     return folder / OUT / kind, spoilt
 
 
-_listed: dict[Path, list[Path]] = {}
-
-
-def _honest(folder: Path) -> list[Path]:
-    if folder not in _listed:
-        found = (folder / "honest").rglob("*")
-        # An empty file only has to be there.
-        _listed[folder] = sorted(p for p in found if p.is_file() and p.stat().st_size)
-    return _listed[folder]
+@functools.cache
+def _honest(folder: Path, files: str) -> list[Path]:
+    found = (folder / "honest").glob(files)
+    # An empty file only has to be there.
+    return sorted(path for path in found if path.is_file() and path.stat().st_size)

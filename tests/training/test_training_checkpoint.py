@@ -136,6 +136,26 @@ def test_arrays_are_read_where_orbax_lost_its_description(tmp_path, blank, capfd
     assert capfd.readouterr().err == ""
 
 
+def test_arrays_of_another_width_are_refused(tmp_path, blank):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(at(blank, 3))
+    wide = to_host(init_state(get_adapter("meta_adapter"), 16, TrainConfig()))
+    with pytest.raises(UserError, match=r"an array is .*, config\.json says "):
+        checkpoints.restore(Saved(wide, first_best(wide.params)))
+    checkpoints.close()
+
+
+def test_times_that_are_none_cost_no_checkpoint(tmp_path, blank):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(at(blank, 3))
+    checkpoints.close()
+    told = tmp_path / "checkpoints/last/3/_CHECKPOINT_METADATA"
+    told.write_text('{"init_timestamp_nsecs": 1.5}')
+    checkpoints = Checkpoints(tmp_path)
+    assert_same(checkpoints.restore(blank), at(blank, 3))
+    checkpoints.close()
+
+
 @pytest.mark.parametrize(
     "failure",
     [
