@@ -161,8 +161,12 @@ def find_model(spec: str) -> Path:
             raise UserError("the bundled mini CLIP is not installed; install fsclip-jax again")
         return folder
     path = Path(spec).expanduser()
-    if path.exists():
+    if path.is_dir() or path.is_file():
         return path
+    if path.exists():
+        raise UserError(
+            f"{spec} is a pipe, a socket or a device, which is never opened; {_ACCEPTED}"
+        )
     if usual := known_as(spec):
         raise UserError(f"there is no backbone {spec!r}; that model is called {usual}")
     hub_id = parse_id(spec)

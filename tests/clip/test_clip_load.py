@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 
 import clip_cases as cases
@@ -294,3 +295,10 @@ def test_the_bundled_model_loads():
     assert row.max() == clip.tokenizer.eos_id
     text = cases.encode_text(clip.graphdef, clip.state, row[None])
     assert np.isfinite(text).all()
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pt", ""])
+def test_a_pipe_is_named_and_never_opened(ending, tmp_path):
+    pipe = tmp_path / f"model{ending}"
+    os.mkfifo(pipe)
+    cases.refused(pipe, "is a pipe, a socket or a device")
