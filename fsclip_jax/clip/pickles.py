@@ -52,7 +52,7 @@ def read_torch(path: Path, lists: bool = False) -> dict[str, np.ndarray]:
         )
     try:
         if not zipped:
-            return _read_legacy(path.read_bytes())
+            return _read_legacy(path.read_bytes(), lists)
         with zipfile.ZipFile(path) as archive:
             return _read_archive(archive, path.stat().st_size, lists)
     except RefusedError as error:
@@ -98,13 +98,19 @@ def _read_archive(archive: zipfile.ZipFile, length: int, lists: bool) -> dict[st
             storages[key] = np.frombuffer(_bytes(archive, entry, length), np.uint8)
         return storages[key]
 
+    rest, beside = _lists_beside(held, lists)
+    return _tensors(rest, read) | beside
+
+
+def _lists_beside(held: Any, lists: bool) -> tuple[Any, dict[str, np.ndarray]]:
+    """Part what a file holds from the numbers and lists in it, if these are asked for."""
     if not lists or not isinstance(held, dict):
-        return _tensors(held, read)
+        return held, {}
     beside = {name: value for name, value in held.items() if _is_list(value)}
-    rest = {name: value for name, value in held.items() if name not in beside}
     if sum(map(_array_bytes, beside.values())) > _MAX_LISTS:
         raise RefusedError(f"has lists that take more than {_MAX_LISTS} bytes as arrays")
-    return _tensors(rest, read) | {str(name): np.array(value) for name, value in beside.items()}
+    rest = {name: value for name, value in held.items() if name not in beside}
+    return rest, {str(name): np.array(value) for name, value in beside.items()}
 
 
 def _is_list(value: Any) -> bool:
@@ -132,7 +138,7 @@ def _head(path: Path) -> bytes:
         return file.read(_HEAD)
 
 
-def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
+def _read_legacy(data: bytes, lists: bool) -> dict[str, np.ndarray]:
     """Read a file of PyTorch before 1.6: five pickles, then each storage behind its length."""
     file = io.BytesIO(data)
     named: dict[str, Storage] = {}
@@ -141,6 +147,7 @@ def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
         raise RefusedError("is of an unknown version or a big-endian machine")
     if not isinstance(keys, list) or not all(type(key) is str for key in keys):
         raise RefusedError("has no list of storages")
+    held, beside = _lists_beside(held, lists)
     wanted = {tensor.storage.key for _, tensor in _state_dict(held)}
     storages: dict[str, np.ndarray] = {}
     for key in keys:
@@ -156,7 +163,7 @@ def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
         file.seek(length, io.SEEK_CUR)
     if missing := sorted(wanted - set(storages)):
         raise RefusedError(f"names a storage {missing[0][:40]!r} that is not in it")
-    return _tensors(held, lambda storage: storages[storage.key])
+    return _tensors(held, lambda storage: storages[storage.key]) | beside
 
 
 def _tensors(held: Any, read: Callable[[Storage], np.ndarray]) -> dict[str, np.ndarray]:

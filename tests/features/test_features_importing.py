@@ -306,3 +306,17 @@ def test_nothing_in_a_file_of_pytorch_is_run(tmp_path):
 def test_the_own_name_counts_before_another(bring):
     made = bring(feats=np.ones((6, 4), np.float16), split=None)
     assert not any("feats" in note for note in made.notes)
+
+
+def test_lists_beside_tensors_are_read_of_any_pytorch(tmp_path):
+    torch = pytest.importorskip("torch")
+    held = {"features": torch.eye(6), "labels": [0, 1, 0, 1, 0, 1], "classnames": ["cat", "dog"]}
+    made = []
+    for zipped in (True, False):
+        path = tmp_path / f"{zipped}.pt"
+        torch.save(held, path, _use_new_zipfile_serialization=zipped)
+        made.append(import_npz(path, tmp_path / f"bank{zipped}").bank)
+    for bank in made:
+        assert bank.class_names == ("cat", "dog")
+        assert bank.labels.tolist() == [0, 1, 0, 1, 0, 1]
+        np.testing.assert_array_equal(bank.features, np.eye(6)[None])
