@@ -304,9 +304,10 @@ def odd_pictures(folder):
 @pytest.mark.parametrize("fit", ["crop", "squash"])
 @pytest.mark.parametrize("margin", ["floor", "round"])
 @pytest.mark.parametrize("resample", ["bicubic", "bilinear"])
-def test_the_predictor_cuts_pictures_as_the_package_does(tmp_path, fit, margin, resample):
-    ours = Preprocess(16, fit=fit, odd_margin=margin, resample=resample)
-    about = {"image_size": 16, "fit": fit, "odd_margin": margin, "resample": resample}
+@pytest.mark.parametrize("edge", [None, 20])
+def test_the_predictor_cuts_pictures_as_the_package_does(tmp_path, fit, margin, resample, edge):
+    ours = Preprocess(16, fit=fit, odd_margin=margin, resample=resample, edge=edge)
+    about = {"image_size": 16, "fit": fit, "odd_margin": margin, "resample": resample, "edge": edge}
     for path in odd_pictures(tmp_path):
         expected = ours.crop(read_image(path, path.name, "upright"))
         cut = predictor.read_picture(str(path), about)

@@ -106,7 +106,11 @@ SPOILS = {
     "manifest cut": (lambda p: os.truncate(p / "manifest.json", 99), "manifest.json is damaged"),
     "not utf-8": (lambda p: (p / "manifest.json").write_bytes(b"\xff\xfe\x00"), "as JSON"),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), "fsclip_bank"),
-    "newer format": (lambda p: edit(p, format_version=2), "format version 2; this program reads 1"),
+    "newer format": (lambda p: edit(p, format_version=3), "format version 3; this program reads 1"),
+    "text and none": (
+        lambda p: edit(p, format_version=2),
+        "has no text and lists text.safetensors",
+    ),
     "no names": (lambda p: forget(p, "class_names"), "required field `class_names`"),
     "wrong type": (lambda p: edit(p, n="13"), r"Expected `int`, got `str` - at `\$.n`"),
     "dtype": (lambda p: edit(p, dtype="int4"), r"'int4' - at `\$.dtype`"),
