@@ -14,7 +14,7 @@ from fsclip_jax.json_files import read_json
 from fsclip_jax.prediction.asked import Written
 from fsclip_jax.prediction.classifier import Classifier, Unknown
 from fsclip_jax.prediction.quality import Answers, Quality
-from fsclip_jax.printable import escaped
+from fsclip_jax.printable import escaped, printable_tree
 
 _SHOWN = 3  # of each list, on the terminal; the file has all
 _FORMAT = "fsclip predictions"
@@ -123,7 +123,7 @@ def report_place(table: Path) -> Path:
     if place.exists():
         try:
             found = read_json(place)
-            ours = (found["format"], found["table"]) == (_FORMAT, table.name)
+            ours = (found["format"], found["table"]) == (_FORMAT, printable(table.name))
         except (OSError, ValueError, KeyError, TypeError):
             ours = False
         if not ours:
@@ -163,5 +163,5 @@ def report_of_table(written: Written) -> dict[str, Any]:
 
 
 def write_report(place: Path, report: Mapping[str, Any]) -> None:
-    """Write the report whole or not at all."""
-    write_file(place, json.dumps(report, indent=1).encode() + b"\n")
+    """Write the report whole or not at all, its names printable."""
+    write_file(place, json.dumps(printable_tree(dict(report)), indent=1).encode() + b"\n")

@@ -38,7 +38,8 @@ PICTURES = (
 FORBIDDEN = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 WRITTEN = (
-    "bank/manifest.json", "imported/manifest.json", "caf\udce9.csv", "export/README.md",
+    "bank/manifest.json", "imported/manifest.json", "export/README.md",
+    "caf\udce9.csv", "caf\udce9.report.json",
     "export/classifier.json", "export/predictor.py", "predicted.txt", "said.txt",
     *(f"{run}/report.{kind}" for run in ("eval", "detect") for kind in ("json", "md", "html")),
     "eval/accuracy.svg", "detect/ap.svg", "detect/zero_shot.0.json", "detect/zero_shot.1.json",
