@@ -14,7 +14,7 @@ from fsclip_jax.json_files import read_json
 from fsclip_jax.prediction.asked import Written
 from fsclip_jax.prediction.classifier import Classifier, Unknown
 from fsclip_jax.prediction.quality import Answers, Quality
-from fsclip_jax.printable import escaped, printable_tree
+from fsclip_jax.printable import escaped, printable, printable_tree
 
 _SHOWN = 3  # of each list, on the terminal; the file has all
 _FORMAT = "fsclip predictions"
