@@ -140,6 +140,8 @@ def _ended(words: Sequence[str]) -> tuple[int, str]:
         line = UserError(f"{error.filename}: {error.strerror}; give another path")
         return 2, f"error: {line}"
     except Exception as error:
+        if isinstance(error, RuntimeError) and "home directory" in str(error):  # pathlib's, of ~
+            return 2, "error: nobody knows that home directory: set HOME, or give a path without ~"
         if not _is_memory(error):
             raise
         return 2, (

@@ -38,7 +38,8 @@ def standard_streams() -> Iterator[Callable[[], OSError | None]]:
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(handle, True)
     os.close(handle)
-    before, raw = (sys.stdout, sys.stderr), [_Kept(n, "w", closefd=False) for n in (1, 2)]
+    before = sys.stdout, sys.stderr
+    raw = [_kept(number, stream) for number, stream in ((1, sys.stdout), (2, sys.stderr))]
     if sys.stdout is sys.__stdout__:
         sys.stdout = _text(raw[0], sys.stdout)
     if sys.stderr is sys.__stderr__:
@@ -60,8 +61,12 @@ def standard_streams() -> Iterator[Callable[[], OSError | None]]:
                 stream.flush()
 
 
+def _kept(number: int, stream: Any) -> _Kept:
+    return _Kept(os.devnull, "w") if stream is None else _Kept(number, "w", closefd=False)
+
+
 def _text(raw: _Kept, like: io.TextIOWrapper | None) -> io.TextIOWrapper:
-    by_line = raw.isatty() or raw.fileno() == 2
+    by_line = raw.isatty() or raw.name == 2
     encoding = like.encoding if like else "utf-8"
     return io.TextIOWrapper(
         io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=by_line

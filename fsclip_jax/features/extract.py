@@ -210,12 +210,20 @@ def bank_for(
 
 
 def default_cache() -> Path:
-    """Return the folder of extracted banks: ``$FSCLIP_CACHE``, else in the user's cache."""
-    given = os.environ.get("FSCLIP_CACHE")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "fsclip_jax" / "banks"
+    """Return the folder of extracted banks: ``$FSCLIP_CACHE``, else in the user's cache.
+
+    Raises:
+        UserError: it cannot be made, or nobody knows the user's home.
+    """
+    given, base = os.environ.get("FSCLIP_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        folder = Path(given) if given else Path(base or Path.home() / ".cache", "fsclip_jax/banks")
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # the latter: there is no home
+        raise UserError(
+            f"extracted features cannot be kept ({error}): set FSCLIP_CACHE to another folder"
+        ) from error
+    return folder
 
 
 def _open_given(path: Path, backbone: str | None) -> StoredBank:

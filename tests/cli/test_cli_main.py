@@ -272,3 +272,10 @@ def test_python_runs_the_package_as_the_command():
     wrong = subprocess.run([*words, "trian"], capture_output=True, text=True)
     assert wrong.returncode == 2
     assert "did you mean train?" in wrong.stderr
+
+
+def test_a_home_of_nobody_is_one_line(capsys):
+    assert cli.main(["train", "--data", "folder:~nobody-of-that-name/pictures"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("fsclip: error: nobody knows that home directory")
+    assert told.count("\n") == 1

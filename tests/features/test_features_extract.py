@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features import extract as extract_module
 from fsclip_jax.features import images as images_module
 from fsclip_jax.features import shards as shards_module
-from fsclip_jax.features.extract import bank_for, extract, identity, prompts_of
+from fsclip_jax.features.extract import bank_for, default_cache, extract, identity, prompts_of
 from fsclip_jax.features.layout import partial_name
 from fsclip_jax.features.shards import ExtractSettings
 from fsclip_jax.features.store import open_bank
@@ -243,6 +244,24 @@ def test_of_two_extractions_at_once_one_says_that_the_other_wrote(
     assert len(extract(source, backbone, place, SETTINGS).labels) == 11
     line = f"note: another process has written {place} while this one waited\n"
     assert capsys.readouterr().err == line
+
+
+def test_without_a_home_the_cache_is_asked_for(monkeypatch, tmp_path):
+    for name in ("FSCLIP_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    with pytest.raises(UserError, match=r"home directory.*set FSCLIP_CACHE to another folder"):
+        default_cache()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FSCLIP_CACHE", str(tmp_path / "file" / "banks"))
+    with pytest.raises(UserError, match=r"Not a directory.*set FSCLIP_CACHE to another folder"):
+        default_cache()
+    monkeypatch.setenv("FSCLIP_CACHE", str(tmp_path / "banks"))
+    assert default_cache() == tmp_path / "banks"
 
 
 def test_bank_for_extracts_once(backbone, tmp_path, monkeypatch):
