@@ -133,6 +133,12 @@ def stopping() -> Iterator[Stops]:
         os.close(writing)  # ends the thread
 
 
+def ignore_stops() -> None:
+    """Take no more signals that ask for a stop."""
+    for number in _NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def leave(code: int) -> NoReturn:
     """End the process as it is: what a stop left half begun would only complain."""
     for path in Path("/proc/self/task").glob("*/children"):  # Linux

@@ -8,7 +8,7 @@ from importlib import import_module
 from fsclip_jax import __version__
 from fsclip_jax.cli.streams import standard_streams
 from fsclip_jax.errors import UserError, first_line, say, suggestion
-from fsclip_jax.stopping import Stops, leave, stopping
+from fsclip_jax.stopping import Stops, ignore_stops, leave, stopping
 
 COMMANDS = {
     "train": "meta-train an adapter",
@@ -106,6 +106,7 @@ def process(*before: str) -> int:
     code = main([*before, *sys.argv[1:]])
     if code > 128:
         leave(code)
+    ignore_stops()  # the code stands, however long Python takes itself down
     return code
 
 

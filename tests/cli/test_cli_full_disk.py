@@ -13,7 +13,7 @@ WRITE_NOTHING = {"methods", "backbones", "datasets", "bank show"}
 SAME_BYTES = {".safetensors", ".csv", ".png", ".py"}
 """Other files say how long a fit took, or from which line of Python they were made."""
 
-ALL = 20
+ALL = 100
 """So many `--kills` stand for every write."""
 
 

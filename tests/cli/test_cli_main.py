@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from fsclip_jax import __version__
+import fsclip_jax
 from fsclip_jax.cli import main as cli
 from fsclip_jax.cli.parsing import load_config, parse, split_config_file
 from fsclip_jax.errors import UserError
@@ -258,7 +258,7 @@ def test_a_report_of_a_fault_has_versions_and_devices(capsys):
     for words in (["--version", "--verbose"], ["--verbose", "-V"]):
         assert cli.main(words) == 0
         told = capsys.readouterr().out.splitlines()
-        assert told[0] == f"fsclip {__version__}"
+        assert told[0] == f"fsclip {fsclip_jax.__version__}"
         versions = dict(line.split(maxsplit=1) for line in told if line.startswith("  "))
         assert versions["jax"] == jax.__version__
         assert versions["numpy"] == np.__version__
@@ -268,7 +268,7 @@ def test_a_report_of_a_fault_has_versions_and_devices(capsys):
 def test_python_runs_the_package_as_the_command():
     words = [sys.executable, "-m", "fsclip_jax"]
     told = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == __version__
+    assert told.stdout.strip() == fsclip_jax.__version__
     wrong = subprocess.run([*words, "trian"], capture_output=True, text=True)
     assert wrong.returncode == 2
     assert "did you mean train?" in wrong.stderr
