@@ -182,6 +182,49 @@ class SiglipTextConfig:
         check_heads("text", self.width, self.heads)
 
 
+@dataclass(frozen=True)
+class Dinov2Config:
+    """A vision transformer whose residuals are scaled a channel at a time.
+
+    Example:
+        >>> Dinov2Config(224, 14, 384, 12, 6, 1536).grid
+        16
+    """
+
+    image_size: int
+    """Side of the square input, in pixels; what the last whole patch leaves over is cut off."""
+    patch_size: int
+    width: int
+    """Channels of the residual stream, and of the feature."""
+    layers: int
+    heads: int
+    mlp_width: int
+    """Hidden channels of a block's perceptron, of each of its halves where it is gated."""
+    gated: bool = False
+    """The perceptron is a SwiGLU, ``silu(x G) (x U)``, in place of ``activation(x U)``."""
+    registers: int = 0
+    """Learned tokens beside the class token, that nothing is read from."""
+    activation: Activation = "gelu"
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_heads("vision", self.width, self.heads)
+        if self.image_size < self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is less than patch_size {self.patch_size}"
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the feature."""
+        return self.width
+
+
 @runtime_checkable
 class VisionShapes(Protocol):
     """What the shapes of every image tower say."""

@@ -5,7 +5,6 @@ registers: Darcet et al., Vision Transformers Need Registers, ICLR 2024.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import jax
@@ -14,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from fsclip_jax.clip.attention import Attention, embedding, linear
-from fsclip_jax.clip.config import Activation, ClipConfig, check_heads
+from fsclip_jax.clip.config import ClipConfig, Dinov2Config
 from fsclip_jax.clip.config_fields import activation_name, activation_of, build_config
 from fsclip_jax.clip.family import Family, FileLayout
 from fsclip_jax.clip.layout_hf import patch_shapes, patch_values, tower_fields
@@ -27,50 +26,6 @@ from fsclip_jax.clip.weights import Entry
 from fsclip_jax.clip.weights_maps import block_entries, linear_entries, norm_entries
 from fsclip_jax.errors import UserError
 from fsclip_jax.typing import Array, Float, Int
-
-
-@dataclass(frozen=True)
-class Dinov2Config:
-    """A vision transformer whose residuals are scaled a channel at a time.
-
-    Example:
-        >>> Dinov2Config(224, 14, 384, 12, 6, 1536).grid
-        16
-    """
-
-    image_size: int
-    """Side of the square input, in pixels; what the last whole patch leaves over is cut off."""
-    patch_size: int
-    width: int
-    """Channels of the residual stream, and of the feature."""
-    layers: int
-    heads: int
-    mlp_width: int
-    """Hidden channels of a block's perceptron, of each of its halves where it is gated."""
-    gated: bool = False
-    """The perceptron is a SwiGLU, ``silu(x G) (x U)``, in place of ``activation(x U)``."""
-    registers: int = 0
-    """Learned tokens beside the class token, that nothing is read from."""
-    activation: Activation = "gelu"
-    norm_eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        check_heads("vision", self.width, self.heads)
-        if self.image_size < self.patch_size:
-            raise ValueError(
-                f"image_size {self.image_size} is less than patch_size {self.patch_size}"
-            )
-
-    @property
-    def grid(self) -> int:
-        """Patches along one side of the image."""
-        return self.image_size // self.patch_size
-
-    @property
-    def embed_dim(self) -> int:
-        """Width of the feature."""
-        return self.width
-
 
 TowerConfig: TypeAlias = ClipConfig[Dinov2Config, None]
 """The shapes of the tower, beside no text."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from fsclip_jax.clip.config import (
     Activation,
     ClipConfig,
+    Dinov2Config,
     ResNetConfig,
     SiglipTextConfig,
     SiglipVisionConfig,
     TextConfig,
     VitConfig,
 )
-from fsclip_jax.clip.dinov2 import Dinov2Config
 
 SOURCES = {
     "OpenCLIP": "github.com/mlfoundations/open_clip, docs/openclip_results.csv",

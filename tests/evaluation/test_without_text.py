@@ -9,8 +9,8 @@ from PIL import Image
 from fsclip_jax.adapters.base import runs_without_text
 from fsclip_jax.adapters.catalog import ADAPTERS, example_task, get_adapter
 from fsclip_jax.cli.main import main
-from fsclip_jax.clip.config import ClipConfig
-from fsclip_jax.clip.dinov2 import DINOV2, Dinov2Config
+from fsclip_jax.clip.config import ClipConfig, Dinov2Config
+from fsclip_jax.clip.dinov2 import DINOV2
 from fsclip_jax.clip.model import init_clip
 from fsclip_jax.clip.save import save_clip
 from fsclip_jax.features.store import open_bank
