@@ -53,7 +53,7 @@ def settings(monkeypatch):
     monkeypatch.setattr(compiled, "_set", told.__setitem__)
     for name in ("FSCLIP_COMPILE_CACHE", "JAX_COMPILATION_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(compiled.warnings, "filterwarnings", lambda *_: None)
+    monkeypatch.setattr(compiled.warnings, "filterwarnings", lambda *_, **__: None)
     return told
 
 
