@@ -73,13 +73,12 @@ class Stops:
 
 
 def _importing(frame: FrameType | None) -> bool:
-    """Whether the program is within the import of somebody else's module."""
-    if frame is not None and frame.f_code.co_filename.startswith("<frozen importlib"):
-        return True
+    """Whether our code waits for the import of somebody else's module."""
     while frame is not None:
         name = frame.f_globals.get("__name__", "")
-        ours = name == "__main__" or name.startswith("fsclip_jax")
-        if frame.f_code.co_name == "<module>" and not ours:
+        if name == "__main__" or name.startswith("fsclip_jax"):
+            return False
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
         frame = frame.f_back
     return False
