@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 from fuzz_inputs import spoil
 from fuzz_targets import TARGETS
 from fuzz_watch import attempt
+from memory import peak_kib
 
 SECONDS, BYTES = 10, 2 << 30
 READERS = [
@@ -72,7 +73,7 @@ def run_random(name: str, runs: int, seed: int, folder: Path) -> None:
             signal.alarm(0)
         worst = max(worst, time.monotonic() - at)
     spent = time.monotonic() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    peak = peak_kib() >> 10
     print(
         f"{name}: {runs} files, {taken} of them taken, no crash; {spent:.0f} s, "
         f"slowest {worst:.2f} s, peak {peak} MB"

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+SUPPORT = str(Path(__file__).parents[1] / "tests" / "support")
 DISTINCT, FIRST, FLAT = 400, 1000, 0.05
 FORMATS = ("png", "jpg", "webp", "bmp", "gif", "tif", "avif")
 COUNTS = {"pictures": 50_000, "classes": 10_000, "names": 1_000_000}
@@ -150,10 +151,12 @@ def soak_classes(folder: Path, count: int) -> int:
 
 
 NAMES = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
+sys.path.append(sys.argv[3])
+from memory import peak_kib
 from fsclip_jax.data.folder import list_pictures, open_folder
-def used(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def used(): return peak_kib() / 1024
 before, began, notes = used(), time.monotonic(), []
 if sys.argv[1] == "list":
     found = list_pictures([Path(sys.argv[2])], notes)
@@ -174,7 +177,7 @@ def soak_names(folder: Path, count: int) -> int:
         (place / "one.jpg").touch()
         for how in ("list", "open") if suffix == ".jpg" else ("list",):
             print(f"{kind}, {how}: ", end="", flush=True)
-            subprocess.run([sys.executable, "-c", NAMES, how, str(place)], check=True)
+            subprocess.run([sys.executable, "-c", NAMES, how, str(place), SUPPORT], check=True)
     return 0
 
 

@@ -141,10 +141,7 @@ class SiglipVisionConfig:
 
     def __post_init__(self) -> None:
         check_heads("vision", self.width, self.heads)
-        if self.image_size < self.patch_size:
-            raise ValueError(
-                f"image_size {self.image_size} is less than patch_size {self.patch_size}"
-            )
+        _check_patch(self.image_size, self.patch_size)
 
     @property
     def grid(self) -> int:
@@ -209,10 +206,7 @@ class Dinov2Config:
 
     def __post_init__(self) -> None:
         check_heads("vision", self.width, self.heads)
-        if self.image_size < self.patch_size:
-            raise ValueError(
-                f"image_size {self.image_size} is less than patch_size {self.patch_size}"
-            )
+        _check_patch(self.image_size, self.patch_size)
 
     @property
     def grid(self) -> int:
@@ -297,3 +291,8 @@ def check_heads(tower: str, width: int, heads: int) -> None:
     """Raise a ``ValueError`` at heads that do not divide the width of a tower."""
     if heads < 1 or width % heads:
         raise ValueError(f"the {tower} tower's width {width} is no multiple of its {heads} heads")
+
+
+def _check_patch(image_size: int, patch_size: int) -> None:
+    if image_size < patch_size:
+        raise ValueError(f"image_size {image_size} is less than patch_size {patch_size}")

@@ -3,28 +3,24 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from fsclip_jax.clip.load import Backbone
 from fsclip_jax.data.prompts import TemplateChoice
-from fsclip_jax.data.templates import PHOTO
 from fsclip_jax.errors import UserError, some
 from fsclip_jax.features.extract import bank_for
 from fsclip_jax.features.identity import (
     DEFAULT_BACKBONE,
     PHOTO_BACKBONE,
     icons_only,
-    prompts_of,
 )
-from fsclip_jax.features.shards import ExtractSettings
-from fsclip_jax.features.text import class_text_features
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.methods import no_text
+from fsclip_jax.prediction.class_text import prompting, text_of_classes
 from fsclip_jax.prediction.classifier import (
     Unknown,
     answer,
@@ -33,7 +29,7 @@ from fsclip_jax.prediction.classifier import (
     probabilities,
 )
 from fsclip_jax.prediction.encoder import load_encoder
-from fsclip_jax.prediction.images import as_pictures, picture_source
+from fsclip_jax.prediction.images import as_pictures
 from fsclip_jax.prediction.saved import Saved, load_classifier, save_classifier
 from fsclip_jax.prediction.support import labelled_support
 
@@ -118,7 +114,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         made = cls(**arguments)
         if made.backbone is None:
             raise UserError("pictures need a backbone; give backbone='mini' or another CLIP")
-        settings, own = _prompting(made.templates)
+        settings, own = prompting(made.templates)
         if own:
             raise UserError("a folder takes templates='single' or 'ensemble'; fit takes your own")
         stored = bank_for(f"folder:{folder}", made._spec(warn=True), settings)
@@ -286,7 +282,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             clip = load_encoder(self._spec()).backbone
             scale, origin = clip.logit_scale, {"id": clip.id, "sha256": clip.sha256}
             missing = no_text(clip.id) if clip.tokenizer is None else {}
-            text = _text(clip, names, self.templates) if text is None else text
+            text = text_of_classes(clip, names, self.templates) if text is None else text
             if text.shape[1] != features.shape[1]:
                 raise ValueError(
                     f"features of width {features.shape[1]} are not of the backbone {clip.id}, "
@@ -331,29 +327,3 @@ def _unit(features: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(features.astype(np.float64), axis=-1, keepdims=True)
     unit: np.ndarray = (features / np.where(norms > 0, norms, 1)).astype(np.float32)
     return unit
-
-
-def _prompting(
-    templates: TemplateChoice | Sequence[str],
-) -> tuple[ExtractSettings, tuple[str, ...]]:
-    """Tell the name of templates from templates."""
-    if not isinstance(templates, str):
-        return ExtractSettings(), tuple(templates)
-    named = {name: ExtractSettings(templates=name) for name in get_args(TemplateChoice)}
-    if templates not in named:
-        raise UserError(
-            f"templates is {templates!r}; give {' or '.join(map(repr, named))}, or a list of your "
-            "own, with {} where the name of the class goes"
-        )
-    return named[templates], ()
-
-
-def _text(
-    clip: Backbone, names: Sequence[str], templates: TemplateChoice | Sequence[str]
-) -> np.ndarray:
-    """Return what stands for each class by name; zero of an image tower without text."""
-    if clip.tokenizer is None:
-        return np.zeros((len(names), clip.embed_dim), np.float32)
-    settings, own = _prompting(templates)
-    named = picture_source((), names, own or PHOTO)
-    return class_text_features(clip, prompts_of(named, clip, settings).each)[0]

@@ -4,18 +4,10 @@ import json
 import os
 
 import pytest
+from folders import without_times
 from killing import kills_of
 
 from fsclip_jax.cli.main import main
-
-FREE = {"created", "command", "fit_seconds"}
-"""What may differ between two runs: when it was, how it was typed, how long it took."""
-
-
-def without_times(value):
-    if isinstance(value, dict):
-        return {name: without_times(v) for name, v in value.items() if name not in FREE}
-    return list(map(without_times, value)) if isinstance(value, list) else value
 
 
 def content(folder):

@@ -12,7 +12,7 @@ from fsclip_jax.data.emoji import open_emoji
 from fsclip_jax.data.prompts import choose_prompts
 from fsclip_jax.errors import UserError
 from fsclip_jax.fitting.engine import process_engine
-from fsclip_jax.prediction import estimator as estimator_module
+from fsclip_jax.prediction import class_text
 from fsclip_jax.prediction.estimator import FewShotClassifier
 
 TYPED = {
@@ -155,13 +155,13 @@ def test_few_shots_are_spread_over_a_class(features):
 
 def test_templates_of_ones_own_reach_the_text_tower(monkeypatch):
     asked = []
-    real = estimator_module.class_text_features
+    real = class_text.class_text_features
     monkeypatch.setattr(
-        estimator_module,
+        class_text,
         "class_text_features",
         lambda clip, prompts: asked.extend(prompts) or real(clip, prompts),
     )
-    monkeypatch.setattr(estimator_module, "prompts_of", prompts_of_photos)
+    monkeypatch.setattr(class_text, "prompts_of", prompts_of_photos)
     X = np.random.default_rng(0).normal(size=(4, 192))
     FewShotClassifier("zero_shot", "mini", templates=["one {}", "two {}"]).fit(X, list("abab"))
     assert asked == [("one a", "two a"), ("one b", "two b")]

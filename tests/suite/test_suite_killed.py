@@ -4,17 +4,8 @@ import json
 import os
 
 import pytest
+from folders import without_times
 from killing import kills_of
-
-FREE = {"created", "command", "fit_seconds", "predict_us_per_query"}
-"""What may differ between two runs of one evaluation: when it was, how it was typed, how long it
-took."""
-
-
-def without_times(value):
-    if isinstance(value, dict):
-        return {name: without_times(v) for name, v in value.items() if name not in FREE}
-    return list(map(without_times, value)) if isinstance(value, list) else value
 
 
 def content(folder):

@@ -6,3 +6,14 @@ import hashlib
 def content(folder):
     """The sum of every file of a folder, by name."""
     return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(folder.iterdir())}
+
+
+TIMES = {"created", "command", "fit_seconds", "predict_us_per_query"}
+"""What may differ between two runs of one report: when it was, how typed, how long it took."""
+
+
+def without_times(value):
+    """A report's JSON without what may differ between two runs."""
+    if isinstance(value, dict):
+        return {name: without_times(v) for name, v in value.items() if name not in TIMES}
+    return list(map(without_times, value)) if isinstance(value, list) else value

@@ -3,12 +3,12 @@
 many_records.py OUT COUNT
 """
 
-import re
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from memory import peak_kib
 from PIL import Image
 from tiny_clip import tiny_backbone
 
@@ -42,9 +42,7 @@ def main(out: Path, count: int) -> None:
     began = time.perf_counter()
     bank = extract(source, clip, out, settings)
     seconds = time.perf_counter() - began
-    # Not getrusage: what that says begins with the memory of whoever started this process.
-    most = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]
-    print(len(bank.labels), most, f"{seconds:.0f}")
+    print(len(bank.labels), peak_kib(), f"{seconds:.0f}")
 
 
 if __name__ == "__main__":
