@@ -7,15 +7,11 @@ A block of a page begins with ``<!-- generated: NAME -->`` and ends with ``<!-- 
 between them is never written by hand. ``BLOCKS`` says which names there are.
 """
 
-import ast
-import dataclasses
 import inspect
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fsclip_jax.cli.backbones import BackbonesConfig
 from fsclip_jax.cli.bank import ImportConfig, ShowConfig
@@ -23,6 +19,7 @@ from fsclip_jax.cli.datasets import DatasetsConfig
 from fsclip_jax.cli.export import ExportConfig
 from fsclip_jax.cli.extract import ExtractConfig
 from fsclip_jax.cli.methods import MethodsConfig
+from fsclip_jax.cli.options import options_of
 from fsclip_jax.cli.predict import PredictConfig
 from fsclip_jax.cli.report import ReportConfig
 from fsclip_jax.cli.scenes import ScenesConfig
@@ -83,51 +80,11 @@ def flags() -> str:
 
 def flags_of(config: type) -> Iterator[tuple[str, str, str]]:
     """Yield every field as it is typed, its default, and its docstring."""
-    said, kinds = docstrings_of(config), get_type_hints(config, include_extras=True)
-    for field in sorted(
-        dataclasses.fields(config), key=lambda field: field.default is not dataclasses.MISSING
-    ):
-        name, default, kind = "--" + field.name.replace("_", "-"), field.default, kinds[field.name]
-        if "Positional" in str(kind):
-            name = field.name.upper()
-        elif isinstance(default, bool):
-            default = "on" if default else "off"
-        elif choices := choices_of(kind):
-            name += " " + "\\|".join(choices)
-        yield f"`{name}`", value(default), said.get(field.name, "")
-
-
-def choices_of(kind: Any) -> tuple[str, ...]:
-    """Return what a field accepts where that is a short list."""
-    if get_origin(kind) is Literal:
-        return get_args(kind)
-    found = next((found for part in get_args(kind) if (found := choices_of(part))), ())
-    return (*found, "NUMBER") if found and float in get_args(kind) else found
-
-
-def value(default: Any) -> str:
-    """Return a default as it would be typed."""
-    if default is dataclasses.MISSING:
-        return "required"
-    if default is None or default in ("", ()):
-        return ""
-    return f"`{' '.join(map(str, default)) if isinstance(default, tuple) else default}`"
-
-
-def docstrings_of(config: type) -> dict[str, str]:
-    """Return the string below each field of a dataclass, and of those that it extends."""
-    said: dict[str, str] = {}
-    for kind in config.__mro__[-2::-1]:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-        assert isinstance(tree, ast.ClassDef)
-        for field, below in zip(tree.body, tree.body[1:], strict=False):
-            match field, below:
-                case (
-                    ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str(text))),
-                ):
-                    said[name] = " ".join(text.split())
-    return said
+    for option in options_of(config):
+        choices = " " + cell("|".join(option.choices)) if option.choices else ""
+        name = option.flags[0] + choices if option.flags else option.field.upper()
+        default = option.default and f"`{option.default}`"
+        yield f"`{name}`", "required" if default is None else default, option.text
 
 
 def methods() -> str:

@@ -17,8 +17,6 @@ from fsclip_jax.errors import UserError
 FLAG = "--compile-cache"
 """What every command takes, before or behind its own flags: a folder, or ``off``."""
 
-HELP = f"Like every command it takes {FLAG} DIR|off: where compiled programs are kept."
-
 VARIABLE = "FSCLIP_COMPILE_CACHE"
 """Says the same for all runs; the flag wins."""
 

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import tyro
 
-from fsclip_jax.cli.compiled import FLAG, HELP
+from fsclip_jax.cli.compiled import FLAG
+from fsclip_jax.cli.help_text import help_text
 from fsclip_jax.errors import UserError, suggestion, tell
 from fsclip_jax.stopping import Stopped
 
@@ -79,9 +80,9 @@ def parse(
         UserError: an unknown flag (with the nearest known one) or a value of the wrong type.
     """
     known = flags_of(kind)
-    told = (kind.__doc__ or "").partition("\n")[0]
-    if default is not None:
-        told += " A configuration, CONFIG.py, may come before the flags."
+    if {"-h", "--help"} & set(args):
+        print(help_text(kind, prog, default))
+        raise SystemExit(0)
     accepted = [*known, *("--no-" + flag[2:] for flag in known), "--help"]
     spelled = [flag.replace("-", "_").replace("__", "--", 1) for flag in accepted]
     for word in args:
@@ -98,7 +99,6 @@ def parse(
                 kind,
                 args=list(args),
                 prog=prog,
-                description=f"{told} {HELP}",
                 default=default,
                 config=(tyro.conf.AvoidSubcommands,),
             )
