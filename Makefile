@@ -3,10 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The extra of the accelerator that is there: cuda12, cuda13, tpu or none. `make EXTRA=... quickstart`
+# takes another, `EXTRA=` the CPU.
+EXTRA := $(shell $(PYTHON) -I fsclip_jax/accelerators.py)
+READY := $(VENV)/installed$(addprefix -,$(EXTRA))
 
 .PHONY: quickstart test lint docs install clean
 
-quickstart: $(VENV)/installed
+quickstart: $(READY)
 	$(BIN)/python train.py configs/quickstart.py $(TRAIN_FLAGS)
 	$(BIN)/python eval.py configs/quickstart.py $(EVAL_FLAGS)
 
@@ -22,7 +26,7 @@ lint: $(VENV)/installed-dev
 docs: $(VENV)/installed
 	$(BIN)/python scripts/make_docs.py
 
-install: $(VENV)/installed
+install: $(READY)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fsclip_jax needs Python 3.11 or newer; this is %d.%d: make PYTHON=python3.11 ..." % sys.version_info[:2])'
@@ -32,6 +36,10 @@ $(BIN)/python:
 $(VENV)/installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
+
+$(VENV)/installed-cuda12 $(VENV)/installed-cuda13 $(VENV)/installed-tpu: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA)]'
+	touch $@ $(VENV)/installed
 
 $(VENV)/installed-test: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
