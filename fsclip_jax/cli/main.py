@@ -1,5 +1,6 @@
 """The console command ``fsclip`` and the two scripts at the top of the repository."""
 
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -74,6 +75,8 @@ def _dispatch(words: Sequence[str]) -> int:
 
         keep_compiled(cache)
         hush_pillow()
+        # That it finds no home for its list of fonts costs it a second, which is all.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Imported only when it runs: help answers at once.
     return int(import_module(f"fsclip_jax.cli.{command}").main(rest))
 

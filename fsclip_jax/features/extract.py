@@ -1,9 +1,13 @@
 """Encode the images of a data set once, into a feature bank on disk."""
 
+import atexit
+import functools
 import hashlib
 import json
 import os
 import re
+import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -212,18 +216,38 @@ def bank_for(
 def default_cache() -> Path:
     """Return the folder of extracted banks: ``$FSCLIP_CACHE``, else in the user's cache.
 
+    Where nobody named a folder and the user has no home that can be written to, as in many
+    containers, it is a temporary one, gone with the process; a note says so once.
+
     Raises:
-        UserError: it cannot be made, or nobody knows the user's home.
+        UserError: the folder that ``$FSCLIP_CACHE`` names cannot be made.
     """
     given, base = os.environ.get("FSCLIP_CACHE"), os.environ.get("XDG_CACHE_HOME")
     try:
         folder = Path(given) if given else Path(base or Path.home() / ".cache", "fsclip_jax/banks")
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"{folder} may not be written to")
     except (OSError, RuntimeError) as error:  # the latter: there is no home
+        if not given:
+            return _cache_of_this_process(str(error))
         raise UserError(
             f"extracted features cannot be kept ({error}): set FSCLIP_CACHE to another folder"
         ) from error
     return folder
+
+
+@functools.cache
+def _cache_of_this_process(why: str) -> Path:
+    try:
+        folder = tempfile.mkdtemp(prefix="fsclip-")
+    except OSError as error:
+        raise UserError(
+            f"extracted features cannot be kept ({why}; {error}): set FSCLIP_CACHE to a folder"
+        ) from error
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    tell([f"extracted features are kept for this run only ({why}); FSCLIP_CACHE=DIR keeps them"])
+    return Path(folder)
 
 
 def _open_given(path: Path, backbone: str | None) -> StoredBank:

@@ -1,7 +1,9 @@
 """Extraction: right features, one compile, and the same bits after any interruption."""
 
+import atexit
 import contextlib
 import dataclasses
+import tempfile
 from pathlib import Path
 
 import jax
@@ -246,16 +248,36 @@ def test_of_two_extractions_at_once_one_says_that_the_other_wrote(
     assert capsys.readouterr().err == line
 
 
-def test_without_a_home_the_cache_is_asked_for(monkeypatch, tmp_path):
+@pytest.mark.parametrize("home", [None, "file"])
+def test_without_a_home_features_are_kept_for_the_run(monkeypatch, tmp_path, capsys, home):
     for name in ("FSCLIP_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
+    (tmp_path / "file").write_text("")
 
-    def nobody():
-        raise RuntimeError("Could not determine home directory.")
+    def home_of():
+        if home is None:
+            raise RuntimeError(f"Could not determine home directory, {tmp_path}")
+        return tmp_path / home
 
-    monkeypatch.setattr(Path, "home", nobody)
-    with pytest.raises(UserError, match=r"home directory.*set FSCLIP_CACHE to another folder"):
-        default_cache()
+    monkeypatch.setattr(Path, "home", home_of)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    ended = []
+    monkeypatch.setattr(atexit, "register", lambda *call, **named: ended.append((call, named)))
+    folder = default_cache()
+    assert folder.is_dir()
+    assert folder.parent == tmp_path
+    assert default_cache() == folder
+    told = capsys.readouterr().err
+    assert told.startswith("note: extracted features are kept for this run only (")
+    assert told.endswith("); FSCLIP_CACHE=DIR keeps them\n")
+    assert told.count("\n") == 1
+    [((remove, *call), named)] = ended
+    remove(*call, **named)
+    assert not folder.exists()
+
+
+def test_a_cache_that_was_named_and_cannot_be_made_is_refused(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FSCLIP_CACHE", str(tmp_path / "file" / "banks"))
     with pytest.raises(UserError, match=r"Not a directory.*set FSCLIP_CACHE to another folder"):
