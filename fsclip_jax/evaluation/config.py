@@ -55,6 +55,9 @@ class EvalConfig:
     """Folder of this experiment; `runs/CONFIG_NAME` if not given."""
     out: Path | None = None
     """Folder of the report; `workdir` if not given."""
+    look: str = ""
+    """Method that the page looks at closely: its classes, confusions and mistakes. The most
+    accurate one if not given. Needs the predictions."""
     predictions: bool = True
     """Keep every answer, in `predictions.safetensors`. Not of `episodic`."""
     way: int = 5
@@ -88,6 +91,12 @@ def check_eval_config(config: EvalConfig) -> None:
     if config.protocol == "episodic" and config.way < 2:
         raise UserError(f"way is {config.way}; an episode needs two classes or more")
     _check_targets(config)
+    if config.look and (config.protocol == "episodic" or not config.predictions):
+        what = "episodic keeps none" if config.protocol == "episodic" else "--no-predictions"
+        raise UserError(
+            f"--look {config.look} needs the predictions, and there are none ({what}): leave "
+            "one of the two out"
+        )
     if config.class_split != "halves" and "meta_adapter" in config.as_published:
         raise UserError(
             "--as-published meta_adapter tests the second half of the classes: leave "

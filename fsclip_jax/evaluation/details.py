@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 
 from fsclip_jax.adapters.meta_adapter import MetaAdapter
+from fsclip_jax.evaluation.as_published import SUFFIX
 from fsclip_jax.evaluation.details_attention import attention_of, gates_and_attention
 from fsclip_jax.evaluation.details_measures import (
     REFERENCE,
@@ -25,17 +26,18 @@ from fsclip_jax.fitting.methods import Method
 from fsclip_jax.report.details import Details
 from fsclip_jax.typing import Float, Int
 
-FOCUS = "meta_adapter"
-"""The method that is looked at where it takes part."""
-
 
 def details_of(
-    predictions: StoredPredictions | None, banks: Sequence[StoredBank], methods: Sequence[Method]
+    predictions: StoredPredictions | None,
+    banks: Sequence[StoredBank],
+    methods: Sequence[Method],
+    method: str = "",
 ) -> Details | None:
     """Look closer at an evaluation: its novel classes, or its first split, with most shots.
 
-    None where no predictions were kept, or without the reference: then there is nothing to
-    compare with, as in the cells of a suite, which have one method each.
+    The ``method`` that is looked at is the most accurate one if none is named. None where no
+    predictions were kept, or without the reference: then there is nothing to compare with, as in
+    the cells of a suite, which have one method each.
     """
     if predictions is None:
         return None
@@ -51,7 +53,7 @@ def details_of(
     stored, query_bank = banks[support_of], banks[of]
     # Images of two data sets may have the same name.
     before = "" if query_bank is stored else f"{predictions.data[of]}: "
-    found = look_closer(_look(predictions, split, before), stored, query_bank, methods)
+    found = look_closer(_look(predictions, split, before), stored, query_bank, methods, method)
     return replace(found, pictures=_pictures(found, stored, query_bank, before))
 
 
@@ -89,10 +91,14 @@ def _pictures(
 
 
 def look_closer(
-    look: Look, stored: StoredBank, query_bank: StoredBank, methods: Sequence[Method] = ()
+    look: Look,
+    stored: StoredBank,
+    query_bank: StoredBank,
+    methods: Sequence[Method] = (),
+    method: str = "",
 ) -> Details:
     """Compute all details but the pictures, bounded in size but for a number a class and method."""
-    focus = _focus(look)
+    focus = _focus(look, method)
     features = _mean_views(stored, look.support[0])
     details = Details(
         split=look.split,
@@ -138,13 +144,12 @@ def _with_attention(
     return replace(details, gates=gates, attention=classes, attention_method=method.name)
 
 
-def _focus(look: Look) -> Predicted:
-    """The Meta-Adapter if it was trained, else the method with most right predictions."""
-    if FOCUS in look.predicted:
-        return look.predicted[FOCUS]
-    return max(
-        look.predicted.values(), key=lambda each: float(right_predictions(look, each).mean())
-    )
+def _focus(look: Look, named: str) -> Predicted:
+    """The method that was named, else the most accurate of those that are honest."""
+    if named in look.predicted:
+        return look.predicted[named]
+    honest = [each for name, each in look.predicted.items() if not name.endswith(SUFFIX)]
+    return max(honest, key=lambda each: float(right_predictions(look, each).mean()))
 
 
 def _mean_views(

@@ -10,7 +10,7 @@ from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.devices import device_name
 from fsclip_jax.durable import storage_errors
 from fsclip_jax.episodes.task import Words
-from fsclip_jax.errors import UserError
+from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.evaluation.as_published import NOTES, SUFFIX, published_methods
 from fsclip_jax.evaluation.config import EvalConfig, check_eval_config
 from fsclip_jax.evaluation.details import details_of
@@ -70,6 +70,7 @@ def evaluate_bank(
     if config.as_published and "text" in missing:
         raise UserError(f"--as-published: {missing['text']}; leave it out")
     methods = (*chosen.methods, *published_methods(config.as_published, stored.dim))
+    _check_look(config.look, [method.name for method in methods])
     named = targets_of(config, stored, targets) if config.protocol in TRANSFERS else ()
     if named:
         outcome = run_transfer(config, stored, named, methods, progress, engine)
@@ -102,7 +103,7 @@ def evaluate_bank(
             *text_missing(stored, *targets).values(),
             *_warnings(config, stored, None if chosen.checkpoints else workdir),
         ),
-        details=details_of(predictions, [stored, *targets], methods),
+        details=details_of(predictions, [stored, *targets], methods, config.look),
     )
     return Evaluation(report, predictions)
 
@@ -134,6 +135,15 @@ def keep_predictions(evaluation: Evaluation, folder: Path) -> Report:
     sha256 = store_predictions(predictions, folder)
     settings = {**report.settings, "predictions_sha256": sha256}
     return dataclasses.replace(report, settings=settings)
+
+
+def _check_look(look: str, names: Sequence[str]) -> None:
+    """Refuse to look closely at a method that takes no part."""
+    if look and look not in names:
+        raise UserError(
+            f"--look {look}: it takes no part; these do: {', '.join(names)}"
+            + suggestion(look, names)
+        )
 
 
 def _class_warnings(config: EvalConfig, stored: StoredBank, targets: Sequence[Target]) -> list[str]:

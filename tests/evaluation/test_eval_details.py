@@ -101,6 +101,45 @@ def test_details_agree_with_the_rows_of_the_report(evaluated):
         assert 100 * np.sum(gaps * bins.count) / n == pytest.approx(float(pooled), abs=0.02)
 
 
+def test_the_close_look_is_at_the_best_method_or_the_one_that_is_named(evaluated):
+    report, kept, bank = evaluated
+    means = {
+        row.method: row.metrics["accuracy"].mean
+        for row in report.rows
+        if (row.split, row.shots) == ("novel", 3)
+    }
+    assert report.details.method == max(means, key=means.get) != min(means, key=means.get)
+    for name in means:
+        look = details_of(kept, [bank], (), name)
+        assert look.method == name
+        answered = kept.find(name, 3, "novel").predicted != kept.group("novel").labels
+        assert sum(pair.count for pair in look.confusions) == answered.sum()
+    # The best number of all, but chosen on the very images: no method to show off.
+    published = [
+        dataclasses.replace(row, method="mine_as_published", predicted=labels)
+        for row in kept.rows
+        if row.method == "prototype"
+        for labels in [np.broadcast_to(kept.group(row.split).labels, row.predicted.shape)]
+    ]
+    cheating = dataclasses.replace(kept, rows=(*kept.rows, *published))
+    assert details_of(cheating, [bank], ()).method == report.details.method
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"look": "prototpe"}, "zero_shot, prototype, .*did you mean prototype"),
+        ({"look": "gda"}, "--look gda: it takes no part; these do: zero_shot, prototype"),
+        ({"look": "prototype", "predictions": False}, "needs the predictions"),
+        ({"look": "prototype", "protocol": "episodic"}, "needs the predictions.*episodic"),
+    ],
+)
+def test_a_look_at_a_method_that_takes_no_part_is_refused(evaluated, tmp_path, fields, says):
+    config = EvalConfig(data="bank:there", methods=METHODS, shots=(1,), seeds=3)
+    with pytest.raises(UserError, match=says):
+        evaluate_bank(dataclasses.replace(config, **fields), evaluated[-1], tmp_path)
+
+
 def test_confusions_are_counted_over_all_draws(evaluated):
     report, kept, _ = evaluated
     look, space, group = report.details, kept.space("novel"), kept.group("novel")
