@@ -1,0 +1,64 @@
+"""Pages in a real browser: what it measures of them, and what its console says."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+
+# Measures the page it is put into and tells the page around it.
+PROBE = """<script>
+addEventListener('load', async () => {
+  const pictures = [...document.images];
+  await Promise.allSettled(pictures.map(each => each.decode()));
+  const style = getComputedStyle(document.body), root = document.documentElement;
+  parent.postMessage(JSON.stringify({
+    page: PAGE, width: innerWidth, wide: root.scrollWidth, pictures: pictures.length,
+    broken: pictures.filter(each => !each.naturalWidth).length,
+    plots: document.querySelectorAll('svg').length,
+    flat: [...document.querySelectorAll('svg')].filter(each => {
+      const box = each.getBoundingClientRect(), drawn = each.getBBox();
+      return each.checkVisibility() && !(box.width > 30 && box.height > 15 && drawn.width > 10);
+    }).length,
+    ink: style.color, paper: style.backgroundColor,
+    text: [...document.querySelectorAll('svg text')].map(each => getComputedStyle(each).fill)[0],
+    scripts: document.scripts.length, headings: document.querySelectorAll('h2').length,
+  }), '*');
+});
+</script>"""
+
+# It listens before the first frame loads.
+AROUND = """<!doctype html><meta charset="utf-8"><body><pre id="told"></pre><script>
+const told = [];
+addEventListener('message', event => {
+  told.push(JSON.parse(event.data));
+  document.getElementById('told').textContent = JSON.stringify(told);
+});
+</script>%s</body>"""
+
+
+def browse(folder, pages, widths, *options):
+    """Open every page at every width; return what was measured, and the console's lines."""
+    frames = ""
+    for name, text in pages.items():
+        probe = PROBE.replace("PAGE", json.dumps(name))
+        (folder / f"{name}.html").write_text(text.replace("</body>", probe + "</body>"))
+        for width in widths:
+            frames += f'<iframe src="{name}.html" style="width:{width}px;height:900px"></iframe>'
+    (folder / "around.html").write_text(AROUND % frames)
+    command = [
+        CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
+        "--disable-dev-shm-usage", "--enable-logging=stderr", "--virtual-time-budget=20000",
+        f"--user-data-dir={folder / 'profile'}", *options, "--dump-dom",
+        (folder / "around.html").as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    found = re.search(r'<pre id="told">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stderr[-2000:]
+    told = json.loads(html.unescape(found[1]) or "[]")
+    assert len(told) == len(pages) * len(widths), done.stderr[-2000:]
+    return told, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
