@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import math
+import os
 import re
 import runpy
 import shlex
@@ -135,8 +136,10 @@ def split_config_file(args: Sequence[str], fallback: Path) -> tuple[Path, list[s
             f"{args[0]!r} is neither a flag nor a configuration file: "
             "give a .py file first, then --flags"
         )
-    if not path.is_file():
-        near = sorted(p.stem for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+    if not os.path.isfile(path):  # Path's own raises at a name that is too long
+        near = (
+            sorted(p.stem for p in path.parent.glob("*.py")) if os.path.isdir(path.parent) else []
+        )
         raise UserError(
             f"no configuration file {path}{suggestion(path.stem, near)} "
             f"({path.parent or '.'} holds: {', '.join(near) or 'none'})"
