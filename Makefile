@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 EXTRA := $(shell $(PYTHON) -I fsclip_jax/accelerators.py)
 READY := $(VENV)/installed$(addprefix -,$(EXTRA))
 
-.PHONY: quickstart test lint docs install clean
+.PHONY: quickstart test lint docs site install clean
 
 quickstart: $(READY)
 	$(BIN)/python train.py configs/quickstart.py $(TRAIN_FLAGS)
@@ -26,6 +26,9 @@ lint: $(VENV)/installed-dev
 docs: $(VENV)/installed
 	$(BIN)/python scripts/make_docs.py
 
+site: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 install: $(READY)
 
 $(BIN)/python:
@@ -39,6 +42,10 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-cuda12 $(VENV)/installed-cuda13 $(VENV)/installed-tpu: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRA)]'
+	touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@ $(VENV)/installed
 
 $(VENV)/installed-test: pyproject.toml | $(BIN)/python

@@ -15,8 +15,8 @@ class ExtractConfig:
     """Encode images once, into a feature bank."""
 
     data: str
-    """The images: emoji[:TOPIC], folder:DIR, coop:NAME@ROOT, tfds:NAME[/CONFIG][@SPLIT.json] or
-    hf:NAME; `fsclip datasets` lists published ones."""
+    """The images: `emoji[:TOPIC]`, `folder:DIR`, `coop:NAME@ROOT`, `hf:NAME` or
+    `tfds:NAME[/CONFIG][@SPLIT.json]`; `fsclip datasets` lists published ones."""
     out: Path
     """Folder to make. An extraction that was interrupted is continued."""
     backbone: str = "mini"

@@ -30,11 +30,11 @@ class Regions(NamedTuple):
 
 
 def box_bias(grid: int) -> Float[Array, "region 4"]:
-    r"""Where a box starts from before the box head moves it, as logits.
+    """Where a box starts from before the box head moves it, as logits.
 
     The centre is the far corner of the patch and the size that of a patch:
-    :math:`\log (v + 10^{-4}) - \log (1 - v + 10^{-4})` for
-    :math:`v = ((i + 1) / n, (j + 1) / n, 1 / n, 1 / n)` at column ``i`` and row ``j``.
+    ``log(v + 1e-4) - log(1 - v + 1e-4)`` for
+    ``v = ((i + 1) / n, (j + 1) / n, 1 / n, 1 / n)`` at column ``i`` and row ``j``.
 
     ``grid`` is ``n``, the patches along one side. There is one row a patch, row by row.
 

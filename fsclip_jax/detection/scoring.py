@@ -93,7 +93,7 @@ def score_proposals(
 def score_owlvit(
     logits: Float[np.ndarray, "region way"], found: Found, logit_scale: float
 ) -> Float[np.ndarray, "region way"]:
-    r"""Score the regions of an OWL-ViT: :math:`\sigma((z / s + shift_i)\, scale_i)`.
+    """Score the regions of an OWL-ViT: ``sigmoid((z / s + shift_i) scale_i)``.
 
     For a method that gives class embeddings ``z / s`` is their cosine with the region, so these
     stand in the place of the text queries; for any other it is what replaces that cosine. Scores

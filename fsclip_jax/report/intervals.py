@@ -26,7 +26,7 @@ def student_t_quantile(freedom: int, level: float = 0.95) -> float:
 
 
 def confidence_interval(values: Sequence[float] | np.ndarray) -> Interval:
-    r"""Mean and 95 % interval over draws, :math:`t_{0.975, n-1}\, s / \sqrt{n}`.
+    """Mean and 95 % interval over draws, ``t_{0.975, n-1} s / sqrt(n)``.
 
     Example:
         >>> mean, half = confidence_interval([1.0, 2.0, 3.0])
