@@ -1,59 +1,99 @@
 """``fsclip predict``: labelled pictures and other pictures to a table of predictions."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from fsclip_jax.cli.parsing import parse
+from fsclip_jax.cli.streams import printer
 from fsclip_jax.errors import UserError, say, tell
-from fsclip_jax.prediction.config import FolderFit
+from fsclip_jax.prediction.config import FolderFit, TableConfig
+
+if TYPE_CHECKING:  # JAX is imported when there is work
+    from fsclip_jax.prediction.run import PictureClassifier
+    from fsclip_jax.prediction.table import PredictionTable, PrintedTable
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(FolderFit):
+class PredictConfig(TableConfig, FolderFit):
     """Classify pictures by a folder of labelled ones."""
 
     support: Path
     """Folder of labelled pictures, one sub-folder per class."""
     images: tuple[Path, ...]
     """The pictures to classify: files, and folders with their sub-folders."""
-    out: Path = Path("predictions.csv")
-    """Table to write. An interrupted run is continued by the same command."""
-    top: int = 5
-    """Classes to list for each picture."""
-    unknown: Literal["auto"] | float = 0.0
-    """Leave the label empty where no class is as probable as this; `auto`: where the picture is
-    unlike the labelled ones, by a threshold from those that are held out."""
-    workers: int | None = None
-    """Processes that decode; 0 takes threads. Chosen by the number of pictures unless given."""
-    safe_csv: bool = False
-    """Put `'` before names that a spreadsheet would take for formulas."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Fit to the labelled pictures and write a line for every other one."""
+    """Fit to the labelled pictures and write a line for every other one; 1 if some are unreadable.
+
+    Where the table goes to standard output, all else goes to the error stream.
+    """
     config = parse(PredictConfig, argv, prog="fsclip predict")
     if config.unknown != "auto" and not 0 <= config.unknown <= 1:
         raise UserError(f"--unknown is {config.unknown}; give auto, or a probability from 0 to 1")
     if config.top < 1:
         raise UserError(f"--top is {config.top}; give 1 or more")
+    from fsclip_jax.prediction.formats import STANDARD_OUTPUT, require_format
+
+    require_format(config.out, safe=config.safe_csv)
+    if config.out != STANDARD_OUTPUT:
+        return _predict(config, print)
+    if config.overwrite:
+        raise UserError("--overwrite is of a table in a file; leave it out with --out -")
+    out = printer(sys.stdout)
+    with redirect_stdout(sys.stderr):
+        try:
+            return _predict(config, out)
+        except BrokenPipeError:  # nobody reads on: what is left need not be classified
+            return 0
+
+
+def _predict(config: PredictConfig, printed: Callable[[str], None]) -> int:
     from fsclip_jax.data.folder import list_pictures
-    from fsclip_jax.prediction.run import fit_folder, write_predictions
-    from fsclip_jax.prediction.summary import lines_of_fit, lines_of_table, report_place
+    from fsclip_jax.prediction.formats import STANDARD_OUTPUT
+    from fsclip_jax.prediction.run import fit_folder, open_table
+    from fsclip_jax.prediction.summary import made_before
     from fsclip_jax.prediction.table import held, refuse_finished
 
     notes: list[str] = []
     keys = list_pictures(config.images, notes)
     tell(notes)
-    with held(config.out):
-        refuse_finished(config.out)
-        report = report_place(config.out)
+    if config.out == STANDARD_OUTPUT:
         ready = fit_folder(config.support, config)
-        say(ready.describe(), *lines_of_fit(ready.classifier, ready.quality))
-        written = write_predictions(
-            ready, keys, config.out, config.top, config.unknown, config.workers,
-            safe_csv=config.safe_csv,
-        )  # fmt: skip
-    say(*lines_of_table(written, config.out), f"report: {report}")
-    return 0
+        return _fill(config, ready, keys, open_table(ready, config, printed))
+    with held(config.out):
+        before = made_before(config.out)
+        refuse_finished(config.out, {} if config.overwrite else before)
+        ready = fit_folder(config.support, config)
+        with open_table(ready, config, printed, before) as table:
+            return _fill(config, ready, keys, table)
+
+
+def _fill(
+    config: PredictConfig,
+    ready: "PictureClassifier",
+    keys: Sequence[str],
+    table: "PredictionTable | PrintedTable",
+) -> int:
+    """Write what is missing in the table, and say what is in it."""
+    from fsclip_jax.prediction.formats import STANDARD_OUTPUT
+    from fsclip_jax.prediction.run import write_predictions
+    from fsclip_jax.prediction.summary import lines_of_fit, lines_of_table, report_place
+
+    if table.finished and table.done.issuperset(keys):
+        say(
+            f"{config.out} is finished: it has all {len(keys)} pictures "
+            "(--overwrite classifies them again)"
+        )
+        return 0
+    say(ready.describe(), *lines_of_fit(ready.classifier, ready.quality))
+    written = write_predictions(ready, keys, table, config)
+    is_file = config.out != STANDARD_OUTPUT
+    say(*lines_of_table(written, config.out if is_file else "printed", table.finished))
+    if is_file:
+        say(f"report: {report_place(config.out)}")
+    return 1 if written.lost else 0

@@ -61,6 +61,22 @@ def standard_streams() -> Iterator[Callable[[], OSError | None]]:
                 stream.flush()
 
 
+def printer(stream: Any) -> Callable[[str], None]:
+    """Return what prints a text at once.
+
+    It raises ``BrokenPipeError`` as soon as nothing more can be written.
+    """
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+
+    def out(text: str) -> None:
+        stream.write(text)
+        stream.flush()
+        if isinstance(raw, _Kept) and raw.failure is not None:
+            raise BrokenPipeError
+
+    return out
+
+
 def _kept(number: int, stream: Any) -> _Kept:
     return _Kept(os.devnull, "w") if stream is None else _Kept(number, "w", closefd=False)
 

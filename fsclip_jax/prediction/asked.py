@@ -1,26 +1,18 @@
 """What a finished table says of the pictures that were asked, beside what is known of them."""
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from fsclip_jax.data.names import same_name
+from fsclip_jax.prediction.formats import Row
 from fsclip_jax.prediction.quality import Answers, answers_of
 from fsclip_jax.prediction.shots import NEARLY
-from fsclip_jax.printable import unescaped
 
-_NAMES = ("image", "label", "class_1")
-
-
-class Row(NamedTuple):
-    """What a line of the table says; ``label`` is empty for a picture of none of the classes."""
-
-    image: str
-    label: str
-    best: str
-    similarity: float
+MOST_NAMED = 100
+"""Pictures that are named of those that are nearly the same as a labelled one."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +41,36 @@ class AlsoLabelled:
     same_file: bool
 
 
+class Told(NamedTuple):
+    """What the lines of a table tell.
+
+    Attributes:
+        lines: in the table.
+        empty: lines without a label.
+        twice: first ``MOST_NAMED`` pictures that are nearly the same as a labelled one.
+        more: how many more there are.
+    """
+
+    lines: int
+    empty: int
+    by_folder: ByFolder | None
+    twice: tuple[str, ...]
+    more: int
+
+
 class Written(NamedTuple):
     """What came of the pictures.
 
     Attributes:
-        lines: in the table.
+        new: lines that were added to the table.
         lost: pictures that could not be read.
-        empty: lines without a label.
-        more: pictures that are nearly the same as a labelled one, beyond ``also_labelled``.
+        also_labelled: those of ``told.twice``.
     """
 
-    lines: int
+    told: Told
+    new: int
     lost: int
-    empty: int
-    by_folder: ByFolder | None
     also_labelled: tuple[AlsoLabelled, ...]
-    more: int
-
-
-def read_rows(table: Path, *, safe: bool = False) -> Iterator[Row]:
-    """Read a table line by line; for ``safe`` see ``PredictionTable``."""
-    mark = "'" * safe
-    with table.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            image, label, best = (row[name].removeprefix(mark) for name in _NAMES)
-            yield Row(unescaped(image), label, best, float(row["similarity"]))
 
 
 def labels_of_folders(keys: Sequence[str], labels: Sequence[int], names: Sequence[str]) -> dict:
@@ -91,36 +88,38 @@ def labels_of_folders(keys: Sequence[str], labels: Sequence[int], names: Sequenc
     return {folder: each.pop() for folder, each in found.items() if len(each) == 1}
 
 
-def judge_folders(
-    rows: Sequence[Row], folders: Mapping[str, int], names: Sequence[str]
-) -> ByFolder | None:
-    """Compare the answers with the folders of the pictures; None where under two name a class.
+def tell_of(rows: Iterable[Row], folders: Mapping[str, int], names: Sequence[str]) -> Told:
+    """Look once at every row of a table; memory does not grow with their number.
+
+    Answers are compared with the folders of the pictures where these are called as two classes or
+    more.
 
     Example:
-        >>> rows = [Row("x/cat/1.png", "cat", "cat", 0.9), Row("x/dog/2.png", "", "cat", 0.3)]
-        >>> judge_folders(rows, {"cat": 0, "dog": 1}, ["cat", "dog"]).answers.score.accuracy
+        >>> likely = (("cat", 0.9),)
+        >>> rows = [Row("x/cat/1.png", "cat", likely, 0.5), Row("x/dog/2.png", "", likely, 0.3)]
+        >>> tell_of(rows, {"cat": 0, "dog": 1}, ["cat", "dog"]).by_folder.answers.score.accuracy
         50.0
     """
-    own = [folders.get(same_name(Path(row.image).parent.name), -1) for row in rows]
-    judged = [(row, label) for row, label in zip(rows, own, strict=True) if label >= 0]
-    if len({label for _, label in judged}) < 2:
-        return None
     numbers = {name: label for label, name in reversed(list(enumerate(names)))}
-    answers = answers_of(
-        [label for _, label in judged],
-        # Two classes may bear one name: an answer by that name is right for both.
-        [label if row.best == names[label] else numbers.get(row.best, -1) for row, label in judged],
-        names,
-    )
-    others = [row for row, label in zip(rows, own, strict=True) if label < 0]
-    return ByFolder(
-        answers,
-        sum(not row.label for row, _ in judged),
-        len(others),
-        sum(not row.label for row in others),
-    )
-
-
-def also_labelled(rows: Sequence[Row]) -> list[str]:
-    """Name the pictures that are nearly the same as a labelled one."""
-    return [row.image for row in rows if row.similarity >= NEARLY]
+    asked: Counter[tuple[int, int]] = Counter()
+    unknown: Counter[bool] = Counter()
+    elsewhere, more = 0, 0
+    twice: list[str] = []
+    for row in rows:
+        own = folders.get(same_name(Path(row.image).parent.name), -1)
+        own = own if row.best in numbers else -1  # a table may have been edited
+        if own >= 0:
+            # Two classes may bear one name: an answer by that name is right for both.
+            asked[own, own if row.best == names[own] else numbers[row.best]] += 1
+        elsewhere += own < 0
+        unknown[own >= 0] += not row.label
+        if row.similarity >= NEARLY and len(twice) < MOST_NAMED:
+            twice.append(row.image)
+        elif row.similarity >= NEARLY:
+            more += 1
+    judged = None
+    if len({own for own, _ in asked}) > 1:
+        pairs = list(asked.elements())
+        answers = answers_of([own for own, _ in pairs], [best for _, best in pairs], names)
+        judged = ByFolder(answers, unknown[True], elsewhere, unknown[False])
+    return Told(elsewhere + asked.total(), unknown.total(), judged, tuple(twice), more)

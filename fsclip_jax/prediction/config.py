@@ -24,3 +24,23 @@ class FolderFit:
     """JSON of class -> sentences that describe it, in place of the templates."""
     calibrate: bool = True
     """Fit a temperature to labelled pictures that are held out in turn; few bear no certainty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """The table that ``fsclip predict`` writes."""
+
+    out: Path = Path("predictions.csv")
+    """Table to write: `.csv`, `.jsonl` or `.parquet`; `-` prints CSV. The same command continues
+    it where it was interrupted, and adds pictures that are new."""
+    overwrite: bool = False
+    """Throw away the table that is there."""
+    top: int = 5
+    """Classes to list for each picture."""
+    unknown: Literal["auto"] | float = 0.0
+    """Leave the label empty where no class is as probable as this; `auto`: where the picture is
+    unlike the labelled ones, by a threshold from those that are held out."""
+    workers: int | None = None
+    """Processes that decode; 0 takes threads. Chosen by the number of pictures unless given."""
+    safe_csv: bool = False
+    """Put `'` before names that a spreadsheet would take for formulas."""

@@ -1,7 +1,8 @@
 """A folder of labelled pictures to a classifier, and a stream of pictures to a table."""
 
 import hashlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,23 +21,20 @@ from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
 from fsclip_jax.fitting.methods import text_missing
 from fsclip_jax.prediction.asked import (
     AlsoLabelled,
-    Row,
     Written,
-    also_labelled,
-    judge_folders,
     labels_of_folders,
-    read_rows,
+    tell_of,
 )
 from fsclip_jax.prediction.classifier import (
     Classifier,
-    Unknown,
     answer,
     fit_support,
     methods_for_pictures,
     require_familiar,
 )
-from fsclip_jax.prediction.config import FolderFit
-from fsclip_jax.prediction.images import encode_pictures, picture_source
+from fsclip_jax.prediction.config import FolderFit, TableConfig
+from fsclip_jax.prediction.formats import STANDARD_OUTPUT, Row, prediction_row, row_of_cells
+from fsclip_jax.prediction.images import EncodedPictures, encode_pictures, picture_source
 from fsclip_jax.prediction.quality import Quality
 from fsclip_jax.prediction.shots import closest
 from fsclip_jax.prediction.summary import (
@@ -48,12 +46,8 @@ from fsclip_jax.prediction.summary import (
     write_report,
 )
 from fsclip_jax.prediction.support import support_of
-from fsclip_jax.prediction.table import PredictionTable, prediction_row
+from fsclip_jax.prediction.table import PredictionTable, PrintedTable, remove
 from fsclip_jax.printable import escaped
-
-_MOST_LOOKED_UP = (
-    100  # pictures for which the labelled one is named that they are nearly the same as
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,84 +108,117 @@ def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
     return PictureClassifier(classifier, load_clip(spec), bank, folder.expanduser())
 
 
-def write_predictions(
+def open_table(
     ready: PictureClassifier,
-    keys: Sequence[str],
-    out: Path,
-    top: int = 5,
-    unknown: Unknown = 0.0,
-    workers: int | None = None,
-    *,
-    safe_csv: bool = False,
-) -> Written:
-    """Classify pictures and write a line for each as soon as it is known; then the report.
+    asked: TableConfig,
+    printed: Callable[[str], None],
+    made_before: Mapping[str, Any] | None = None,
+) -> PredictionTable | PrintedTable:
+    """Open the table for what a classifier says; with ``overwrite`` begin it anew.
 
     Args:
-        top: classes to list for each picture.
-        unknown: the probability below which the label is left empty, or ``auto``.
-        safe_csv: see ``PredictionTable``.
+        printed: prints lines where the table goes to standard output.
+        made_before: see ``PredictionTable``.
 
     Raises:
         UserError: see ``PredictionTable`` and ``require_familiar``.
     """
     classifier = ready.classifier
-    top = min(top, len(classifier.class_names))
-    below = require_familiar(classifier)._asdict() if unknown == "auto" else unknown
+    top = min(asked.top, len(classifier.class_names))
+    below: Any = asked.unknown
+    if asked.unknown == "auto":
+        below = require_familiar(classifier)._asdict()
+    if asked.out == STANDARD_OUTPUT:
+        return PrintedTable(printed, top, safe=asked.safe_csv)
+    if asked.overwrite:
+        report_place(asked.out).unlink(missing_ok=True)  # a table without one is not added to
+        remove(asked.out)
     made_with = {**made_of(ready), "top": top, "unknown": below}
-    lost = 0
-    with PredictionTable(out, top, made_with, safe=safe_csv) as table:
-        todo = [key for key in keys if key not in table.done]
-        with Progress(len(keys), "pictures", "predict", start=len(keys) - len(todo)) as progress:
-            if todo:
-                for found in encode_pictures(picture_source(todo), ready.backbone, workers):
-                    answers = answer(classifier, found.features, unknown)
-                    rows = [
-                        prediction_row(
-                            todo[place], shares, classifier.class_names, top, float(close), known
-                        )
-                        for place, shares, close, _, known in zip(
-                            found.rows, *answers._replace(known=answers.known.tolist()), strict=True
-                        )
-                    ]
-                    table.add(rows)
-                    for _, why in found.lost:
-                        progress.note(f"unreadable picture left out: {why}")
-                    lost += len(found.lost)
-                    progress.advance(len(rows) + len(found.lost))
-        written = _look_at(ready, list(read_rows(out, safe=safe_csv)), lost)
-        report = report_of_fit(classifier, ready.quality, unknown)
+    return PredictionTable(asked.out, top, made_with, safe=asked.safe_csv, made_before=made_before)
+
+
+def write_predictions(
+    ready: PictureClassifier,
+    keys: Sequence[str],
+    table: PredictionTable | PrintedTable,
+    asked: TableConfig,
+) -> Written:
+    """Classify pictures and write a line for each as soon as it is known; then the report.
+
+    Raises:
+        UserError: see ``PredictionTable``.
+    """
+    classifier = ready.classifier
+    folders = labels_of_folders(ready.bank.keys, ready.bank.labels.tolist(), classifier.class_names)
+    left = [key for key in keys if key not in table.done]
+    lost: list[str] = []
+    with Progress(len(keys), "pictures", "predict", start=len(keys) - len(left)) as progress:
+        rows = _classified(ready, left, table, asked, progress, lost)
+        if isinstance(table, PrintedTable):
+            told = tell_of(rows, folders, classifier.class_names)
+        else:
+            deque(rows, maxlen=0)
+    if isinstance(table, PredictionTable):
+        told = tell_of(table.rows(), folders, classifier.class_names)
+    written = Written(told, len(left) - len(lost), len(lost), _named(ready, told.twice))
+    if isinstance(table, PredictionTable):
         about = {
-            "table": out.name,
+            "table": table.path.name,
             "support": escaped(str(ready.folder)),
             "backbone": ready.backbone.id,
+            "pictures": report_of_table(written),
+            "made_with": table.made_with,
         }
-        write_report(report_place(out), {**report, **about, "pictures": report_of_table(written)})
+        report = report_of_fit(classifier, ready.quality, asked.unknown)
+        write_report(report_place(table.path), {**report, **about})
         table.finish()  # a run that is stopped before makes the report when it is continued
     return written
 
 
-def _look_at(ready: PictureClassifier, rows: Sequence[Row], lost: int) -> Written:
-    """Say what a table with every line tells, however many runs it took."""
+def _classified(
+    ready: PictureClassifier,
+    keys: Sequence[str],
+    table: PredictionTable | PrintedTable,
+    asked: TableConfig,
+    progress: Progress,
+    lost: list[str],
+) -> Iterator[Row]:
+    """Write pictures into the table as they are classified, and yield what was written."""
     names = ready.classifier.class_names
-    folders = labels_of_folders(ready.bank.keys, ready.bank.labels.tolist(), names)
-    twice = also_labelled(rows)
-    looked_up = twice[:_MOST_LOOKED_UP]
+    top = min(asked.top, len(names))
+    for found in _encoded(keys, ready, asked.workers):
+        answers = answer(ready.classifier, found.features, asked.unknown)
+        rows = [
+            prediction_row(keys[place], shares, names, top, float(close), known)
+            for place, shares, close, _, known in zip(
+                found.rows, *answers._replace(known=answers.known.tolist()), strict=True
+            )
+        ]
+        table.add(rows)
+        for place, why in found.lost:
+            lost.append(keys[place])
+            progress.note(f"unreadable picture left out: {why}")
+        progress.advance(len(rows) + len(found.lost))
+        yield from map(row_of_cells, rows)
+
+
+def _encoded(
+    keys: Sequence[str], ready: PictureClassifier, workers: int | None
+) -> Iterator[EncodedPictures]:
+    return encode_pictures(picture_source(keys), ready.backbone, workers) if keys else iter(())
+
+
+def _named(ready: PictureClassifier, images: Sequence[str]) -> tuple[AlsoLabelled, ...]:
+    """Say which labelled pictures these are nearly the same as."""
     doubles = []
-    for found in encode_pictures(picture_source(looked_up), ready.backbone, 0) if twice else ():
+    for found in _encoded(images, ready, 0):
         cosines, nearest = closest(ready.classifier.labelled.shots, found.features)
         for place, cosine, row in zip(found.rows, cosines, nearest, strict=True):
-            image, labelled = looked_up[place], ready.pictures[row]
+            image, labelled = images[place], ready.pictures[row]
             same = same_file(Path(image), ready.folder / labelled)
             names_of = escaped(image), escaped(labelled)
             doubles.append(AlsoLabelled(*names_of, round(float(cosine), 4), same))
-    return Written(
-        len(rows),
-        lost,
-        sum(not row.label for row in rows),
-        judge_folders(rows, folders, names),
-        tuple(doubles),
-        len(twice) - len(doubles),
-    )
+    return tuple(doubles)
 
 
 def made_of(ready: PictureClassifier) -> dict[str, Any]:

@@ -87,17 +87,23 @@ def _lines_of_twice(quality: Quality) -> list[str]:
     return [f"  {len(shown)} stand twice or nearly{said}: {some(shown, _SHOWN)}"]
 
 
-def lines_of_table(written: Written, table: Path) -> list[str]:
-    """Say what a table holds, and what is known of its pictures otherwise."""
-    empty = f", {written.empty} unknown" if written.empty else ""
+def lines_of_table(written: Written, table: object, finished: bool) -> list[str]:
+    """Say what a table holds, and what is known of its pictures otherwise.
+
+    Args:
+        finished: it was, and was added to.
+    """
+    told = written.told
+    added = f" ({written.new} new)" if finished else ""
+    empty = f", {told.empty} unknown" if told.empty else ""
     lost = f", {written.lost} unreadable" if written.lost else ""
-    lines = [f"{table}: {written.lines} predictions{empty}{lost}"]
+    lines = [f"{table}: {told.lines} predictions{added}{empty}{lost}"]
     if written.also_labelled:
         shown = [f"{one.image} ({one.labelled})" for one in written.also_labelled]
-        count = len(shown) + written.more
-        told = some(shown, _SHOWN) if not written.more else ", ".join(shown[:_SHOWN])
-        lines.append(f"  {count} stand among the labelled pictures, or nearly: {told}")
-    judged = written.by_folder
+        count = len(shown) + told.more
+        named = some(shown, _SHOWN) if not told.more else ", ".join(shown[:_SHOWN])
+        lines.append(f"  {count} stand among the labelled pictures, or nearly: {named}")
+    judged = told.by_folder
     if judged is None:
         return lines
     lines.append(f"by the names of their folders: {judged.answers.score} right")
@@ -118,8 +124,11 @@ def report_place(table: Path) -> Path:
     Example:
         >>> report_place(Path("predictions.csv")).name
         'predictions.report.json'
+        >>> report_place(Path("predictions.jsonl")).name
+        'predictions.jsonl.report.json'
     """
-    place = table.with_name(f"{table.stem}.report.json")
+    is_csv = table.suffix.lower() == ".csv"
+    place = table.with_name(f"{table.stem if is_csv else table.name}.report.json")
     if place.exists():
         try:
             found = read_json(place)
@@ -132,6 +141,17 @@ def report_place(table: Path) -> Path:
                 "another --out, or remove it"
             )
     return place
+
+
+def made_before(table: Path) -> dict[str, Any] | None:
+    """Return what a table was made with, by its report; None where there is none that says so.
+
+    Raises:
+        UserError: see :func:`report_place`.
+    """
+    place = report_place(table)
+    found = read_json(place).get("made_with") if place.exists() else None
+    return found if isinstance(found, dict) else None
 
 
 def report_of_fit(classifier: Classifier, quality: Quality, unknown: Unknown) -> dict[str, Any]:
@@ -152,13 +172,14 @@ def report_of_fit(classifier: Classifier, quality: Quality, unknown: Unknown) ->
 
 def report_of_table(written: Written) -> dict[str, Any]:
     """Return as JSON values what a table holds."""
+    told = written.told
     also = [asdict(one) for one in written.also_labelled]
     return {
-        "lines": written.lines,
+        "lines": told.lines,
         "unreadable": written.lost,
-        "without_label": written.empty,
-        "also_labelled": {"count": len(also) + written.more, "pictures": also},
-        "by_folder": None if written.by_folder is None else asdict(written.by_folder),
+        "without_label": told.empty,
+        "also_labelled": {"count": len(also) + told.more, "pictures": also},
+        "by_folder": None if told.by_folder is None else asdict(told.by_folder),
     }
 
 

@@ -1,55 +1,29 @@
-"""Predictions in a CSV file that grows line by line and survives being killed."""
+"""Predictions in a file that grows line by line, survives being killed and is added to later."""
 
-import csv
-import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, BinaryIO
 
 from fsclip_jax.durable import only_writer, storage_errors, write_file
 from fsclip_jax.errors import UserError
-from fsclip_jax.printable import escaped, inert, printable, unescaped
-from fsclip_jax.typing import Float
+from fsclip_jax.prediction.formats import (
+    BROKEN,
+    Layout,
+    Row,
+    cells_of,
+    columns,
+    columns_of,
+    damaged,
+    lines_of,
+    split_csv,
+)
+from fsclip_jax.prediction.parquet import read_parquet, write_parquet
 
-
-def columns(top: int) -> list[str]:
-    """Return the header of the table.
-
-    Example:
-        >>> columns(1)
-        ['image', 'label', 'probability', 'class_1', 'probability_1', 'similarity']
-    """
-    ranked = [f"{name}_{rank}" for rank in range(1, top + 1) for name in ("class", "probability")]
-    return ["image", "label", "probability", *ranked, "similarity"]
-
-
-def prediction_row(
-    image: str,
-    probabilities: Float[np.ndarray, " way"],
-    class_names: Sequence[str],
-    top: int,
-    similarity: float,
-    known: bool = True,
-) -> list[str]:
-    """Write one picture's line: the label, the best classes by probability, the similarity.
-
-    The label is empty where the picture is of none of the classes.
-
-    Example:
-        >>> prediction_row("a.png", np.array([0.2, 0.8]), ["cat", "dog"], 1, 0.75)
-        ['a.png', 'dog', '0.8000', 'dog', '0.8000', '0.7500']
-    """
-    order = np.argsort(-probabilities, kind="stable")[:top]
-    best = int(order[0])
-    row = [image, class_names[best] if known else "", f"{probabilities[best]:.4f}"]
-    for place in order.tolist():
-        row += [class_names[place], f"{probabilities[place]:.4f}"]
-    return [*row, f"{similarity:.4f}"]
+_REMEDY = "choose another --out, or give --overwrite"
 
 
 def held(path: Path) -> AbstractContextManager[None]:
@@ -57,101 +31,218 @@ def held(path: Path) -> AbstractContextManager[None]:
     return only_writer(path.parent, f".{path.name}.lock", f"is writing {path.name}", "--out")
 
 
-def refuse_finished(path: Path) -> None:
-    """Refuse a file that is there, unless it is the unfinished table of an earlier run."""
-    if path.exists() and not _sidecar(path).is_file():
-        raise UserError(f"{path} exists already: choose another --out, or remove it")
+def making(made_with: Mapping[str, Any], top: int, *, safe: bool) -> dict[str, Any]:
+    """Return all that a table depends on but the pictures; its report keeps it too."""
+    return {**made_with, "columns": columns(top), "safe": safe}
+
+
+def refuse_finished(path: Path, made_before: Mapping[str, Any] | None = None) -> None:
+    """Refuse a file that is there, unless it is known what it was made with.
+
+    Args:
+        made_before: what the report of a finished table says of its making.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file: choose another --out")
+    if path.exists() and not _is_begun(path) and made_before is None:
+        raise UserError(
+            f"{path} exists already, and no report says what it was made with: {_REMEDY}"
+        )
+
+
+def remove(path: Path) -> None:
+    """Remove a table, finished or not."""
+    with storage_errors(path):
+        for file in (path, _rows(path), _sidecar(path)):
+            file.unlink(missing_ok=True)
+
+
+def read_rows(table: Path, *, safe: bool = False) -> Iterator[Row]:
+    """Read a finished table of any format, row by row.
+
+    Args:
+        safe: it was written with ``--safe-csv``.
+
+    Raises:
+        UserError: it is no such table, or not as it was written; the line is named.
+    """
+    if table.suffix.lower() == ".parquet":
+        yield from read_parquet(table)
+        return
+    layout = Layout((), table.suffix.lower() == ".jsonl", safe)
+    with table.open("rb") as file:
+        for number, line in enumerate(lines_of(file, quotes=not layout.as_json), 1):
+            try:
+                if number == 1:
+                    names = json.loads(line) if layout.as_json else split_csv(line)
+                    layout = replace(layout, columns=columns_of(names))
+                if number > 1 or layout.as_json:
+                    yield layout.row(line)
+            except BROKEN as error:
+                raise damaged(table, number, error) from error
 
 
 def _sidecar(path: Path) -> Path:
     return path.with_name(f".{path.name}.unfinished")
 
 
+def _rows(path: Path) -> Path:
+    """Where lines grow: Parquet is written from them in the end."""
+    is_parquet = path.suffix.lower() == ".parquet"
+    return path.with_name(f".{path.name}.rows") if is_parquet else path
+
+
+def _is_begun(path: Path) -> bool:
+    return _rows(path).exists() and _sidecar(path).is_file()
+
+
 class PredictionTable:
-    """The file, opened for appending behind the lines that an earlier run finished.
+    """The file, opened for appending behind the lines that earlier runs wrote.
 
     What the lines were made with is kept beside the file while it grows, in
-    ``.NAME.unfinished``: a run with other settings does not continue it.
+    ``.NAME.unfinished``: a run with other settings does not continue it. A finished one is opened
+    once there is a line to add.
 
     Args:
         made_with: all that a line depends on but the picture, JSON values.
         safe: put ``'`` before what a spreadsheet would take for a formula.
+        made_before: what a finished table was made with, see :func:`making`.
 
     Raises:
-        UserError: the file is finished already, is of another making, or cannot be written.
+        UserError: the file is of another or an unknown making, damaged, or cannot be written.
     """
 
     def __init__(
-        self, path: Path, top: int, made_with: Mapping[str, Any], *, safe: bool = False
+        self,
+        path: Path,
+        top: int,
+        made_with: Mapping[str, Any],
+        *,
+        safe: bool = False,
+        made_before: Mapping[str, Any] | None = None,
     ) -> None:
-        self._path, self._header, self._safe = path, columns(top), safe
-        self._sidecar = _sidecar(path)
-        self._made_with = json.dumps(
-            {**made_with, "columns": self._header, "safe": safe}, sort_keys=True
-        )
+        self.path, self.made_with = path, making(made_with, top, safe=safe)
+        self._layout = Layout(tuple(columns(top)), path.suffix.lower() != ".csv", safe)
+        self._growing, self._sidecar = _rows(path), _sidecar(path)
+        self._text = json.dumps(self.made_with, sort_keys=True)
+        self._file: BinaryIO | None = None
         self.done: frozenset[str] = frozenset()
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is no regular file: choose another --out")
+        refuse_finished(path, made_before)
+        self.finished = path.exists() and not _is_begun(path)
         with storage_errors(path):
-            if path.exists():
-                self.done = self._continue()
+            if self.finished:
+                self._require_making(json.dumps(made_before, sort_keys=True), "made")
+                self.done = frozenset(row.image for row in self.rows())
+                return
+            if _is_begun(path):
+                self._require_making(self._sidecar.read_text("utf-8", "replace"), "begun")
+                self.done = self._cut()
             else:
-                write_file(self._sidecar, self._made_with.encode())
-            # No buffer: what a full disk refuses must not be tried again when the file is closed.
-            self._file = path.open("ab", buffering=0)
-            try:
-                if not self._file.tell():
-                    self._write([self._header])
-            except OSError:
-                self._file.close()
-                raise
+                write_file(self._sidecar, self._text.encode())
+                self._growing.unlink(missing_ok=True)
+            self._open()
 
-    def _continue(self) -> frozenset[str]:
-        """Cut off a half-written last line and return the pictures that are done."""
-        refuse_finished(self._path)
-        if self._sidecar.read_bytes() != self._made_with.encode():
+    def _require_making(self, before: str, how: str) -> None:
+        if before != self._text:
             raise UserError(
-                f"{self._path} was begun with other labelled pictures or settings: choose "
-                "another --out, or remove it"
+                f"{self.path} was {how} with other labelled pictures or settings: {_REMEDY}"
             )
+
+    def _cut(self) -> frozenset[str]:
+        """Cut off a half-written last line and return the pictures that are done."""
         whole, done = 0, []
-        raw = self._path.read_bytes()
-        for line in _lines(raw):
-            row = _cells(line)
-            if not whole and row != self._header:
-                raise UserError(
-                    f"{self._path} does not begin as predictions do: choose another --out, or "
-                    "remove it"
-                )
-            if len(row) != len(self._header):
-                break
-            whole += len(line)
-            done.append(row[0])
-        if whole < len(raw):
-            os.truncate(self._path, whole)
-        names = (name.removeprefix("'" * self._safe) for name in done[1:])
-        return frozenset(map(unescaped, names))
+        with self._growing.open("rb") as file:
+            for number, line in enumerate(self._lines(file), 1):
+                if not line.endswith(b"\n"):
+                    break
+                if number > 1 or not self._layout.head:
+                    try:
+                        done.append(self._layout.row(line).image)
+                    except BROKEN:
+                        break
+                elif not self._is_head(line):
+                    raise UserError(f"{self.path} does not begin as predictions do: {_REMEDY}")
+                whole += len(line)
+        if whole < self._growing.stat().st_size:
+            os.truncate(self._growing, whole)
+        return frozenset(done)
+
+    def rows(self) -> Iterator[Row]:
+        """Read all that is written, row by row.
+
+        Raises:
+            UserError: a finished table was damaged since; the line is named.
+        """
+        if self._file is None and self._growing != self.path:
+            yield from read_parquet(self.path)
+            return
+        with self._growing.open("rb") as file:
+            for number, line in enumerate(self._lines(file), 1):
+                try:
+                    if number > 1 or not self._layout.head:
+                        yield self._layout.row(line)
+                    elif not self._is_head(line):
+                        raise ValueError("predictions begin otherwise")
+                except BROKEN as error:
+                    raise damaged(self.path, number, error) from error
+
+    def _lines(self, file: BinaryIO) -> Iterator[bytes]:
+        return lines_of(file, quotes=not self._layout.as_json)
+
+    def _is_head(self, line: bytes) -> bool:
+        return line.rstrip(b"\r\n") == self._layout.head.rstrip(b"\n")
+
+    def _open(self) -> None:
+        # No buffer: what a full disk refuses must not be tried again when the file is closed.
+        self._file = self._growing.open("ab", buffering=0)
+        try:
+            if not self._file.tell():
+                self._write(self._layout.head)
+        except OSError:
+            self._file.close()
+            raise
+
+    def _open_again(self) -> None:
+        """Open a finished table: from now on it is unfinished, and its lines are all there."""
+        if self._growing != self.path:
+            copy = self._growing.with_name(f"{self._growing.name}.tmp")
+            with copy.open("wb") as file:
+                for row in read_parquet(self.path):
+                    file.write(self._layout.lines([cells_of(row)]))
+            copy.replace(self._growing)
+        write_file(self._sidecar, self._text.encode())
+        self._open()
+        with self._growing.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # an editor leaves the last line without an end
+                self._write(b"\n")
 
     def add(self, rows: Sequence[Sequence[str]]) -> None:
         """Append lines; they are in the file when this returns."""
-        with storage_errors(self._path):
-            self._write(rows)
+        if not rows:
+            return
+        with storage_errors(self.path):
+            if self._file is None:
+                self._open_again()
+            self._write(self._layout.lines(rows))
 
-    def _write(self, rows: Sequence[Sequence[str]]) -> None:
-        cells = ([escaped(row[0]), *map(printable, row[1:])] for row in rows)
-        if self._safe:
-            cells = ([inert(cell) for cell in row] for row in cells)
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(cells)
-        left = memoryview(text.getvalue().encode())
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        left = memoryview(data)
         while left:
             left = left[self._file.write(left) :]
 
     def finish(self) -> None:
         """Say that nothing is missing: the file is whole from now on."""
-        with storage_errors(self._path):
+        if self._file is None:
+            return
+        with storage_errors(self.path):
             os.fsync(self._file.fileno())
+            if self._growing != self.path:
+                write_parquet(self._growing, self._layout, self.path)
             self._sidecar.unlink(missing_ok=True)
+            if self._growing != self.path:
+                self._growing.unlink(missing_ok=True)
 
     def __enter__(self) -> "PredictionTable":
         """Return the table."""
@@ -159,25 +250,31 @@ class PredictionTable:
 
     def __exit__(self, *_: object) -> None:
         """Close the file; an unfinished one can be continued."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
-def _cells(line: bytes) -> list[str]:
-    """Take a line apart; what is no single line of CSV has no cells."""
-    try:
-        rows = list(csv.reader(io.StringIO(line.decode("utf-8", "surrogateescape")), strict=True))
-    except csv.Error:
-        return []
-    return rows[0] if len(rows) == 1 else []
+class PrintedTable:
+    """The same lines in CSV, printed; nothing continues them.
 
+    Args:
+        out: prints a text at once.
+    """
 
-def _lines(raw: bytes) -> Iterator[bytes]:
-    """Split a CSV file into records that end; a quoted name may hold a line break."""
-    start = 0
-    while (end := raw.find(b"\n", start)) >= 0:
-        while raw.count(b'"', start, end) % 2:  # within quotes
-            end = raw.find(b"\n", end + 1)
-            if end < 0:
-                return
-        yield raw[start : end + 1]
-        start = end + 1
+    done: frozenset[str] = frozenset()
+    finished = False
+
+    def __init__(self, out: Callable[[str], None], top: int, *, safe: bool = False) -> None:
+        self._out, self._layout = out, Layout(tuple(columns(top)), False, safe)
+        out(self._layout.head.decode())
+
+    def add(self, rows: Sequence[Sequence[str]]) -> None:
+        """Print lines."""
+        self._out(self._layout.lines(rows).decode())
+
+    def __enter__(self) -> "PrintedTable":
+        """Return the table."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave all as it is."""

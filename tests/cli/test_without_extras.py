@@ -16,7 +16,12 @@ import fsclip_jax
 
 PACKAGE = Path(fsclip_jax.__file__).parent
 PROJECT = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-EXTRA = {"pycocotools": "detection", "skimage": "detection", "datasets": "hf"}
+EXTRA = {
+    "pycocotools": "detection",
+    "skimage": "detection",
+    "datasets": "hf",
+    "pyarrow": "parquet",
+}
 """Modules that the package imports and that an extra brings."""
 
 PROGRAM = """
@@ -46,6 +51,11 @@ CASES = [
     (["detect", "--scenes", "HERE"], "detect needs the package pycocotools", "detection"),
     (["segment", "--scenes", "HERE"], "segment needs the package skimage", "detection"),
     (["eval", "--data", "hf:some/name"], "needs the package datasets", "hf"),
+    (
+        ["predict", "--support", "HERE", "--images", "HERE", "--out", "HERE/out.parquet"],
+        "out.parquet needs the package pyarrow",
+        "parquet",
+    ),
 ]
 
 
@@ -60,14 +70,17 @@ def test_a_missing_extra_is_one_line_and_nothing_is_made(tmp_path):
     out = tmp_path / "out"
     (tmp_path / "test.json").write_text("{}")  # the package is asked for before it is read
     commands = [
-        [*(word.replace("HERE", str(tmp_path)) for word in words), "--out", str(out)]
+        [
+            *(word.replace("HERE", str(tmp_path)) for word in words),
+            *(() if "--out" in words else ("--out", str(out))),
+        ]
         for words, _, _ in CASES
     ]
     for (words, told, extra), (code, line) in zip(CASES, run_without(EXTRA, commands), strict=True):
         assert (code, line.count("\n")) == (2, 1), (words, line)
         assert told in line
         assert f"pip install 'fsclip-jax[{extra}]'" in line
-    assert not out.exists()
+    assert [file.name for file in tmp_path.iterdir()] == ["test.json"]
 
 
 def test_a_damaged_package_is_one_line_too(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,8 @@ from emoji_folders import write_emoji
 
 from fsclip_jax.cli.main import main
 from fsclip_jax.errors import UserError
-from fsclip_jax.prediction.table import PredictionTable, prediction_row
+from fsclip_jax.prediction.formats import prediction_row
+from fsclip_jax.prediction.table import PredictionTable
 
 
 @contextmanager

@@ -8,13 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fsclip_jax.errors import UserError
-from fsclip_jax.prediction.table import (
-    PredictionTable,
-    columns,
-    held,
-    prediction_row,
-    refuse_finished,
-)
+from fsclip_jax.prediction.formats import columns, prediction_row
+from fsclip_jax.prediction.table import PredictionTable, held, refuse_finished
 
 NAMES = ["cat", "dog, big", 'the "third"']
 

@@ -5,8 +5,9 @@ import pytest
 from fsclip_jax.adapters.catalog import example_task
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.draws import draws_of as leading_draws
-from fsclip_jax.prediction.asked import Row, judge_folders, labels_of_folders
+from fsclip_jax.prediction.asked import labels_of_folders, tell_of
 from fsclip_jax.prediction.classifier import fit_support, methods_for_pictures
+from fsclip_jax.prediction.formats import Row
 from fsclip_jax.prediction.quality import ClassScore, Confused, answers_of, doubts, score_of
 
 NAMES = ("ant", "bee", "cat")
@@ -57,7 +58,7 @@ def test_a_picture_with_a_wrong_label_is_found_and_so_is_one_that_stands_twice()
 
 
 def row(image, label, best, similarity=0.5):
-    return Row(image, label, best, similarity)
+    return Row(image, label, ((best, 0.5),), similarity)
 
 
 def test_folders_that_are_called_as_classes_are_compared():
@@ -70,12 +71,12 @@ def test_folders_that_are_called_as_classes_are_compared():
         row("in/zebra/4.png", "", "cat"),
         row("in/5.png", "cat", "cat"),
     ]
-    found = judge_folders(rows, folders, names)
+    found = tell_of(rows, folders, names).by_folder
     assert (found.answers.score.right, found.answers.score.asked) == (2, 3)
     assert found.answers.confused == (Confused("hot dog", "cat", 1),)
     assert (found.left_empty, found.elsewhere, found.elsewhere_empty) == (1, 2, 1)
     # One folder that happens to be called as a class is no folder per class.
-    assert judge_folders(rows[2:], folders, names) is None
+    assert tell_of(rows[2:], folders, names).by_folder is None
 
 
 def test_of_two_classes_with_one_name_either_is_right_and_neither_folder_is_ambiguous():
@@ -84,4 +85,4 @@ def test_of_two_classes_with_one_name_either_is_right_and_neither_folder_is_ambi
     folders = labels_of_folders(keys, [0, 1, 2], names)
     assert folders == {"crane 1": 0, "crane 2": 1, "cat": 2}
     rows = [row("x/crane_2/b.png", "crane", "crane"), row("x/cat/b.png", "cat", "cat")]
-    assert judge_folders(rows, folders, names).answers.score.right == 2
+    assert tell_of(rows, folders, names).by_folder.answers.score.right == 2

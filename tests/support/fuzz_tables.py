@@ -92,7 +92,7 @@ _MADE_WITH = {"backbone": "0" * 64, "classes": list(_CLASSES), "temperature": 1.
 
 
 def _rows(keys) -> list[list[str]]:
-    from fsclip_jax.prediction.table import prediction_row
+    from fsclip_jax.prediction.formats import prediction_row
 
     return [prediction_row(key, np.array([0.25, 0.75]), _CLASSES, _TOP, 0.0) for key in keys]
 
@@ -111,7 +111,8 @@ def _prediction_seeds(folder: Path) -> list[bytes]:
 
 def _continue_predictions(folder: Path, data: bytes) -> None:
     """Continue a table: in the end every picture has its line, and all lines are whole."""
-    from fsclip_jax.prediction.table import PredictionTable, columns
+    from fsclip_jax.prediction.formats import columns
+    from fsclip_jax.prediction.table import PredictionTable
     from fsclip_jax.printable import unescaped
 
     place, _ = spoilt_folder(folder, data)
