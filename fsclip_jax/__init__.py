@@ -7,9 +7,10 @@ import importlib
 
 __version__ = "0.1.0"
 
-__all__ = ["FewShotClassifier", "__version__", "backbones", "load_clip", "methods"]
+__all__ = ["Checkpoint", "FewShotClassifier", "__version__", "backbones", "load_clip", "methods"]
 
 _PLACES = {
+    "Checkpoint": "fitting.checkpoints.Checkpoint",
     "FewShotClassifier": "prediction.estimator.FewShotClassifier",
     "backbones": "clip.published.backbones",
     "load_clip": "prediction.encoder.load_encoder",

@@ -14,7 +14,7 @@ from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.families import family_of
 from fsclip_jax.clip.files import WEIGHTS
 from fsclip_jax.clip.folding import fold_norms
-from fsclip_jax.clip.hub import fetch, parse_id
+from fsclip_jax.clip.hub import fetch
 from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.positions import resize_positions
 from fsclip_jax.clip.preprocess import Preprocess
@@ -25,6 +25,7 @@ from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.clip.weights import fill_state, leaf_paths
 from fsclip_jax.clip.weights_maps import IGNORABLE
 from fsclip_jax.errors import UserError, suggestion, tell
+from fsclip_jax.hub import parse_id
 from fsclip_jax.typing import Params
 
 _ACCEPTED = (

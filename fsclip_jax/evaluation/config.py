@@ -49,8 +49,8 @@ class EvalConfig:
     query_split: Literal["test", "val"] = "test"
     """Images that are judged. `val` goes with `--select shots` or `none`."""
     checkpoint: tuple[Path, ...] = ()
-    """Workdirs of `fsclip train`, one per method; else `workdir` and its subfolders named after a
-    method are looked into."""
+    """Workdirs of `fsclip train`, or `OWNER/NAME` of the Hugging Face hub, one per method; else
+    `workdir` and its subfolders named after a method are looked into."""
     workdir: Path | None = None
     """Folder of this experiment; `runs/CONFIG_NAME` if not given."""
     out: Path | None = None

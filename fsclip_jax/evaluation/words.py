@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from fsclip_jax.clip.families import text_side
-from fsclip_jax.clip.hub import find_cached, parse_id
+from fsclip_jax.clip.hub import WANTED
 from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.clip.text import FrozenText
 from fsclip_jax.clip.tokenizer import Tokenizer
@@ -18,6 +18,7 @@ from fsclip_jax.episodes.task import Words
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.hub import find_cached, parse_id
 
 START_WORDS = "a photo of a"
 """What a learned context starts from, as published."""
@@ -60,7 +61,7 @@ def _words_or_reason(backbone: Backbone, stored: StoredBank) -> tuple[Words | No
 def _local(spec: str) -> str:
     """Return a spec that loads without a network: a hub's model becomes its downloaded copy."""
     hub_id = None if Path(spec).exists() else parse_id(spec)
-    return spec if hub_id is None else str(find_cached(hub_id, "fetch it"))
+    return spec if hub_id is None else str(find_cached(hub_id, WANTED, "fetch it"))
 
 
 def make_words(backbone: Backbone, stored: StoredBank) -> Words:

@@ -3,26 +3,27 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from fsclip_jax import __version__
-from fsclip_jax.adapters.base import Adapter, is_meta_learned
-from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE, save_adapter
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.durable import new_folder, write_file
 from fsclip_jax.errors import UserError
-from fsclip_jax.export.card import Card, accuracy_of, write_card
 from fsclip_jax.export.stablehlo import PLATFORMS, export_adapter, export_classifier
 from fsclip_jax.export.torch_zip import torch_archive
+from fsclip_jax.fitting.card import Origin, card_of, dotted
 from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
 from fsclip_jax.fitting.methods import choose_method, no_text
+from fsclip_jax.fitting.sharing import PURPOSE, title_of, write_adapter
+from fsclip_jax.prediction.card import classifier_card
 from fsclip_jax.prediction.run import PictureClassifier
+from fsclip_jax.report.card import write_card
 from fsclip_jax.typing import Params
 
 ADAPTER = "adapter.stablehlo"
@@ -40,14 +41,6 @@ _IN_TORCH = """```python
 import torch
 
 tensors = torch.load("adapter.pt", weights_only=True)
-```"""
-_IN_SAFETENSORS = f"""Here: `fsclip eval --checkpoint DIR`, `fsclip predict --checkpoint DIR` with
-this folder as DIR. In PyTorch:
-
-```python
-from safetensors.torch import load_file
-
-tensors = load_file("{WEIGHTS_FILE}")
 ```"""
 _AS_PROGRAM = f"""```python
 from pathlib import Path
@@ -82,20 +75,13 @@ def export_weights(checkpoint: Path, out: Path, command: str, *, torch: bool = F
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
         raise UserError(f"{adapter.name} has no parameters to export; give another --checkpoint")
+    origin = Origin(adapter, params, meta, command, checkpoint)
     with new_folder(out) as folder:
-        if torch:
-            tensors = {_dotted(path): np.asarray(leaf, np.float32) for path, leaf in leaves}
-            write_file(folder / TORCH_ARCHIVE, torch_archive(tensors))
-        else:
-            kept = {k: v for k, v in meta.items() if k not in ("sha256", "method", "config")}
-            save_adapter(folder, adapter.name, params, kept, adapter=adapter)
-        card = _card(
-            _Origin(adapter, params, meta, command, checkpoint),
-            title=f"{adapter.name} for {meta.get('backbone', 'a CLIP')}",
-            purpose="Trained parameters of a few-shot adapter, under the names of its published "
-            "PyTorch code where there is one.",
-            use=_IN_TORCH if torch else _IN_SAFETENSORS,
-        )
+        if not torch:
+            return write_adapter(folder, origin)
+        tensors = {dotted(path): np.asarray(leaf, np.float32) for path, leaf in leaves}
+        write_file(folder / TORCH_ARCHIVE, torch_archive(tensors))
+        card = card_of(origin, title=title_of(origin), purpose=PURPOSE, use=_IN_TORCH)
         return write_card(folder, card)
 
 
@@ -137,8 +123,8 @@ def export_program(
     with new_folder(out) as folder:
         write_file(folder / ADAPTER, artifact)
         write_file(folder / "adapter.json", _json(about))
-        card = _card(
-            _Origin(adapter, params, meta, command, checkpoint),
+        card = card_of(
+            Origin(adapter, params, meta, command, checkpoint),
             title=f"{adapter.name} for {meta.get('backbone', 'a CLIP')}, as StableHLO",
             purpose="A few-shot method as one program: features of labelled pictures and class "
             f"names in, logits of queries out. It runs on {', '.join(PLATFORMS)}.",
@@ -156,7 +142,6 @@ def export_ready(
         UserError: the folder cannot be made.
     """
     classifier, clip = ready.classifier, ready.backbone
-    meta = {**classifier.record, "backbone": clip.id, "backbone_sha256": clip.sha256}
     preprocess = dataclasses.asdict(clip.preprocess)
     artifact = export_classifier(clip, classifier)
     about = {
@@ -173,79 +158,25 @@ def export_ready(
         **_made_by(),
     }
     support = str(ready.bank.manifest["data"].get("spec"))
-    facts = [
-        ("support", f"{support}: {ready.describe()}"),
-        ("labelled pictures held out in turn, right", str(classifier.quality.held_out.score)),
-        ("classes", ", ".join(classifier.class_names)),
-    ]
+    texts = {
+        "title": f"Classifier of {len(classifier.class_names)} classes on {clip.id}",
+        "purpose": "Pictures in, class probabilities out: the image tower of a CLIP and a "
+        f"few-shot classifier as one StableHLO program. It runs on {', '.join(PLATFORMS)}.",
+        "use": _AS_PREDICTOR,
+    }
+    card = classifier_card(
+        classifier,
+        {"id": clip.id, "sha256": clip.sha256},
+        texts,
+        support=support,
+        said=ready.describe(),
+        origin=Origin(classifier.method.adapter, {}, {}, command, checkpoint),
+    )
     with new_folder(out) as folder:
         write_file(folder / CLASSIFIER, artifact)
         write_file(folder / "classifier.json", _json(about))
         write_file(folder / "predictor.py", predictor_program())
-        card = _card(
-            _Origin(classifier.method.adapter, {}, meta, command, checkpoint),
-            title=f"Classifier of {len(classifier.class_names)} classes on {clip.id}",
-            purpose="Pictures in, class probabilities out: the image tower of a CLIP and a "
-            f"few-shot classifier as one StableHLO program. It runs on {', '.join(PLATFORMS)}.",
-            facts=facts,
-            use=_AS_PREDICTOR,
-            data=[support],
-        )
         return write_card(folder, card)
-
-
-class _Origin(NamedTuple):
-    """How what is exported was made."""
-
-    adapter: Adapter
-    params: Params
-    meta: Mapping[str, Any]
-    command: str
-    checkpoint: Path | None
-
-
-def _card(
-    origin: _Origin,
-    *,
-    facts: Sequence[tuple[str, Any]] = (),
-    data: Sequence[str] = (),
-    **texts: str,
-) -> Card:
-    place, trained_on = origin.checkpoint, origin.meta.get("data")
-    spec = trained_on.get("spec") if isinstance(trained_on, Mapping) else None
-    return Card(
-        **texts,
-        facts=[*facts, *_facts(origin)],
-        backbone=origin.meta.get("backbone"),
-        data=[*data, *([str(spec)] if spec else [])],
-        accuracy=accuracy_of(
-            place if place is None or place.is_dir() else place.parent, origin.adapter.name
-        ),
-    )
-
-
-def _facts(origin: _Origin) -> list[tuple[str, Any]]:
-    adapter, params, meta, command, _ = origin
-    data, train = meta.get("data") or {}, meta.get("train") or {}
-    scalars = {
-        _dotted(path): float(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if not is_meta_learned(adapter) and np.ndim(leaf) == 0
-    }
-    return [
-        ("method", adapter.name),
-        ("settings", dataclasses.asdict(adapter)),  # type: ignore[call-overload]
-        ("scalars", scalars),
-        ("backbone", meta.get("backbone")),
-        ("sha256 of the backbone", meta.get("backbone_sha256")),
-        ("trained on", data.get("spec")),
-        ("classes of the training", train.get("classes")),
-        ("step", meta.get("step")),
-        ("accuracy on held-out classes, percent", meta.get("val_accuracy")),
-        ("sha256 of the parameters", meta.get("sha256")),
-        ("made by", f"fsclip_jax {__version__}, jax {jax.__version__}"),
-        ("command", command),
-    ]
 
 
 def _dim(params: Params, meta: Mapping[str, Any], checkpoint: Path) -> int:
@@ -254,10 +185,6 @@ def _dim(params: Params, meta: Mapping[str, Any], checkpoint: Path) -> int:
     if "q_proj" in params:
         return int(params["q_proj"]["weight"].shape[-1])
     raise UserError(f"{checkpoint} does not say the width of its features; train it again")
-
-
-def _dotted(path: Sequence[Any]) -> str:
-    return ".".join(str(step.key) for step in path)
 
 
 def _made_by() -> dict[str, Any]:

@@ -3,13 +3,22 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.adapters.catalog import ADAPTERS
 from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE, restore_adapter
 from fsclip_jax.errors import UserError
+from fsclip_jax.fitting.card import Origin
+from fsclip_jax.fitting.sharing import write_adapter
+from fsclip_jax.hub import Push, find_files, parse_id, push_folder
 from fsclip_jax.typing import Params
+
+FILES = (WEIGHTS_FILE,)
+"""What is fetched of an adapter on the hub; its description is in it."""
+
+_WHAT = "trained adapter"
 
 
 @dataclass(frozen=True)
@@ -26,12 +35,58 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained adapter."""
+    """A trained adapter.
+
+    ``FewShotClassifier(checkpoint=...)`` and ``--checkpoint`` take the same places.
+
+    Attributes:
+        path: where it is from.
+        meta: its description: backbone, data, training.
+    """
 
     path: Path
     adapter: Adapter
     params: Params
     meta: Mapping[str, Any]
+
+    @classmethod
+    def from_pretrained(
+        cls, repo_or_folder: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> "Checkpoint":
+        """Read an adapter of a folder, or of a repository of the hub; safetensors, nothing else.
+
+        Args:
+            repo_or_folder: a workdir of ``fsclip train``, a file of weights, or ``OWNER/NAME``; a
+                folder of that name wins.
+
+        Raises:
+            UserError: there is none, it is damaged or of another kind, or it cannot be had.
+        """
+        found = find_files(repo_or_folder, FILES, _WHAT, revision=revision, token=token)
+        return cls(Path(repo_or_folder), *restore_adapter(found))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Upload it with its card to the Hugging Face hub; return the address of the commit.
+
+        Args:
+            private: whether only its owner sees a repository that is made now.
+            revision: a branch, made if it is not there.
+            token: that of ``hf auth login`` if None.
+
+        Raises:
+            UserError: there is no token, or the hub refuses or cannot be reached.
+        """
+        origin = Origin(self.adapter, self.params, self.meta, checkpoint=self.path)
+        with TemporaryDirectory() as place:
+            write_adapter(Path(place), origin)
+            return push_folder(Path(place), Push(repo_id, private, revision, token), _WHAT)
 
 
 def read_checkpoint(path: Path, features: FeatureSpec | None = None) -> Checkpoint:
@@ -40,12 +95,11 @@ def read_checkpoint(path: Path, features: FeatureSpec | None = None) -> Checkpoi
     Raises:
         UserError: there is none, it is damaged, or it is of features of another width or backbone.
     """
-    if not path.exists():
-        raise UserError(f"no checkpoint at {path}; give the workdir of a finished `fsclip train`")
+    found = _find(path)
     if features is None:
-        return Checkpoint(path, *restore_adapter(path))
+        return Checkpoint(path, *restore_adapter(found))
     known = features.backbone.get("sha256")
-    adapter, params, meta = restore_adapter(path, dim=features.dim, backbone_sha256=known)
+    adapter, params, meta = restore_adapter(found, dim=features.dim, backbone_sha256=known)
     mine, theirs = meta.get("backbone"), features.backbone.get("id")
     same_file = bool(known) and known == meta.get("backbone_sha256")
     unknown = (None, "", "unknown")
@@ -55,6 +109,16 @@ def read_checkpoint(path: Path, features: FeatureSpec | None = None) -> Checkpoi
             "use the same backbone for both"
         )
     return Checkpoint(path, adapter, params, meta)
+
+
+def _find(path: Path) -> Path:
+    """Find what may be on the hub; a name below a folder that is here is only sought there."""
+    if not path.exists() and (parse_id(path.as_posix()) is None or path.parent.is_dir()):
+        raise UserError(
+            f"no checkpoint at {path}; give the workdir of a finished `fsclip train`, a file of "
+            "weights, or OWNER/NAME of the Hugging Face hub"
+        )
+    return find_files(path, FILES, _WHAT)
 
 
 def find_checkpoints(

@@ -10,7 +10,8 @@ class FolderFit:
     """What ``fsclip predict`` and ``fsclip export`` fit to a folder of labelled pictures."""
 
     checkpoint: Path | None = None
-    """Workdir of `fsclip train`, or a published state dict (.pt, .pth, .safetensors)."""
+    """Workdir of `fsclip train`, `OWNER/NAME` of the Hugging Face hub, or a published state dict
+    (.pt, .pth, .safetensors)."""
     method: str | None = None
     """The method: the checkpoint's, or `auto` where there is none: of a short list the best on
     labelled pictures that are held out in turn."""

@@ -20,6 +20,7 @@ from fsclip_jax.features.identity import (
 )
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.methods import no_text
+from fsclip_jax.hub import Push, find_files
 from fsclip_jax.prediction.class_text import prompting, text_of_classes
 from fsclip_jax.prediction.classifier import (
     Unknown,
@@ -30,7 +31,13 @@ from fsclip_jax.prediction.classifier import (
 )
 from fsclip_jax.prediction.encoder import load_encoder
 from fsclip_jax.prediction.images import as_pictures
-from fsclip_jax.prediction.saved import Saved, load_classifier, save_classifier
+from fsclip_jax.prediction.saved import (
+    FILES,
+    Saved,
+    load_classifier,
+    push_classifier,
+    save_classifier,
+)
 from fsclip_jax.prediction.support import labelled_support
 
 LOGIT_SCALE = 100.0
@@ -245,6 +252,44 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if other := set(saved.settings).difference(cls._get_param_names()):
             raise UserError(f"{folder} has settings that are unknown here: {some(sorted(other))}")
         return cls(**saved.settings)._keep(saved)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Upload what ``save`` writes to the Hugging Face hub; return the address of the commit.
+
+        Args:
+            private: whether only its owner sees a repository that is made now.
+            revision: a branch, made if it is not there.
+            token: that of ``hf auth login`` if None.
+
+        Raises:
+            UserError: there is no token, the hub refuses or cannot be reached; or see ``save``.
+        """
+        check_is_fitted(self)
+        return push_classifier(self._saved, Push(repo_id, private, revision, token))
+
+    @classmethod
+    def from_pretrained(
+        cls, repo_or_folder: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> "FewShotClassifier":
+        """Load a classifier of a folder, or of a repository of the hub: data alone, and no code.
+
+        Args:
+            repo_or_folder: what ``save`` wrote, or ``OWNER/NAME``; a folder of that name wins.
+
+        Raises:
+            UserError: there is none, it is damaged or of another kind, or it cannot be had.
+        """
+        found = find_files(
+            repo_or_folder, FILES, "saved classifier", revision=revision, token=token
+        )
+        return cls.load(found)
 
     def _keep(self, saved: Saved) -> "FewShotClassifier":
         self._saved, self.fitted_, self.classes_ = saved, saved.classifier, saved.classes

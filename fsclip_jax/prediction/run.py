@@ -95,7 +95,7 @@ def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
         UserError: the folder or a setting is not as expected.
     """
     spec = how.backbone or DEFAULT_BACKBONE
-    if how.backbone is None and how.checkpoint is not None and how.checkpoint.exists():
+    if how.backbone is None and how.checkpoint is not None:
         spec = read_checkpoint(how.checkpoint).meta.get("backbone") or DEFAULT_BACKBONE
     elif how.backbone is None:
         tell([icons_only(f"give --backbone {PHOTO_BACKBONE}")])

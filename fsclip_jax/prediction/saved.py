@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -24,16 +25,21 @@ from fsclip_jax.fitting.engine import fit_key
 from fsclip_jax.fitting.fitted import Fitted
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Choice
+from fsclip_jax.hub import Push, parse_id, push_folder
 from fsclip_jax.json_files import read_layout
 from fsclip_jax.prediction.calibrate import Temperature
+from fsclip_jax.prediction.card import classifier_card
 from fsclip_jax.prediction.classifier import Classifier, Labelled, MethodScore
 from fsclip_jax.prediction.held_out import HeldOut
 from fsclip_jax.prediction.shots import shots_of
 from fsclip_jax.prediction.support import labelled_support
 from fsclip_jax.prediction.unknown import find_threshold
+from fsclip_jax.report.card import write_card
 from fsclip_jax.typing import Float, Int, State
 
 ARRAYS, DESCRIPTION = "classifier.safetensors", "classifier.json"
+FILES = (WEIGHTS_FILE, ARRAYS, DESCRIPTION)
+"""What is read of a saved classifier, and fetched of one on the hub."""
 _FORM = '{"format": 1, "classes": [...], ...}'
 
 
@@ -123,6 +129,35 @@ def save_classifier(folder: Path, saved: Saved) -> None:
                 f"{text[error.start - 20 : error.end + 20]} is no UTF-8, as labels and paths of a "
                 "saved classifier are; rename it"
             ) from error
+        write_card(place, classifier_card(classifier, saved.backbone))
+
+
+def push_classifier(saved: Saved, to: Push) -> str:
+    """Upload a classifier with its card; return the address of the commit.
+
+    Of where a checkpoint lay on this machine only the last name is told.
+
+    Raises:
+        UserError: see :func:`save_classifier` and ``hub.push_folder``.
+    """
+    settings, record = _without_places(saved.settings), _without_places(saved.classifier.record)
+    classifier = dataclasses.replace(saved.classifier, record=record)
+    with TemporaryDirectory() as place:
+        folder = Path(place) / "classifier"
+        save_classifier(folder, saved._replace(classifier=classifier, settings=settings))
+        return push_folder(folder, to, f"Classifier of {len(saved.classes)} classes")
+
+
+def _without_places(told: Any) -> Any:
+    """Leave the last name of where a checkpoint lies; of one on the hub all."""
+    if not isinstance(told, dict):
+        return told
+    shown = {name: _without_places(value) for name, value in told.items()}
+    if shown.get("checkpoint") is not None:
+        place = Path(shown["checkpoint"])
+        on_hub = not place.exists() and parse_id(place.as_posix()) is not None
+        shown["checkpoint"] = place.as_posix() if on_hub else place.name
+    return shown
 
 
 def load_classifier(folder: Path) -> Saved:
@@ -151,6 +186,10 @@ def load_classifier(folder: Path) -> Saved:
         raise UserError(
             f"{folder / ARRAYS} is damaged ({first_line(error)}); save the classifier again"
         ) from error
+    settings = dict(about.settings)
+    given = settings.get("checkpoint")
+    if trained and isinstance(given, str) and not Path(given).exists() and parse_id(given) is None:
+        settings["checkpoint"] = str(folder)  # which has the same parameters
     names = tuple(map(str, about.classes))
     classifier = Classifier(
         Fitted(method, choice, state, 1, 0.0),
@@ -170,7 +209,7 @@ def load_classifier(folder: Path) -> Saved:
         text,
         about.logit_scale,
         about.backbone,
-        about.settings,
+        settings,
     )
 
 

@@ -123,9 +123,16 @@ def cell_identity(cell: Cell) -> str:
     config = cell.config
     names = ("data", "backbone", "methods", "shots", *SHARED)
     decides: dict[str, Any] = {name: getattr(config, name) for name in names}
-    files = [path / WEIGHTS_FILE for path in config.checkpoint]
-    decides["checkpoint"] = [sha256_file(file) if file.is_file() else None for file in files]
+    decides["checkpoint"] = [_sum_of(path) for path in config.checkpoint]
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sum_of(checkpoint: Path) -> str | None:
+    """What tells a checkpoint from others: of one on the hub the name."""
+    file = checkpoint / WEIGHTS_FILE
+    if file.is_file():
+        return sha256_file(file)
+    return None if checkpoint.exists() else checkpoint.as_posix()
 
 
 def finished(cell: Cell, folder: Path) -> Report | None:

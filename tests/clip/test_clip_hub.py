@@ -13,6 +13,7 @@ from fsclip_jax.clip import hub
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.save import save_clip
 from fsclip_jax.errors import UserError
+from fsclip_jax.hub import parse_id
 
 NAME = "patch16_quick_largest_id"
 
@@ -76,12 +77,12 @@ def refused(spec, *named):
     ],
 )
 def test_ids_and_revisions_are_told_apart(spec, name, revision):
-    assert hub.parse_id(spec) == (name, revision)
+    assert parse_id(spec) == (name, revision)
 
 
 @pytest.mark.parametrize("spec", ["mini", "a/b/c", "some/clip@", "@main", "../x", "some /clip"])
 def test_other_specs_are_no_ids(spec):
-    assert hub.parse_id(spec) is None
+    assert parse_id(spec) is None
 
 
 def test_a_revision_is_asked_for_and_told(online, capsys):

@@ -9,13 +9,13 @@ import pytest
 import torch_clips
 
 from fsclip_jax.clip.families import read_config
-from fsclip_jax.clip.hub import parse_id
 from fsclip_jax.clip.layout_openai import SUMS
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.clip.model import abstract_clip
 from fsclip_jax.clip.published import KNOWN, SOURCES, known_as
 from fsclip_jax.clip.weights import leaf_paths
 from fsclip_jax.errors import UserError
+from fsclip_jax.hub import parse_id
 
 QUICK = ("mini", "timm/resnet50_clip.openai", "openai/clip-vit-base-patch32")
 QUICK += ("wkcn/TinyCLIP-ViT-8M-16-Text-3M-YFCC15M", "google/siglip-base-patch16-224")

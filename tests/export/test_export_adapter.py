@@ -16,8 +16,8 @@ from fsclip_jax.adapters.checkpoint import restore_adapter, save_adapter
 from fsclip_jax.cli.main import main
 from fsclip_jax.durable import new_folder
 from fsclip_jax.errors import UserError
-from fsclip_jax.export.card import sums
 from fsclip_jax.export.stablehlo import PLATFORMS, as_stored, export_adapter
+from fsclip_jax.report.card import sums
 
 DIM = 16
 META = {"backbone": "mini", "dim": DIM, "data": {"spec": "emoji"}, "step": 7, "val_accuracy": 61.5}

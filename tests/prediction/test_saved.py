@@ -44,7 +44,7 @@ def test_a_saved_classifier_answers_the_same(method, tmp_path):
     more = read.partial_fit(X[:3], ["fox"] * 3)
     assert more.classes_.tolist() == ["cat", "dog", "eel", "fox"]
     files = {file.name for file in (tmp_path / "saved").iterdir()}
-    assert {file.rpartition(".")[2] for file in files} == {"safetensors", "json"}
+    assert {file.rpartition(".")[2] for file in files} == {"safetensors", "json", "md"}
 
 
 @pytest.mark.parametrize("labels", [(3, 1, 2), (0.5, 1.5, 2.5), ("a", "é", ""), (True, False)])

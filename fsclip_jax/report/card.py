@@ -1,4 +1,4 @@
-"""The model card that lies beside everything that is exported."""
+"""The model card that lies beside everything that is exported or saved."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,14 +6,29 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fsclip_jax.clip.published import KNOWN
-from fsclip_jax.data.catalog import find_builder, find_known
 from fsclip_jax.durable import sha256_file, write_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.report.markdown import code, plain
+from fsclip_jax.report.rows import read_report
+from fsclip_jax.report.tables import metric_of, number
 
 CARD = "README.md"
 """What the card is called: what a person, and the Hugging Face hub, looks for first."""
+
+MOST_CLASSES = 200
+"""Classes that a card lists one by one."""
+
+
+class HeldOutFigures(NamedTuple):
+    """What pictures that were held out in turn say of a classifier, in percent."""
+
+    right: int
+    asked: int
+    accuracy: float
+    low: float
+    high: float
+    classes: Sequence[tuple[str, int, int]]
+    """Name, right, asked; the weakest first."""
 
 
 class Card(NamedTuple):
@@ -26,12 +41,16 @@ class Card(NamedTuple):
     """How they were made, name and value."""
     use: str
     """How they are used, Markdown."""
+    method: str
     backbone: str | None
-    """The CLIP, as it was asked for; None if unknown."""
-    data: Sequence[str]
-    """Specs of all data that went into it."""
+    """Name on the hub of the CLIP, if it is from there."""
+    licences: Sequence[str]
+    """Of all that went into it, in a sentence each."""
+    task: str = "image-classification"
+    """As the hub calls it."""
     accuracy: Mapping[str, Any] | None = None
     """From ``accuracy_of``."""
+    held_out: HeldOutFigures | None = None
 
 
 def sums(folder: Path) -> dict[str, str]:
@@ -46,56 +65,59 @@ def write_card(folder: Path, card: Card) -> list[str]:
     # Markdown and not HTML: what a value has of markup is made literal by `cell` and `code`.
     pages = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
     pages.filters |= {"cell": plain, "code": code}
-    text = (resources.files("fsclip_jax") / "export" / "card.md.j2").read_text("utf-8")
+    text = (resources.files("fsclip_jax") / "report" / "pages" / "card.md.j2").read_text("utf-8")
     facts = [(name, value) for name, value in card.facts if value not in (None, "", {})]
     page = pages.from_string(text).render(
-        **{**card._asdict(), "facts": facts},
-        licences=[licence_of_backbone(card.backbone), *map(licence_of_data, card.data)],
-        sums=sums(folder),
+        **{**card._asdict(), "facts": facts}, most=MOST_CLASSES, sums=sums(folder)
     )
     page = re.sub(r"\n{3,}", "\n\n", page).rstrip() + "\n"
+    page = f"---\n{front_matter(card)}---\n{page}"
     write_file(folder / CARD, page.encode("utf-8", "replace"))
     return sorted(path.name for path in folder.iterdir())
 
 
-def licence_of_backbone(spec: str | None) -> str:
-    """Say under which licence the weights of a CLIP are.
+def front_matter(card: Card) -> str:
+    """Return what the hub files a card under, in YAML.
 
     Example:
-        >>> licence_of_backbone("openai/clip-vit-base-patch32")
-        'Backbone openai/clip-vit-base-patch32: MIT, as its repository states it.'
+        >>> print(front_matter(Card("t", "p", [], "", "gda", "openai/clip-vit-base-patch32", [])))
+        base_model: openai/clip-vit-base-patch32
+        library_name: fsclip_jax
+        metrics:
+        - accuracy
+        pipeline_tag: image-classification
+        tags:
+        - few-shot
+        - clip
+        - jax
+        - gda
+        <BLANKLINE>
     """
-    if spec == "mini":
-        return (
-            "Backbone mini: Apache-2.0 like fsclip_jax, which trained it on open icon sets and "
-            "emoji art; `fsclip_jax/assets/mini/SOURCES.csv` lists these and their licences."
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = None
+    if held := card.held_out:
+        result = EvalResult(
+            task_type=card.task,
+            dataset_type="labelled-pictures",
+            dataset_name="its own labelled pictures, held out in turn",
+            metric_type="accuracy",
+            metric_name="held-out accuracy, percent",
+            metric_value=held.accuracy,
+            metric_args={"pictures": held.asked, "low": held.low, "high": held.high},
         )
-    for model in KNOWN:
-        if spec is not None and spec.split("@")[0] == model.id:
-            return f"Backbone {spec}: {model.licence}, as its repository states it."
-    return f"Backbone {spec or 'unknown'}: see where its weights are from."
-
-
-def licence_of_data(spec: str) -> str:
-    """Say whose data it is, and where its terms are.
-
-    Example:
-        >>> licence_of_data("folder:photos")
-        'Data folder:photos: your own; who may use it you know best.'
-    """
-    kind, _, rest = spec.partition(":")
-    name = rest.partition("@")[0]
-    known = {"coop": find_known, "hf": find_known, "tfds": find_builder}.get(kind, lambda _: None)
-    if kind == "emoji":
-        return (
-            "Data emoji: art of eleven emoji sets under Apache-2.0, CC-BY-4.0 and MIT; NOTICE of "
-            "fsclip_jax names the authors."
-        )
-    if found := known(name):
-        return f"Data {spec}: {found.title} ({found.citation}); its terms are at {found.url}."
-    if kind == "folder":
-        return f"Data {spec}: your own; who may use it you know best."
-    return f"Data {spec}: see where it is from."
+        results = [result]
+    data = ModelCardData(
+        base_model=card.backbone,
+        eval_results=results,
+        library_name="fsclip_jax",
+        metrics=["accuracy"],
+        model_name=card.method,
+        pipeline_tag=card.task,
+        tags=["few-shot", "clip", "jax", card.method],
+    )
+    lines = data.to_yaml()
+    return f"{lines}\n"
 
 
 def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
@@ -103,9 +125,6 @@ def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
 
     That is ``command``, ``rows`` and ``warnings``; None where there is no report of the method.
     """
-    from fsclip_jax.report.rows import read_report
-    from fsclip_jax.report.tables import metric_of, number
-
     if place is None or not (place / "report.json").is_file():
         return None
     try:
