@@ -13,42 +13,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fsclip_jax.cli.backbones import BackbonesConfig
-from fsclip_jax.cli.bank import ImportConfig, ShowConfig
-from fsclip_jax.cli.datasets import DatasetsConfig
-from fsclip_jax.cli.export import ExportConfig
-from fsclip_jax.cli.extract import ExtractConfig
-from fsclip_jax.cli.methods import MethodsConfig
+from fsclip_jax.cli.completion import CONFIGS as COMMANDS
 from fsclip_jax.cli.options import options_of
-from fsclip_jax.cli.predict import PredictConfig
-from fsclip_jax.cli.report import ReportConfig
-from fsclip_jax.cli.scenes import ScenesConfig
-from fsclip_jax.detection.config import DetectConfig
-from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.segmentation.config import SegmentConfig
-from fsclip_jax.suite.config import SuiteConfig
-from fsclip_jax.training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-
-COMMANDS: dict[str, type] = {
-    "train": TrainConfig,
-    "eval": EvalConfig,
-    "suite": SuiteConfig,
-    "extract": ExtractConfig,
-    "bank import": ImportConfig,
-    "bank show": ShowConfig,
-    "predict": PredictConfig,
-    "export": ExportConfig,
-    "report": ReportConfig,
-    "detect": DetectConfig,
-    "segment": SegmentConfig,
-    "scenes": ScenesConfig,
-    "methods": MethodsConfig,
-    "backbones": BackbonesConfig,
-    "datasets": DatasetsConfig,
-}
-"""The commands with flags, and the configuration that each of them fills."""
 
 BLOCK = re.compile(r"(<!-- generated: ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -57,6 +57,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "methods": ("methods", "methods tip_adapter"),
     "backbones": ("backbones", "backbones siglip base"),
     "datasets": ("datasets", "datasets caltech101 --root /data/coop"),
+    "completion": (
+        "completion bash > ~/.local/share/bash-completion/completions/fsclip",
+        "completion fish > ~/.config/fish/completions/fsclip.fish",
+    ),
 }
 """Command lines to begin with, without the word ``fsclip`` before them."""
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "methods": "list the few-shot methods",
     "backbones": "list published CLIPs to choose from",
     "datasets": "list the published data sets, and how to get them",
+    "completion": "print what completes words at Tab, in bash, zsh or fish",
 }
 """What each does. The command NAME is ``main(words) -> exit code`` of ``cli/NAME.py``."""
 

@@ -5,7 +5,6 @@ import dataclasses
 import io
 import math
 import os
-import re
 import runpy
 import shlex
 import sys
@@ -16,8 +15,9 @@ from typing import Any, TypeVar
 
 import tyro
 
-from fsclip_jax.cli.compiled import FLAG
 from fsclip_jax.cli.help_text import help_text
+from fsclip_jax.cli.mistakes import mistake, unknown_flag
+from fsclip_jax.cli.options import options_of
 from fsclip_jax.errors import UserError, suggestion, tell
 from fsclip_jax.stopping import Stopped
 
@@ -41,29 +41,6 @@ _MOST: Mapping[str, int] = {
 }
 """The largest number that a field of a command takes."""
 
-_FRAME = re.compile(r"[\u2500-\u257f]+")
-
-
-def _one_line(framed: str) -> str:
-    """What tyro says in a frame over several lines, without frame, help text and pointers."""
-    text = " ".join(_FRAME.sub(" ", framed).split())
-    for pointer in ("Argument helptext:", "For full helptext"):
-        text = text.split(pointer)[0]
-    for title in ("Value error", "Parsing error", "Unrecognized options", "Required options"):
-        text = text.removeprefix(title).strip()
-    return text
-
-
-def flags_of(kind: type) -> list[str]:
-    """Return the flags of a dataclass as they are typed, one a field.
-
-    Example:
-        >>> from fsclip_jax.training.config import TrainConfig
-        >>> "--workdir" in flags_of(TrainConfig)
-        True
-    """
-    return [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kind)]
-
 
 def parse(
     kind: type[Config],
@@ -80,19 +57,12 @@ def parse(
     Raises:
         UserError: an unknown flag (with the nearest known one) or a value of the wrong type.
     """
-    known = flags_of(kind)
     if {"-h", "--help"} & set(args):
         print(help_text(kind, prog, default))
         raise SystemExit(0)
-    accepted = [*known, *("--no-" + flag[2:] for flag in known), "--help"]
-    spelled = [flag.replace("-", "_").replace("__", "--", 1) for flag in accepted]
-    for word in args:
-        flag = word.split("=", 1)[0]
-        if flag.startswith("--") and flag not in accepted and flag not in spelled:
-            raise UserError(
-                f"unknown flag {flag}{suggestion(flag, [*known, FLAG])} "
-                f"(`{prog} --help` lists them)"
-            )
+    options = options_of(kind, default)
+    if unknown := unknown_flag(options, args, prog):
+        raise UserError(unknown)
     captured = io.StringIO()
     try:
         with contextlib.redirect_stderr(captured):
@@ -106,7 +76,11 @@ def parse(
     except SystemExit as leaving:
         if leaving.code in (0, None):
             raise
-        raise UserError(f"{prog}: {_one_line(captured.getvalue())}") from None
+        raise UserError(mistake(options, args, prog)) from None
+    for option in options:
+        if option.default is None and getattr(filled, option.field) == ():
+            flag = option.flags[0]
+            raise UserError(f"{flag} needs a value: {flag} {option.takes}")
     _require_bounded(filled)
     return filled
 

@@ -53,7 +53,7 @@ def test_two_examples_are_taken_by_the_parser(command):
     for example in EXAMPLES[command]:
         assert f"fsclip {example}" in shown
         assert example.startswith(f"{command} ") or example == command
-        words = shlex.split(example.removeprefix(command))
+        words = shlex.split(example.removeprefix(command).partition(" > ")[0])
         kind, default = COMMANDS[command], None
         if command in WITH_CONFIGURATION:
             default = kind()

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
 import pytest
+import tyro
 
 import fsclip_jax
 from fsclip_jax.cli import main as cli
@@ -92,8 +94,16 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys, fail):
     ("args", "said"),
     [
         (["--step", "7"], "unknown flag --step; did you mean --steps?"),
-        (["--steps", "many"], "'many'"),
-        (["stray"], "stray"),
+        (["--steps", "many"], "--steps is 'many'; give a whole number"),
+        (["--rate", "x"], "--rate is 'x'; give a number"),
+        (["--rate=x"], "--rate is 'x'; give a number"),
+        (["--place"], "--place needs a value: --place PATH"),
+        (["--place", "--steps", "3"], "--place needs a value: --place PATH"),
+        (["--dty", "a"], "unknown flag --dty (`fsclip bake --help` lists them)"),
+        (["stray"], "fsclip bake does not take 'stray' here (`fsclip bake --help` says what"),
+        (["step"], "does not take 'step' here; did you mean --steps?"),
+        (["-p", "there"], "does not take '-p' here"),
+        (["--shots", "1", "b", "3"], "--shots is 'b'; give a whole number"),
     ],
 )
 def test_wrong_flags_are_told_in_one_line(args, said):
@@ -101,7 +111,45 @@ def test_wrong_flags_are_told_in_one_line(args, said):
         read(*args)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
-    assert "│" not in str(raised.value)
+    assert "How many." not in str(raised.value)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cake:
+    """Decorate."""
+
+    of: Annotated[str, tyro.conf.Positional]
+    """Which."""
+    fruit: tuple[str, ...]
+    """Lie on top."""
+    icing: Literal["sugar", "chocolate"] = "sugar"
+    candles: bool = False
+    age: Literal["none"] | float = 1.0
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "fsclip cake needs OF and --fruit NAME ... (`fsclip cake --help` says more)"),
+        (["nut"], "fsclip cake needs --fruit NAME ... (`fsclip cake --help` says more)"),
+        (["nut", "--fruit"], "--fruit needs a value: --fruit NAME ..."),
+        (["nut", "--fruit", "--icing", "sugar"], "--fruit needs a value: --fruit NAME ..."),
+        (
+            ["nut", "--icing", "chocolat", "--fruit", "a"],
+            "--icing is 'chocolat'; accepted: sugar, chocolate; did you mean chocolate?",
+        ),
+        (["nut", "--candles=3", "--fruit", "a"], "--candles takes no value; --no-candles switches"),
+        (["nut", "--no-icing", "--fruit", "a"], "unknown flag --no-icing; did you mean --icing?"),
+        (["nut", "--no-candle"], "unknown flag --no-candle; did you mean --no-candles?"),
+        (["nut", "--age", "old", "--fruit", "a"], "--age is 'old'; accepted: none, NUMBER"),
+        (["nut", "pie", "--fruit", "a"], "fsclip cake does not take 'pie' here"),
+    ],
+)
+def test_what_is_missing_or_not_taken_is_told_in_one_line(args, said):
+    with pytest.raises(UserError) as raised:
+        parse(Cake, args, prog="fsclip cake")
+    assert str(raised.value).startswith(said)
+    assert "top" not in str(raised.value)
 
 
 def test_help_leaves_with_zero(capsys):

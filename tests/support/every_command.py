@@ -41,6 +41,7 @@ WORDS = {
     "methods": "methods",
     "backbones": "backbones",
     "datasets": "datasets",
+    "completion": "completion bash",
 }
 """Each writes below ``{out}`` and reads what :func:`write_files` made, in ``{files}``."""
 
