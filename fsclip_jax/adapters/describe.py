@@ -60,6 +60,8 @@ class MethodSummary(NamedTuple):
     needs: tuple[str, ...]
     """What it needs beside image features and class names."""
     source: str
+    cost: str
+    """Steps of the fit to a task, beside which a fit in closed form costs nothing."""
 
 
 def methods() -> tuple[MethodSummary, ...]:
@@ -74,8 +76,19 @@ def methods() -> tuple[MethodSummary, ...]:
         adapter = get_adapter(name)
         searched = tuple(grids_of(adapter)[0].names) if grids_of(adapter) else ()
         needs = tuple(sorted(needs_of(adapter)))
-        found.append(MethodSummary(name, kind_of(adapter), searched, needs, source_of(adapter)))
+        found.append(
+            MethodSummary(
+                name, kind_of(adapter), searched, needs, source_of(adapter), _cost(adapter)
+            )
+        )
     return tuple(found)
+
+
+def _cost(adapter: Adapter) -> str:
+    if is_meta_learned(adapter):
+        return ""
+    units = (name for name in ("epochs", "iterations", "steps") if hasattr(adapter, name))
+    return next((f"{getattr(adapter, name)} {name}" for name in units), "")
 
 
 def method_markdown(name: str, level: int = 2) -> str:

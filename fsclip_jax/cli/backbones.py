@@ -1,18 +1,18 @@
 """``fsclip backbones``: published models to choose from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
-from fsclip_jax.cli.listing import print_table
+from fsclip_jax.cli.listing import print_lines, print_table
 from fsclip_jax.cli.parsing import parse
 from fsclip_jax.clip.published import KNOWN, SOURCES, KnownModel
 from fsclip_jax.errors import UserError, suggestion
 
-_HEAD = ("backbone", "is", "parameters", "pixels", "dim", "licence", "ImageNet", "by")
-_RIGHT = ("parameters", "pixels", "dim", "ImageNet")
+_HEAD = ("backbone", "size", "px", "dim", "licence", "top-1")
+_RIGHT = ("size", "px", "dim", "top-1")
 
 
 def matching(words: Sequence[str]) -> list[KnownModel]:
@@ -50,24 +50,48 @@ class BackbonesConfig:
     weights file, OpenAI's .pt archives among them."""
 
 
+def _size(model: KnownModel) -> str:
+    return f"{model.parameters / 1e6:.0f}M"
+
+
 def _row(model: KnownModel) -> tuple[str, ...]:
     return (
         model.id,
-        model.name or "-",
-        f"{model.parameters / 1e6:,.0f} M",
+        _size(model),
         str(model.config.vision.image_size),
         str(model.config.embed_dim),
         model.licence,
         "-" if model.top1 is None else f"{model.top1:.1f}",
-        model.source or "-",
     )
+
+
+def _about(model: KnownModel) -> Iterator[str]:
+    side = model.config.vision.image_size
+    yield model.id
+    if model.name:
+        yield f"  is: {model.name}"
+    yield f"  parameters: {_size(model)}"
+    yield f"  pictures: {side} x {side} pixels, to {model.config.embed_dim} numbers"
+    yield f"  licence: {model.licence}"
+    if model.source:
+        by = f"{model.source}, {SOURCES[model.source]}"
+        yield f"  ImageNet: {model.top1:.1f} % zero-shot top-1, as published by {by}"
+    yield f"  use: --backbone {model.id}"
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command."""
     models = matching(parse(BackbonesConfig, argv, prog="fsclip backbones").words)
+    if len(models) == 1:
+        print_lines(*_about(models[0]))
+        return 0
     print_table(_HEAD, [_row(model) for model in models], _RIGHT)
-    print("\nImageNet: published zero-shot top-1 accuracy in percent, as given by")
-    for name in dict.fromkeys(model.source for model in models if model.source):
-        print(f"  {name}: {SOURCES[name]}")
+    sources = dict.fromkeys(model.source for model in models if model.source)
+    print_lines(
+        "",
+        "size: parameters. px: side of the pictures. dim: length of the features.",
+        "top-1: zero-shot accuracy on ImageNet in percent, as published by",
+        *(f"  {name}: {SOURCES[name]}" for name in sources),
+        "`fsclip backbones NAME` says all about one.",
+    )
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from fsclip_jax.cli.listing import print_lines, print_table
 from fsclip_jax.cli.parsing import parse
 from fsclip_jax.errors import UserError
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from fsclip_jax.data.local_copies import LocalCopy
     from fsclip_jax.data.published import KnownSet
 
-_HEAD = ("name", "classes", "train", "val", "test", "on this machine", "images from")
+_HEAD = ("name", "classes", "train", "val", "test", "on this machine")
 
 
 @dataclass(frozen=True)
@@ -59,31 +60,30 @@ def main(argv: Sequence[str]) -> int:
     if config.classes and not class_names(known):
         raise UserError(f"{known.name} comes without a list; its images name the classes")
     places = find_copies(known, root, data_dir)
-    lines = class_names(known) if config.classes else _about(known, places)
-    for line in lines:
-        print(line)
+    if config.classes:
+        print(*class_names(known), sep="\n")
+    else:
+        print_lines(*_about(known, places))
     return 0
 
 
 def _print_all(found: "Sequence[tuple[KnownSet, Sequence[LocalCopy]]]") -> None:
-    from fsclip_jax.cli.listing import print_table
 
     rows = [
         (
             known.name,
             *map(str, (known.classes, *known.sizes)),
             _where(places) or "-",
-            known.url.partition(";")[0],
         )
         for known, places in found
     ]
-    print_table(_HEAD, rows, right=_HEAD[1:5], title="published data sets")
-    for line in (
+    print_table(_HEAD, rows, right=_HEAD[1:5])
+    print_lines(
+        "",
         "`fsclip datasets NAME` says how to get a data set and what it is.",
         "`--root DIR` looks for CoOp's folders in DIR; without it only TFDS's folder is looked at.",
         "Other data: folder:DIR, any tfds:NAME with image and label, hf:NAME (docs/data.md).",
-    ):
-        print(line)
+    )
 
 
 def _where(places: "Sequence[LocalCopy]") -> str:
@@ -128,7 +128,8 @@ def _coop(known: "KnownSet") -> Iterator[str]:
     }[coop.layout]
     images = coop.images or "{cars_train,cars_test}"
     yield f"  put into ROOT/{coop.folder}: {images}/, {below}"
-    yield f"  then: fsclip extract --data coop:{known.name}@ROOT --backbone ID --out BANK"
+    yield "  then:"
+    yield f"    $ fsclip extract --data coop:{known.name}@ROOT --backbone ID --out BANK"
 
 
 def _tfds(known: "KnownSet") -> Iterator[str]:
@@ -138,7 +139,8 @@ def _tfds(known: "KnownSet") -> Iterator[str]:
         yield "  TFDS: does not have these images"
         return
     note = f" ({known.tfds.note})" if known.tfds.note else ""
-    yield f"  or with TFDS, once{note}: {prepare_command(Path(), known)}"
+    yield f"  or with TFDS, once{note}:"
+    yield f"    $ {prepare_command(Path(), known)}"
     split = f"@{known.coop.split}" if known.coop and known.coop.split else ""
     also = f", with CoOp's split --data tfds:{known.tfds.spec}{split}" if split else ""
     yield f"  then: --data tfds:{known.tfds.spec}{also}"
@@ -151,8 +153,11 @@ def _published(known: "KnownSet") -> Iterator[str]:
         return
     seven = "" if known.in_ensemble else " --templates ensemble"
     yield (
-        "  a published row: extract with --backbone timm/resnet50_clip.openai --views 10"
-        f"{seven}, then: fsclip eval --data bank:BANK --protocol full_way "
+        "  a published row: extract with `--backbone timm/resnet50_clip.openai` `--views 10`"
+        f"{seven}, then:"
+    )
+    yield (
+        "    $ fsclip eval --data bank:BANK --protocol full_way "
         f"--methods {' '.join(row._fields)} --shots 16"
     )
     numbers = ", ".join(f"{name} {value:.2f}" for name, value in row._asdict().items())

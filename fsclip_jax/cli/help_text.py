@@ -1,12 +1,19 @@
 """What ``--help`` of a command prints: its options in groups, and examples."""
 
 import inspect
-import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fsclip_jax.cli.compiled import FLAG
-from fsclip_jax.cli.options import ARGUMENTS, GROUPS, Option, options_of, wrapped
+from fsclip_jax.cli.options import (
+    ARGUMENTS,
+    GROUPS,
+    Option,
+    command_lines,
+    line_width,
+    options_of,
+    wrapped,
+)
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "train": (
@@ -75,7 +82,7 @@ def help_text(kind: type, prog: str, default: Any = None, width: int | None = No
         default: values of a configuration file, which may then come before the flags.
         width: of the lines; the terminal's, 100 at most, unless given.
     """
-    width = width or max(40, min(100, shutil.get_terminal_size().columns))
+    width = width or line_width()
     options = options_of(kind, default)
     told = inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0]
     lines = [*_usage(prog, options, config=default is not None), "", *wrapped(told, width)]
@@ -91,7 +98,7 @@ def help_text(kind: type, prog: str, default: Any = None, width: int | None = No
     examples = EXAMPLES.get(prog.removeprefix("fsclip "), ())
     lines += ["", "Examples:"] * bool(examples)
     for example in examples:
-        lines += _command(f"fsclip {example}", width)
+        lines += command_lines(f"fsclip {example}", width, "  ")
     return "\n".join(lines)
 
 
@@ -137,10 +144,3 @@ def _choices(head: str, width: int) -> list[str]:
             lines.append("      ")
         lines[-1] += word
     return lines
-
-
-def _command(line: str, width: int) -> list[str]:
-    r"""A command on lines that a shell takes: all but the last end in ``\``."""
-    lines = wrapped(line, width - 4, "  ")
-    lines = [lines[0], *(f"  {line}" for line in lines[1:])]
-    return [*(f"{line} \\" for line in lines[:-1]), lines[-1]]

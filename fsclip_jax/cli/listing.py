@@ -4,30 +4,41 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fsclip_jax.cli.options import command_lines, line_width, wrapped
+
 
 def print_table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = (), title: str = ""
+    head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()
 ) -> None:
-    """Print a table on a terminal, elsewhere lines with tabs; columns in ``right`` hold numbers."""
-    from rich.console import Console
-    from rich.table import Table
+    """Print aligned columns, on a terminal as in a pipe; those in ``right`` hold numbers.
 
-    console = Console()
-    if not console.is_terminal:
-        for row in (head, *rows):
-            print("\t".join(row))
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-    for name in head:
-        table.add_column(
-            name,
-            justify="right" if name in right else "left",
-            no_wrap=name == head[0],
-            overflow="fold",
+    Nothing is cut: what the last column holds may be as long as it is.
+    """
+    widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for cell, name, width in zip(row, head, widths, strict=True)
         )
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+        print("  ".join(cells).rstrip())
+
+
+def print_lines(*lines: str) -> None:
+    """Print lines no wider than a terminal; what goes on has the indent of its line and two more.
+
+    A command, after ``$``, is continued as a shell takes it.
+    """
+    width = line_width()
+    for line in lines:
+        indent = " " * (len(line) - len(line.lstrip()))
+        text = line.strip()
+        if text.startswith("$ "):
+            print("\n".join(command_lines(text[2:], width, indent)))
+            continue
+        first, *rest = wrapped(text, width - len(indent)) or [""]
+        print(f"{indent}{first}")
+        for more in wrapped(" ".join(rest), width - len(indent) - 2):
+            print(f"{indent}  {more}")
 
 
 def bank_line(out: Path, manifest: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import re
+import shutil
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ GROUPS: Mapping[str, str] = {
     "Training": "steps batch learning_rate warmup_steps weight_decay clip_norm eval_every "
     "val_episodes checkpoint_every resume",
     "Answers": "top unknown",
-    "Output": "out workdir predictions format dtype shard safe_csv verify",
+    "Output": "out overwrite workdir predictions look format dtype shard safe_csv verify",
     "Running": "seed workers decode compute steps_per_dispatch coordinator processes process",
 }
 """Titles of help, in their order, and the fields of all commands that are told below each."""
@@ -153,3 +154,15 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
     return [line.replace("\0", " ") for line in lines]
+
+
+def command_lines(line: str, width: int, indent: str = "") -> list[str]:
+    r"""Break a command into lines that a shell takes: all but the last end in ``\``."""
+    first, *rest = wrapped(line, width - len(indent) - 4)
+    lines = [f"{indent}{first}", *(f"{indent}  {more}" for more in rest)]
+    return [*(f"{line} \\" for line in lines[:-1]), lines[-1]]
+
+
+def line_width() -> int:
+    """Return how wide lines may be: as wide as the terminal, within reason; 80 in a pipe."""
+    return max(40, min(100, shutil.get_terminal_size().columns))

@@ -1,5 +1,7 @@
 """``fsclip methods``: every method of the catalog, and one of them in full."""
 
+import dataclasses
+
 import pytest
 
 from fsclip_jax.adapters.catalog import ADAPTERS
@@ -8,13 +10,27 @@ from fsclip_jax.cli.main import main
 
 def test_every_method_has_a_line(capsys):
     assert main(["methods"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    rows = {line.split("\t")[0]: line.split("\t")[1:] for line in lines if "\t" in line}
+    lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    rows = {line.split("  ")[0]: [c.strip() for c in line.split("  ") if c] for line in lines}
     assert list(rows) == ["method", *ADAPTERS]
-    assert rows["timo"][:3] == ["closed form", "gamma, alpha", "prompts"]
-    assert rows["meta_adapter"][:3] == ["meta-learned", "-", "-"]
-    assert rows["tip_adapter"][3].startswith('Zhang et al., "Tip-Adapter')
-    assert {len(row) for row in rows.values()} == {4}
+    assert rows["timo"][1:] == ["closed form", "-", "prompts", "Li et al."]
+    assert rows["clap"][1:3] == ["trained", f"{ADAPTERS['clap']().epochs} epochs"]
+    assert rows["coop"][1:4] == ["learned prompt", f"{ADAPTERS['coop']().steps} steps", "words"]
+    assert rows["meta_adapter"][1:] == ["meta-learned", "-", "-", "Cheng et al."]
+    assert {len(row) for row in rows.values()} == {5}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_each_fits_into_80_columns(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["methods", name]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith(f"# `{name}`\n\n")
+    words = set(page.split())
+    for field in dataclasses.fields(ADAPTERS[name]()):
+        assert f"`{field.name}`" in words
+    prose = [line for line in page.splitlines() if not line.startswith("  ")]
+    assert max(map(len, prose)) <= 80
 
 
 def test_one_in_full(capsys):
