@@ -1,13 +1,16 @@
 """The one mesh of the package: a single axis, ``data``, over the devices."""
 
+import importlib.util
 import os
 import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from fsclip_jax.accelerators import find_accelerator
 from fsclip_jax.errors import UserError
 
 DATA_AXIS = "data"
@@ -77,3 +80,36 @@ def device_name() -> str:
     if devices[0].platform == "cpu":
         return f"{kind}, {os.cpu_count()} cores, {platform.machine()}"
     return f"{len(devices)} x {kind}"
+
+
+def runs_on() -> str:
+    """Say in a few words what this process computes on: ``2 CPU cores``, ``NVIDIA H100``."""
+    devices = jax.local_devices()
+    kind, count = devices[0].device_kind, len(devices)
+    if devices[0].platform == "cpu":
+        can = getattr(os, "sched_getaffinity", None)
+        cores = len(can(0)) if can else os.cpu_count() or 1
+        return f"{cores} CPU core{'s' * (cores > 1)}"
+    return f"{count} x {kind}" if count > 1 else kind
+
+
+def unseen_accelerator(root: Path = Path("/")) -> str | None:
+    """Say which accelerator is there and JAX does not see, and the cure; None where all is well.
+
+    Who keeps JAX from it by ``$JAX_PLATFORMS`` or ``$CUDA_VISIBLE_DEVICES`` knows.
+
+    Args:
+        root: as `accelerators.find_accelerator` takes it.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or os.environ.get("JAX_PLATFORMS") or jax.local_devices()[0].platform != "cpu":
+        return None
+    found = find_accelerator(root)
+    if found is None:
+        return None
+    told = f"there is {found.name}, but JAX sees none"
+    if not found.extra:
+        return f"{told}: its driver is too old, install a newer one"
+    if importlib.util.find_spec(f"jax_{found.extra}_plugin"):
+        return f"{told}, though jax_{found.extra}_plugin is installed: `nvidia-smi` may say why"
+    return f"{told}: pip install 'fsclip-jax[{found.extra}]'"

@@ -31,6 +31,10 @@ COMMANDS = {
 """What each does. The command NAME is ``main(words) -> exit code`` of ``cli/NAME.py``."""
 
 
+COMPUTING = ("train", "eval", "suite", "extract", "predict", "export", "detect", "segment")
+"""Commands that compute by JAX, and begin by saying on what."""
+
+
 def usage() -> str:
     """Return the help text of ``fsclip`` itself."""
     from fsclip_jax.cli.compiled import FLAG
@@ -78,8 +82,21 @@ def _dispatch(words: Sequence[str]) -> int:
         hush_pillow()
         # That it finds no home for its list of fonts costs it a second, which is all.
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
+        # What it says of a GPU that it does not see the first lines say, with the cure.
+        logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
     # Imported only when it runs: help answers at once.
     return int(import_module(f"fsclip_jax.cli.{command}").main(rest))
+
+
+def _first_lines(words: Sequence[str]) -> list[str]:
+    """Say on what a command computes, if it does, and what JAX does not see of this machine."""
+    command = next((word for word in words if word in COMMANDS), "")
+    if command not in COMPUTING or {"-h", "--help"} & set(words):
+        return []
+    from fsclip_jax.devices import runs_on, unseen_accelerator
+
+    unseen = unseen_accelerator()
+    return [f"fsclip: on {runs_on()}", *[f"fsclip: warning: {unseen}"] * bool(unseen)]
 
 
 def _is_memory(error: Exception) -> bool:
@@ -95,12 +112,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0 when done, 2 when the input is wrong (one line on the error stream says how), 128 plus
     the number of the signal when stopped. Any other failure is a bug and shows its traceback.
     """
-    with standard_streams() as unwritten, stopping() as stops:
-        code, said = _outcome(sys.argv[1:] if argv is None else argv, stops)
-        lost = unwritten()
+    words = sys.argv[1:] if argv is None else argv
+    with standard_streams(lambda: _first_lines(words)) as streams, stopping() as stops:
+        code, said = _outcome(words, stops)
+        lost = streams.failure()
         if lost and not code:
             code, said = 2, f"error: standard output cannot be written: {lost.strerror}"
         if said:
+            streams.hush()
             print(f"fsclip: {said}", file=sys.stderr)
     return code
 

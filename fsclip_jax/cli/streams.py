@@ -4,17 +4,22 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class _Kept(io.FileIO):
     """An open file whose first failure is kept; what is written after it is dropped."""
 
     failure: OSError | None = None
+    first: "Callable[[], None] | None" = None
+    """Called before anything is written."""
 
     def write(self, data: Any) -> int:
+        first, self.first = self.first, None
+        if first:
+            first()
         if self.failure is None:
             try:
                 return super().write(data)
@@ -23,17 +28,27 @@ class _Kept(io.FileIO):
         return memoryview(data).nbytes
 
 
+class Streams(NamedTuple):
+    """What may be asked of the standard streams."""
+
+    failure: Callable[[], OSError | None]
+    """Says why standard output could not be written, if so. That its reader has left, as
+    ``head`` does, is no reason."""
+    hush: Callable[[], None]
+    """Leaves out the first lines, unless they are written already."""
+
+
 @contextmanager
-def standard_streams() -> Iterator[Callable[[], OSError | None]]:
+def standard_streams(first: Callable[[], Sequence[str]] = tuple) -> Iterator[Streams]:
     r"""Let no failure to print end a command before its files are written.
 
     A letter that the encoding lacks is printed as ``\xe9``. A stream that was closed before the
     program began leads nowhere, and no file gets its number. The streams of tests and notebooks are
     left alone.
 
-    Yields:
-        What says why standard output could not be written, if so. That its reader has left, as
-        ``head`` does, is no reason.
+    Args:
+        first: gives the lines that the error stream begins with, asked for once something else is
+            about to be written to either stream.
     """
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(handle, True)
@@ -52,8 +67,17 @@ def standard_streams() -> Iterator[Callable[[], OSError | None]]:
         found = raw[0].failure
         return None if found is None or found.errno == errno.EPIPE else found
 
+    def begin() -> None:
+        hush()
+        for line in first():
+            raw[1].write(f"{line}\n".encode(errors="backslashreplace"))
+
+    def hush() -> None:
+        raw[0].first = raw[1].first = None
+
+    raw[0].first = raw[1].first = begin
     try:
-        yield failure
+        yield Streams(failure, hush)
     finally:
         sys.stdout, sys.stderr = before
         for stream in ours:

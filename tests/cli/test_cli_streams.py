@@ -1,10 +1,12 @@
 """Standard output that is closed, full, left by its reader or unable to say a name."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from synthetic_bank import synthetic_bank
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs /dev/full and closed files")
 
@@ -63,3 +65,32 @@ def test_no_file_gets_the_number_of_a_closed_stream(tmp_path):
     (tmp_path / "program.py").write_text(program)
     assert shell(f"{sys.executable} program.py >&- <&-", tmp_path) == (0, "")
     assert (tmp_path / "data").read_bytes() == b"data"
+
+
+def test_the_first_line_says_on_what_a_command_computes(tmp_path):
+    """Of a machine with a GPU that JAX does not see; what was piped before stays as it was."""
+    synthetic_bank(tmp_path / "bank")
+    wrong, evaluate = (
+        ["eval", "--data", "bank:no"],
+        ["eval", "--data", "bank:bank", "--methods", "zero_shot", "--shots", "1"],
+    )
+    program = (
+        "import sys\n"
+        "from fsclip_jax import devices\n"
+        "from fsclip_jax.cli.main import main\n"
+        "devices.unseen_accelerator = lambda: 'no GPU'\n"
+        f"for words in (['methods'], ['eval', '--help'], {wrong}, {evaluate}):\n"
+        "    main(words)\n"
+        "    print('ended', file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    listed, helped, wrong, evaluated, rest = done.stderr.split("ended\n")
+    assert listed == helped == rest == ""
+    assert wrong.startswith("fsclip: error: ")
+    assert wrong.count("\n") == 1
+    assert re.match(r"fsclip: on \d+ CPU cores?\nfsclip: warning: no GPU\n", evaluated)
+    assert evaluated.count("CPU core") == 1
+    assert "CPU core" not in done.stdout
+    assert "Base classes" in done.stdout or "zero_shot" in done.stdout
