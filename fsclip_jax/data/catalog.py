@@ -31,7 +31,7 @@ KNOWN_SETS: tuple[KnownSet, ...] = (
     ),
     KnownSet(
         "caltech101",
-        "Caltech101",
+        "Caltech-101",
         100,
         (4128, 1649, 2465),
         "Fei-Fei et al., Learning Generative Visual Models from Few Training Examples, "

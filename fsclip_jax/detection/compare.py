@@ -211,7 +211,7 @@ def _report(
         backbone={"id": model.id, "sha256": model.sha256},
         data={
             "spec": tested.data.source,
-            "title": str(config.scenes or Path(tested.data.source).name),
+            "title": Path(config.scenes or tested.data.source).name,
             "n_classes": len(tested.data.categories),
             "n_query": len(tested.data.pictures),
             "n_objects": len(tested.data.boxes),

@@ -87,7 +87,7 @@ def evaluate_bank(
         backbone={"id": backbone.get("id"), "sha256": backbone.get("sha256")},
         data={
             "spec": config.data,
-            "title": data_title(config.data),
+            "title": data_title(config.data, str(data.get("spec"))),
             "source": data.get("spec"),
             "version": data.get("version"),
             "n_classes": len(stored.class_names),

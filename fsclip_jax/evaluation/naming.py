@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from fsclip_jax.data.catalog import find_known
+from fsclip_jax.report.names import spec_title
+
+PUBLISHED = ("coop", "tfds", "hf")
+"""Kinds of specs that name a published data set."""
 
 
 def data_name(spec: str) -> str:
@@ -44,13 +48,19 @@ def unlike_names(specs: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def data_title(spec: str) -> str:
+def data_title(spec: str, source: str = "") -> str:
     """Return how a page calls a data set: by its title if it is a published one.
+
+    A bank is called after the images that it was made of, its ``source``, if that is known.
 
     Example:
         >>> data_title("coop:food-101@data"), data_title("folder:food-101")
-        ('Food-101', 'folder:food-101')
+        ('Food-101', 'food-101')
+        >>> data_title("bank:mine", "coop:caltech101@data"), data_title("bank:mine", "npz:a.npz")
+        ('Caltech-101', 'mine')
     """
-    published = spec.partition(":")[0] in ("coop", "tfds", "hf")
+    if spec.startswith("bank:") and source.partition(":")[0] in (*PUBLISHED, "emoji", "folder"):
+        return data_title(source)
+    published = spec.partition(":")[0] in PUBLISHED
     known = find_known(data_name(spec)) if published else None
-    return known.title if known else spec
+    return known.title if known else spec_title(spec)

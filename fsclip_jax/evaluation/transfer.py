@@ -24,7 +24,7 @@ from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.draws import bank_rows, draw_supports
 from fsclip_jax.evaluation.label_spaces import Group, LabelSpace, check_splits, label_spaces
 from fsclip_jax.evaluation.measure import choose, evaluate
-from fsclip_jax.evaluation.naming import unlike_names
+from fsclip_jax.evaluation.naming import data_title, unlike_names
 from fsclip_jax.evaluation.prepare import (
     SUPPORT_SEED,
     Setting,
@@ -119,6 +119,7 @@ def _described(target: Target) -> dict[str, Any]:
     data = target.stored.manifest["data"]
     return {
         "name": target.name,
+        "title": data_title(target.spec, str(data.get("spec"))),
         "spec": target.spec,
         "source": data.get("spec"),
         "version": data.get("version"),

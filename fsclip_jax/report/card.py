@@ -133,7 +133,7 @@ def accuracy_of(place: Path | None, method: str) -> Mapping[str, Any] | None:
         return None
     accuracy = metric_of(report.rows)
     rows = [
-        {"shots": row.shots, "split": row.split, "shown": number(row, accuracy, digits=1)}
+        {"shots": row.shots, "split": row.split, "shown": number(row, accuracy)}
         for row in report.rows
         if row.method == method
     ]

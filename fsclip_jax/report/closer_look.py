@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from fsclip_jax.report.details import ClassChanges, Details, Reliability
-from fsclip_jax.report.sentences import split_phrase
+from fsclip_jax.report.tables import split_phrase
 
 MOST_CLASSES = 6
 """Classes that are named on either side of a method's changes."""

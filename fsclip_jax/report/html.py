@@ -14,7 +14,6 @@ from fsclip_jax.report.sentences import (
     protocol_line,
     selection_lines,
     selection_note,
-    split_phrase,
     title,
 )
 from fsclip_jax.report.styles import Style, styles
@@ -54,7 +53,7 @@ def report_to_html(report: Report) -> str:
         "differences": differences(report),
         "others": other_numbers(report.rows),
         "cost_plots": [(name, Markup(svg)) for name, svg in cost_panels(main, look)],
-        "cost_where": f"{split_phrase(main.split)}, {shots_phrase(main.shots[-1])},",
+        "cost_where": f"{main.where}, {shots_phrase(main.shots[-1])},",
         "selections": selection_lines(report),
         "selection_note": selection_note(report),
         "facts": facts(report),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from fsclip_jax.printable import printable
 from fsclip_jax.report.metrics import with_interval
+from fsclip_jax.report.names import method_title
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.sentences import (
     facts,
@@ -21,6 +22,7 @@ from fsclip_jax.report.tables import (
     differences,
     grid_of,
     other_numbers,
+    split_word,
     tables,
 )
 
@@ -48,7 +50,7 @@ def grid_table(grid: MethodGrid) -> str:
     """Draw methods by columns; the best of every column is bold."""
     rows = []
     for method in grid.methods:
-        cells = [code(method)]
+        cells = [plain(method_title(method))]
         for column in grid.columns:
             cell = column.cells.get(method)
             half = cell.ci95 if cell and grid.intervals else None
@@ -63,7 +65,8 @@ def listing(title: str, listed: Listing) -> list[str]:
     if not listed.lines:
         return []
     rows = [
-        [plain(row.split), code(row.method), str(row.shots), *texts] for row, texts in listed.lines
+        [plain(split_word(row.split)), plain(method_title(row.method)), str(row.shots), *texts]
+        for row, texts in listed.lines
     ]
     table = _table(["split", "method", "shots", *map(plain, listed.head)], rows)
     return [f"## {title}", *([listed.note] if listed.note else []), table]

@@ -5,6 +5,7 @@ A new metric is a line here and the function that computes it (of predictions, o
 in a plot, of every kind of comparison that measures it.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -135,14 +136,35 @@ def main_metric(names: Iterable[str]) -> MetricInfo | None:
     return next((info for info in METRICS if info.name in measured), None)
 
 
-def with_interval(mean: float, ci95: float | None, digits: int = 2, sign: bool = False) -> str:
-    """Write a number with its interval.
+def number_parts(
+    mean: float, ci95: float | None, digits: int = 2, sign: bool = False
+) -> tuple[str, str]:
+    """Write a number and half its 95 % interval: the digits follow the interval.
+
+    The interval has one digit that counts, two where the first is a 1, and the number ends where
+    it ends. Without an interval, or where it is 0, the number has ``digits`` after the point.
 
     Example:
-        >>> with_interval(61.234, 0.5)
-        '61.23 ±0.50'
+        >>> [number_parts(61.345, half) for half in (0.4, 0.05, 1.17)]
+        [('61.3', '0.4'), ('61.34', '0.05'), ('61.3', '1.2')]
+    """
+    if ci95 is None or not math.isfinite(ci95):
+        return f"{mean:{'+z,' if sign else 'z,'}.{digits}f}", ""
+    if ci95 < 5e-7:  # what is stored is rounded to six digits
+        return f"{mean:{'+z,' if sign else 'z,'}.{digits}f}", "0"
+    power = math.floor(math.log10(ci95))
+    places = min(max(0, (ci95 < 2 * 10.0**power) - power), 6)
+    return f"{mean:{'+z,' if sign else 'z,'}.{places}f}", f"{ci95:,.{places}f}"
+
+
+def with_interval(mean: float, ci95: float | None, digits: int = 2, sign: bool = False) -> str:
+    """Write a number with its interval, which says how many digits there are.
+
+    Example:
+        >>> with_interval(61.234, 0.5), with_interval(61.234, 0.0)
+        ('61.2 ±0.5', '61.23 ±0')
         >>> with_interval(3.0, None, digits=1, sign=True)
         '+3.0'
     """
-    text = f"{mean:{'+,' if sign else ','}.{digits}f}"
-    return text if ci95 is None else f"{text} ±{ci95:,.{digits}f}"
+    text, half = number_parts(mean, ci95, digits, sign)
+    return f"{text} ±{half}" if half else text

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fsclip_jax.report.metrics import number_parts
+from fsclip_jax.report.names import method_title
 from fsclip_jax.report.styles import DARK, LIGHT, SERIES_DARK, SERIES_LIGHT, variables
+from fsclip_jax.report.tables import split_word
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
@@ -20,6 +23,8 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"method": method_title, "split": split_word}
+    environment.globals["number_parts"] = number_parts
     colours = {
         "colours": variables(LIGHT, SERIES_LIGHT),
         "dark_colours": variables(DARK, SERIES_DARK),

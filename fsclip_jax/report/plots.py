@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import escape
 
 from fsclip_jax.report.metrics import MetricInfo, with_interval
+from fsclip_jax.report.names import method_title
 from fsclip_jax.report.rows import Metric, Report, ordered
 from fsclip_jax.report.styles import FAINT, INK, PAPER, SOFT, Style, recolour, styles
-from fsclip_jax.report.tables import Table, leading, tables
+from fsclip_jax.report.tables import Table, leading, shots_phrase, tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,11 +45,11 @@ def table_panel(table: Table, look: Mapping[str, Style], prefix: str, *, names: 
     svg = for_page(_draw([table], look, titles=False, letters="none", names=names), prefix, label)
     for i, method in enumerate(table.methods):
         values = ", ".join(
-            f"{shots}-shot {with_interval(cell.mean, cell.ci95, 1)}"
+            f"{shots_phrase(shots)} {with_interval(cell.mean, cell.ci95, table.metric.digits)}"
             for shots in table.shots
             if (cell := table.at(method, shots))
         )
-        svg = with_title(svg, rf'<g id="[^"]*-s{i}">', f"{method}: {values}")
+        svg = with_title(svg, rf'<g id="[^"]*-s{i}">', f"{method_title(method)}: {values}")
     return svg
 
 
@@ -116,7 +117,7 @@ def _draw(
     import matplotlib
     from matplotlib.figure import Figure
 
-    longest = max(len(method) for table in listed for method in table.methods)
+    longest = max(len(method_title(method)) for table in listed for method in table.methods)
     most = max(len(table.methods) for table in listed)
     # Names are set in the page's letters, which are narrower than those measured here.
     right = (0.60 if letters == "path" else 0.54) * LABEL * longest / 72 + 0.2
@@ -234,7 +235,7 @@ def _name_lines(axes: "Axes", table: Table, look: Mapping[str, Style], height: f
             linewidth=0.6, alpha=0.7, clip_on=False, scalex=False, scaley=False,
         )  # fmt: skip
         name = axes.text(
-            1.075, at, method, transform=along, fontsize=LABEL, va="center_baseline",
+            1.075, at, method_title(method), transform=along, fontsize=LABEL, va="center_baseline",
             color=SOFT if style.quiet else style.role, parse_math=False,
             fontweight="bold" if style.width > 2 else "normal",
         )  # fmt: skip

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsclip_jax.report.metrics import METRICS, MetricInfo
+from fsclip_jax.report.names import method_title
 from fsclip_jax.report.plots import (
     for_page,
     name_values,
@@ -14,7 +15,7 @@ from fsclip_jax.report.plots import (
     with_title,
 )
 from fsclip_jax.report.styles import INK, PAPER, QUIET, SOFT, Style
-from fsclip_jax.report.tables import Table
+from fsclip_jax.report.tables import Table, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,8 +60,10 @@ def cost_panels(table: Table, look: Mapping[str, Style]) -> list[tuple[str, str]
             label = f"{table.metric.title.capitalize()} against cost: {cost.title}"
             svg = for_page(_scatter(dots, table.metric, cost, look), cost.name, label)
             for i, dot in enumerate(dots):
+                shown = number(table.rows[dot.method, table.shots[-1]], table.metric)
                 text = (
-                    f"{dot.method}: {dot.mean:.1f} {table.metric.unit}, {dot.cost:.3g} {cost.unit}"
+                    f"{method_title(dot.method)}: {shown} {table.metric.unit}, "
+                    f"{dot.cost:.3g} {cost.unit}"
                 )
                 svg = with_title(svg, rf'<g id="[^"]*-dot-{i}">', text)
             drawn.append((cost.title.capitalize(), svg))
@@ -117,7 +120,7 @@ def _names(
     scale = 72 / axes.figure.dpi
     at = [tuple(scale * c for c in axes.transData.transform((dot.cost, dot.mean))) for dot in dots]
     named = [i for i, dot in enumerate(dots) if i in front or not look[dot.method].quiet]
-    sizes = [(0.52 * SIZE * len(dots[i].method), 1.1 * SIZE) for i in named]
+    sizes = [(0.52 * SIZE * len(method_title(dots[i].method)), 1.1 * SIZE) for i in named]
     taken = [NameBox(x - 3.5, y - 3.5, 7, 7) for x, y in at]
     (left, low), (right, top) = scale * axes.transAxes.transform([(0, 0), (1, 1)])
     places = place_names([at[i] for i in named], sizes, taken, (left, low, right, top + 6))
@@ -135,7 +138,7 @@ def _names(
                 arrowprops={"arrowstyle": "-", "color": QUIET, "linewidth": 0.6, "shrinkA": 0},
             )  # fmt: skip
         axes.annotate(
-            method, at[i], (place.left, place.low), xycoords="figure points",
+            method_title(method), at[i], (place.left, place.low), xycoords="figure points",
             textcoords="figure points", fontsize=SIZE, va="bottom", parse_math=False,
             color=INK if look[method].quiet else look[method].role,
         )  # fmt: skip

@@ -1,19 +1,22 @@
 """The sentences of a report: what was measured and how, who is ahead, what was chosen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fsclip_jax.report.metrics import with_interval
+from fsclip_jax.report.names import counted_title, data_title, method_title
 from fsclip_jax.report.rows import Report, ordered
-from fsclip_jax.report.tables import SPLIT_TITLES, Table, main_table, metric_of
+from fsclip_jax.report.tables import Table, main_table, metric_of, shots_phrase, split_word
+
+REFERENCE = "zero_shot"
+"""The method that the headline compares with."""
 
 HONEST = "Nothing is ever chosen on the images that the methods are judged on."
 
 
 def title(report: Report) -> str:
     """Head of the page."""
-    name = report.data.get("title") or report.data.get("spec")
-    return f"Few-shot {metric_of(report.rows).title} on {name}"
+    return f"Few-shot {metric_of(report.rows).title} on {counted_title(report.data)}"
 
 
 def protocol_line(report: Report) -> str:
@@ -24,8 +27,8 @@ def protocol_line(report: Report) -> str:
     ways = {
         "full_way": "All classes at once",
         "cross_category": f"{parts} of the classes, {report.label_space} label space",
-        "cross_dataset": f"Adapters and settings of {data.get('spec')}, taken to other data sets",
-        "domain_shift": f"Shots of {data.get('spec')}, images of other domains",
+        "cross_dataset": f"Adapters and settings of {data_title(data)}, taken to other data sets",
+        "domain_shift": f"Shots of {data_title(data)}, images of other domains",
         "episodic": f"Episodes of {settings.get('way', 'some')} classes",
         "detect": "A box and a class for every object",
         "segment": "A class for every pixel",
@@ -56,35 +59,33 @@ def interval_line(report: Report) -> str:
     )
 
 
-def split_phrase(split: str) -> str:
-    """Name a split within a sentence.
-
-    Example:
-        >>> split_phrase("novel"), split_phrase("imagenet_v2")
-        ('the novel classes', 'imagenet_v2')
-    """
-    return f"the {SPLIT_TITLES[split].lower()}" if split in SPLIT_TITLES else split
-
-
 def ahead(table: Table, start: str = "With") -> str:
     """Say which method is ahead at the largest number of shots, and by how much."""
     shots, metric = table.shots[-1], table.metric
-    means = {method: cell.mean for method, cell in table.column(shots).items()}
-    top = (max if metric.better == "higher" else min)(means, key=lambda name: means[name])
-    cell = table.at(top, shots)
-    assert cell is not None
-    where = "" if table.split == "test" else f" on {split_phrase(table.split)}"
+    column = table.column(shots)
+    top = (max if metric.better == "higher" else min)(each.mean for each in column.values())
+    first = [method for method, each in column.items() if each.mean == top]
+    cell = column[first[0]]
+    where = "" if table.split == "test" else f" on {table.where}"
     plural = "es" if table.examples.endswith("xes") else "s"
     examples = table.examples.removesuffix(plural) if shots == 1 else table.examples
     line = (
-        f"{start} {shots} {examples} per class, {top} is ahead{where}: "
-        f"{with_interval(cell.mean, cell.ci95, metric.digits)} {metric.unit}"
+        f"{start} {shots} {examples} per class, {_all(first)} {'is' if len(first) == 1 else 'are'} "
+        f"ahead{where}: {with_interval(cell.mean, cell.ci95, metric.digits)} {metric.unit}"
     )
-    zero = table.at("zero_shot", shots)
-    if zero is None or top == "zero_shot":
+    zero = column.get(REFERENCE)
+    if zero is None or REFERENCE in first:
         return f"{line}."
+    versus = table.rows[first[0], shots].versus.get(REFERENCE, {}).get(metric.name)
     gain = cell.mean - zero.mean
-    return f"{line}, {abs(gain):.2f} points {'above' if gain >= 0 else 'below'} zero-shot CLIP."
+    points = with_interval(abs(gain), versus.ci95 if versus else None, metric.digits)
+    return f"{line}, {points} points {'above' if gain >= 0 else 'below'} zero-shot CLIP."
+
+
+def _all(methods: Sequence[str]) -> str:
+    """Name methods within a sentence."""
+    *others, last = map(method_title, methods)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def headline(report: Report) -> str:
@@ -101,15 +102,16 @@ def selection_note(report: Report) -> str:
     if not dishonest:
         return f"What was chosen, and on which images. {HONEST}"
     return (
-        f"What was chosen, and on which images. {', '.join(dishonest)}: chosen on the very images "
-        "that the methods are judged on, as the published code does. For parity only."
+        f"What was chosen, and on which images. {_all(dishonest)}: chosen on the very images that "
+        "the methods are judged on, as the published code does. For parity only."
     )
 
 
 def selection_lines(report: Report) -> list[str]:
     """Say for every method what was chosen and on which images, without repetitions."""
     lines = [
-        f"{row.method}, {row.shots}-shot, {row.split}: {selection_text(row.selection)}"
+        f"{method_title(row.method)}, {shots_phrase(row.shots)}, {split_word(row.split)}: "
+        f"{selection_text(row.selection)}"
         for row in report.rows
         if row.selection
     ]
@@ -154,9 +156,11 @@ def facts(report: Report) -> list[tuple[str, str]]:
     saw: dict[tuple[str, ...], list[str]] = {}
     for row in report.rows:
         if row.saw:
-            saw.setdefault(row.saw, []).append(row.method)
+            saw.setdefault(row.saw, []).append(method_title(row.method))
+    methods = ordered([row.method for row in report.rows])
     lines = [
         ("Command", report.command),
+        ("Methods", ", ".join(f"{method_title(m)} ({m})" for m in methods)),
         ("Data", ", ".join(str(data[name]) for name in ("spec", "version") if data.get(name))),
         ("Classes short of shots", _short_classes(data)),
         ("Backbone", str(backbone.get("id"))),

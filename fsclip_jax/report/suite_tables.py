@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from fsclip_jax.report.measured import AVERAGE
 from fsclip_jax.report.metrics import MetricInfo
+from fsclip_jax.report.names import counted_title, data_title
 from fsclip_jax.report.rows import Row, ordered
 from fsclip_jax.report.sentences import ahead, fact_name, short
 from fsclip_jax.report.suite import StoredSuite
@@ -56,7 +57,11 @@ def _part(
 ) -> SuitePart:
     backbone, split = place
     metric = metric_of(row for each in rows.values() for row in each)
-    tables = {name: table_of(split, name, each, metric) for name, each in rows.items()}
+    tables = {}
+    for name, each in rows.items():
+        known = suite.data.get(name, {})
+        table = table_of(split, counted_title(known, name), each, metric)
+        tables[name] = replace(table, phrase=data_title(known) or name)
     means = [
         row
         for each in suite.means
@@ -65,7 +70,8 @@ def _part(
     ]
     many = len(suite.names) > 1 and bool(means)
     mean = table_of(split, AVERAGE, means, metric) if many else None
-    over = f"Averaged over {len(suite.names)} data sets" if mean else f"On {next(iter(tables))}"
+    first = next(iter(tables.values()))
+    over = f"Averaged over {len(suite.names)} data sets" if mean else f"On {first.phrase}"
     of = f" with {backbone}" if several else ""
     return SuitePart(
         title=SPLIT_TITLES.get(split, split) + (f", {backbone}" if several else ""),
@@ -74,7 +80,7 @@ def _part(
         mean=mean,
         grids=_grids(len(suite.names), mean, tables, metric),
         others=other_numbers(means) if mean else Listing((), (), ""),
-        lead=ahead(mean or next(iter(tables.values())), f"{over}{of}, with"),
+        lead=ahead(mean or replace(first, phrase=""), f"{over}{of}, with"),
     )
 
 
@@ -90,7 +96,9 @@ def _grids(
         title = f"Average over {n_data} data sets, by shots"
         grids.append(replace(grid_of(mean), title=title, methods=methods))
     for s in reversed(shots):
-        columns = (column_of(table.title, table.column(s), metric) for table in every)
+        columns = (
+            column_of(table.phrase or table.title, table.column(s), metric) for table in every
+        )
         grids.append(MethodGrid(shots_phrase(s), metric, methods, tuple(columns), intervals=False))
     return tuple(grids)
 
@@ -98,7 +106,10 @@ def _grids(
 def suite_title(suite: StoredSuite, parts: list[SuitePart]) -> str:
     """Head of the page."""
     what = parts[0].metric.title if parts else "numbers"
-    return f"Few-shot {what} on {len(suite.names)} data set{'s' * (len(suite.names) > 1)}"
+    if len(suite.names) == 1:
+        name = suite.names[0]
+        return f"Few-shot {what} on {counted_title(suite.data.get(name, {}), name)}"
+    return f"Few-shot {what} on {len(suite.names)} data sets"
 
 
 def troubles(suite: StoredSuite) -> list[tuple[str, str, int, str]]:

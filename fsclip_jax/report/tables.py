@@ -1,10 +1,12 @@
 """What every table shares, of a report or a suite: methods by columns, and numbers by rows."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fsclip_jax.report.intervals import paired_difference
 from fsclip_jax.report.metrics import METRICS, MetricInfo, main_metric, with_interval
+from fsclip_jax.report.names import counted_title, data_title, method_title
 from fsclip_jax.report.rows import Kind, Metric, Report, Row, ordered
 
 SPLIT_TITLES = {
@@ -43,6 +45,12 @@ class Table:
     shots: tuple[int, ...]
     rows: Mapping[tuple[str, int], Row]
     examples: str = EXAMPLES["eval"]
+    phrase: str = ""
+
+    @property
+    def where(self) -> str:
+        """Its split within a sentence."""
+        return self.phrase or split_phrase(self.split)
 
     def at(self, method: str, shots: int) -> Metric | None:
         """The number of a method, where there is one."""
@@ -99,16 +107,52 @@ def tables(report: Report) -> list[Table]:
     """Return one table per split that was measured, in the order of the report."""
     metric = metric_of(report.rows)
     rows = [row for row in report.rows if metric.name in row.metrics]
+    named = _named_data(report)
     return [
-        table_of(
-            split,
-            SPLIT_TITLES.get(split, split),
-            [row for row in rows if row.split == split],
-            metric,
-            EXAMPLES[report.kind],
+        replace(
+            table_of(
+                split,
+                counted_title(named[split]) if split in named else SPLIT_TITLES.get(split, split),
+                [row for row in rows if row.split == split],
+                metric,
+                EXAMPLES[report.kind],
+            ),
+            phrase=data_title(named[split]) if split in named else "",
         )
         for split in ordered([row.split for row in rows])
     ]
+
+
+def _named_data(report: Report) -> dict[str, Mapping[str, Any]]:
+    """The data sets that splits are named after, where adapters are taken to other data."""
+    targets = report.data.get("targets")
+    listed = targets if isinstance(targets, (list, tuple)) else ()
+    found = {str(each.get("name")): each for each in listed if isinstance(each, Mapping)}
+    for split in ordered([row.split for row in report.rows]) if found else ():
+        if split not in found and split not in SPLIT_TITLES:
+            found[split] = report.data
+    return found
+
+
+def split_phrase(split: str) -> str:
+    """Name a split within a sentence.
+
+    Example:
+        >>> [split_phrase(split) for split in ("novel", "test", "imagenet_v2")]
+        ['the novel classes', 'all classes', 'imagenet_v2']
+    """
+    title = SPLIT_TITLES.get(split, "").lower()
+    return title if split == "test" else f"the {title}" if title else split
+
+
+def split_word(split: str) -> str:
+    """Name a split in a narrow column.
+
+    Example:
+        >>> split_word("test"), split_word("novel")
+        ('all classes', 'novel')
+    """
+    return "all classes" if split == "test" else split
 
 
 def table_of(
@@ -208,15 +252,13 @@ def other_numbers(rows: Sequence[Row]) -> Listing:
     return Listing(tuple(metric.label for metric in metrics), tuple(lines), note)
 
 
-def number(row: Row, metric: MetricInfo, digits: int | None = None) -> str:
+def number(row: Row, metric: MetricInfo) -> str:
     """Write a number of a row as it is shown; empty where it was not measured."""
     found = row.metrics.get(metric.name)
     if found is None:
         return ""
     half = None if found.ci95 is None else found.ci95 * metric.scale
-    return with_interval(
-        found.mean * metric.scale, half, metric.digits if digits is None else digits
-    )
+    return with_interval(found.mean * metric.scale, half, metric.digits)
 
 
 def differences(report: Report) -> Listing:
@@ -240,4 +282,6 @@ def differences(report: Report) -> Listing:
         for row, versus in found
         if versus
     )
-    return Listing(tuple(f"minus {name}" for name in names), tuple(lines), DIFFERENCES)
+    return Listing(
+        tuple(f"minus {method_title(name)}" for name in names), tuple(lines), DIFFERENCES
+    )

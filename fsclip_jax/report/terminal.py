@@ -8,12 +8,12 @@ from rich.text import Text
 
 from fsclip_jax.printable import printable
 from fsclip_jax.report.metrics import with_interval
+from fsclip_jax.report.names import method_title
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.sentences import (
     headline,
     interval_line,
     protocol_line,
-    split_phrase,
 )
 from fsclip_jax.report.tables import (
     Column,
@@ -46,7 +46,7 @@ def print_report(report: Report, console: Console) -> None:
     others = other_numbers(main.last_rows())
     if others.lines:
         texts = zip(*([Text(text) for text in texts] for _, texts in others.lines), strict=True)
-        title = f"Other numbers on {split_phrase(main.split)}, {shots_phrase(main.shots[-1])}"
+        title = f"Other numbers on {main.where}, {shots_phrase(main.shots[-1])}"
         columns = [(head, list(each)) for head, each in zip(others.head, texts, strict=True)]
         _print(title, [row.method for row, _ in others.lines], columns, console)
     console.print(_text(f"{protocol_line(report)} {interval_line(report)}", "dim"))
@@ -63,11 +63,27 @@ def _texts(grid: MethodGrid, column: Column) -> list[Text]:
     cells = ((method, column.cells.get(method)) for method in grid.methods)
     return [
         Text(
-            with_interval(cell.mean, cell.ci95, digits=1) if cell else "",
+            with_interval(cell.mean, cell.ci95, grid.metric.digits) if cell else "",
             style="bold" if method in column.best else "",
         )
         for method, cell in cells
     ]
+
+
+def _blocks(
+    columns: Sequence[tuple[str, Sequence[Text]]], room: int
+) -> list[list[tuple[str, Sequence[Text]]]]:
+    """Put columns side by side as long as there is room."""
+    blocks: list[list[tuple[str, Sequence[Text]]]] = []
+    left = 0
+    for head, texts in columns:
+        width = max(*map(len, texts), min(len(head), HEAD)) + GAP
+        if not blocks or width > left:
+            blocks.append([])
+            left = room
+        blocks[-1].append((head, texts))
+        left -= width
+    return blocks
 
 
 def _print(
@@ -76,12 +92,10 @@ def _print(
     columns: Sequence[tuple[str, Sequence[Text]]],
     console: Console,
 ) -> None:
-    name = max(map(len, methods))
+    titles = [method_title(method) for method in methods]
+    name = max(map(len, titles))
     widest = max(len(text) for _, texts in columns for text in texts)
-    heads = max(min(len(head), HEAD) for head, _ in columns)
-    many = max(1, (console.width - name) // (max(widest, heads) + GAP))
-    for first in range(0, len(columns), many):
-        block = columns[first : first + many]
+    for block in _blocks(columns, console.width - name):
         printed = RichTable(
             title=_text(title), title_justify="left", title_style="bold", box=None, pad_edge=False,
             padding=(0, GAP, 0, 0), header_style="dim",
@@ -89,6 +103,6 @@ def _print(
         printed.add_column("method", no_wrap=True, vertical="bottom")
         for head, _ in block:
             printed.add_column(head, justify="right", max_width=max(widest, HEAD))
-        for i, method in enumerate(methods):
-            printed.add_row(_text(method), *(texts[i] for _, texts in block))
+        for i, title_of in enumerate(titles):
+            printed.add_row(_text(title_of), *(texts[i] for _, texts in block))
         console.print(printed)

@@ -207,7 +207,7 @@ def _described(
     """What was segmented, and how well each class came out."""
     return {
         "spec": str(config.scenes),
-        "title": str(config.scenes),
+        "title": config.scenes.name,
         "n_classes": len(test.classes.names),
         "n_query": len(test.images),
         "classes": [

@@ -25,16 +25,17 @@ def printed(report, width, **options):
     return console.file.getvalue()
 
 
-@pytest.mark.parametrize("shots", [(1, 2, 4), (1, 2, 4, 8, 16), (1, 2, 3, 4, 5, 6, 7, 8)])
-def test_the_tables_fit_into_80_columns_and_hold_every_number(shots):
+@pytest.mark.parametrize(
+    ("shots", "blocks"), [((1, 2, 4), 1), ((1, 2, 3, 4, 5), 1), ((1, 2, 3, 4, 5, 6, 7, 8), 2)]
+)
+def test_the_tables_fit_into_80_columns_and_hold_every_number(shots, blocks):
     report = example_report(shots=shots)
     text = printed(report, 80)
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     for row in report.rows:
         accuracy = row.metrics["accuracy"]
-        assert with_interval(accuracy.mean, accuracy.ci95, digits=1) in text
-    blocks = 1 if len(shots) <= 5 else 2
+        assert with_interval(accuracy.mean, accuracy.ci95) in text
     assert text.count("Novel classes") == blocks
 
 
@@ -68,9 +69,10 @@ def test_eval_writes_the_report_and_prints_the_table(bank, tmp_path, capsys, mon
     assert tree["data"]["spec"] == f"bank:{bank}"
     out = capsys.readouterr().out
     assert "\x1b[" not in out
-    assert "prototype" in out
+    assert "\nPrototype  " in out
     assert "evaluating prototype: all classes" in out
-    assert f"{tree['rows'][3]['metrics']['accuracy']['mean']:.1f}" in out
+    accuracy = tree["rows"][3]["metrics"]["accuracy"]
+    assert with_interval(accuracy["mean"], accuracy["ci95"]) in out
 
 
 def test_eval_leaves_with_2_and_one_line(bank, tmp_path, capsys):
@@ -89,7 +91,7 @@ def test_report_draws_the_pages_again(tmp_path, capsys):
     for file in files[1:]:
         file.unlink()
     assert main(["report", str(tmp_path / "report.json")]) == 0
-    assert "meta_adapter_untrained" in capsys.readouterr().out
+    assert "Meta-Adapter, untrained" in capsys.readouterr().out
     assert {file.name: file.read_text() for file in files} == before
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "there")]) == 0
     assert (tmp_path / "there" / "report.html").read_text() == before["report.html"]

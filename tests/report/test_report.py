@@ -150,12 +150,12 @@ def test_golden_table():
     assert grid_table(grid_of(table)).splitlines() == [
         "| method | 1 shot | 4 shots |",
         "| --- | --- | --- |",
-        "| `zero_shot` | 13.00 ±0.00 | 13.00 ±0.00 |",
-        "| `prototype` | 9.07 ±1.12 | 21.02 ±0.28 |",
-        "| `text_prototype` | 16.07 ±1.12 | 21.02 ±0.28 |",
-        "| `tip_adapter` | 15.07 ±1.12 | 19.02 ±0.28 |",
-        "| `meta_adapter` | **17.57 ±1.12** | **23.52 ±0.28** |",
-        "| `meta_adapter_untrained` | 16.17 ±1.12 | 20.92 ±0.28 |",
+        "| Zero-shot | 13.00 ±0 | 13.00 ±0 |",
+        "| Prototype | 9.1 ±1.1 | 21.0 ±0.3 |",
+        "| Text prototype | 16.1 ±1.1 | 21.0 ±0.3 |",
+        "| Tip-Adapter | 15.1 ±1.1 | 19.0 ±0.3 |",
+        "| Meta-Adapter | **17.6 ±1.1** | **23.5 ±0.3** |",
+        "| Meta-Adapter, untrained | 16.2 ±1.1 | 20.9 ±0.3 |",
     ]
 
 
@@ -164,7 +164,7 @@ def test_calibration_and_cost_are_on_both_pages():
     others = other_numbers(report.rows)
     assert others.lines[0] == (report.rows[0], ("3.2", "1.500", "1.00", "12.5", "2.0"))
     assert all(row.split != "harmonic" for row, _ in others.lines)
-    assert "| base | `zero_shot` | 1 | 3.2 | 1.500 | 1.00 | 12.5 | 2.0 |" in report_to_markdown(
+    assert "| base | Zero-shot | 1 | 3.2 | 1.500 | 1.00 | 12.5 | 2.0 |" in report_to_markdown(
         report
     )
     assert "<td>1.500</td><td>1.00</td><td>12.5</td><td>2.0</td>" in "".join(
@@ -201,7 +201,7 @@ def test_a_setting_chosen_on_the_queries_is_never_called_honest():
     report = dataclasses.replace(report, rows=(*report.rows, published))
     for page in (report_to_markdown(report), report_to_html(report)):
         assert HONEST not in page
-        assert "as: chosen on the very images" in page
+        assert "As: chosen on the very images" in page
 
 
 def test_equal_bests_are_all_marked_and_a_lone_method_is_not():
@@ -215,8 +215,8 @@ def test_equal_bests_are_all_marked_and_a_lone_method_is_not():
 
 def test_headline_names_the_best_on_novel_classes():
     line = headline(example_report())
-    assert line.startswith("With 4 labelled images per class, meta_adapter is ahead on the novel")
-    assert "23.52 ±0.28 %, 10.52 points above zero-shot CLIP." in line
+    assert line.startswith("With 4 labelled images per class, Meta-Adapter is ahead on the novel")
+    assert line.endswith("classes: 23.5 ±0.3 %, 10.5 ±0.3 points above zero-shot CLIP.")
 
 
 def test_html_is_whole_and_needs_nothing_but_itself():

@@ -11,6 +11,7 @@ from fsclip_jax.cli.main import main
 from fsclip_jax.durable import only_writer
 from fsclip_jax.errors import UserError
 from fsclip_jax.report.html import report_to_html
+from fsclip_jax.report.metrics import with_interval
 from fsclip_jax.report.rows import read_report, report_from_json, report_to_json
 from fsclip_jax.report.suite import read_suite, suite_from_json, suite_to_json
 from fsclip_jax.report.suite_markdown import suite_to_markdown
@@ -51,7 +52,7 @@ def test_a_lifted_report_is_written_as_schema_2_and_drawn(tmp_path):
     assert report_to_json(again) == text
     assert report_to_html(again) == report_to_html(read_report(REPORT))
     assert main(["report", str(REPORT), "--out", str(tmp_path)]) == 0
-    assert "| `meta_adapter` |" in (tmp_path / "report.md").read_text()
+    assert "| Meta-Adapter |" in (tmp_path / "report.md").read_text()
 
 
 def test_every_number_of_a_suite_is_lifted(tmp_path):
@@ -64,7 +65,7 @@ def test_every_number_of_a_suite_is_lifted(tmp_path):
     page = suite_to_markdown(suite)
     for row, before in zip(means.rows, old["means"], strict=True):
         assert row.metrics["accuracy"].mean == before["mean"]
-        assert f"{before['mean']:.2f} ±{before['ci95']:.2f}" in page
+        assert with_interval(before["mean"], before["ci95"]) in page
     text = suite_to_json(suite)
     assert json.loads(text)["schema"] == 2
     assert suite_from_json(text) == suite_from_json(suite_to_json(suite_from_json(text)))

@@ -8,6 +8,7 @@ from example_suite import METHODS, example_suite
 
 from fsclip_jax.cli.report import main
 from fsclip_jax.errors import UserError
+from fsclip_jax.report.metrics import number_parts
 from fsclip_jax.report.rows import Metric
 from fsclip_jax.report.suite import read_suite, suite_from_json
 from fsclip_jax.report.suite_html import suite_to_html
@@ -47,10 +48,13 @@ def test_the_page_needs_nothing_but_itself(page):
 def test_every_number_of_the_suite_is_on_the_page(page):
     tree = example_suite()
     for cell in tree["cells"]:
-        assert f"{cell['rows'][0]['metrics']['accuracy']['mean']:.2f}" in page
+        accuracy = cell["rows"][0]["metrics"]["accuracy"]
+        text, half = number_parts(accuracy["mean"], accuracy["ci95"])
+        assert f'title="±{half}">{text}</td>' in page
     for row in tree["means"][0]["rows"]:
         mean = row["metrics"]["accuracy"]
-        assert f'{mean["mean"]:.2f} <span class="pm">±{mean["ci95"]:.2f}</span>' in page
+        text, half = number_parts(mean["mean"], mean["ci95"])
+        assert f'{text} <span class="pm">±{half}</span>' in page
     assert "Averaged over 3 data sets, with 16 labelled images per class, " in page
 
 

@@ -1,0 +1,86 @@
+"""What pages call methods and data: JSON and ``--methods`` keep the ids."""
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from types import MappingProxyType
+from typing import Any
+
+METHOD_TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "zero_shot": "Zero-shot",
+        "tip_adapter": "Tip-Adapter",
+        "tip_x": "Tip-X",
+        "ape": "APE",
+        "gda": "GDA",
+        "proker": "ProKeR",
+        "timo": "TIMO",
+        "tip_adapter_f": "Tip-Adapter-F",
+        "clip_adapter": "CLIP-Adapter",
+        "taskres": "TaskRes",
+        "lp_plus_plus": "LP++",
+        "clap": "CLAP",
+        "ape_t": "APE-T",
+        "coop": "CoOp",
+        "cocoop": "CoCoOp",
+        "meta_adapter": "Meta-Adapter",
+        "attn_adapter": "Attn-Adapter",
+        "meta_prior": "Meta-Prior",
+    }
+)
+"""Methods whose name is not the words of their id."""
+
+VARIANTS = {"_untrained": ", untrained", "_as_published": ", as published"}
+"""Endings of the ids of variants."""
+
+
+def method_title(method: str) -> str:
+    """Return what a reader calls a method.
+
+    Example:
+        >>> [method_title(m) for m in ("tip_adapter_f", "meta_adapter_untrained", "nearest_shot")]
+        ['Tip-Adapter-F', 'Meta-Adapter, untrained', 'Nearest shot']
+    """
+    for ending, words in VARIANTS.items():
+        if method.endswith(ending) and method != ending:
+            return method_title(method.removesuffix(ending)) + words
+    if title := METHOD_TITLES.get(method):
+        return title
+    is_id = re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", method)
+    return (method[0].upper() + method[1:]).replace("_", " ") if is_id else method
+
+
+def spec_title(spec: str) -> str:
+    """Return what a reader calls data of no published name.
+
+    Example:
+        >>> [spec_title(s) for s in ("emoji:food", "folder:/home/me/holiday", "bank:banks/pets/")]
+        ['Emoji: food', 'holiday', 'pets']
+    """
+    kind, colon, rest = spec.partition(":")
+    if kind == "emoji":
+        return f"Emoji: {rest}" if rest else "Emoji"
+    if not colon or not rest:
+        return spec
+    if kind in ("folder", "bank"):
+        return PurePath(rest).name or rest
+    if kind in ("coop", "tfds", "hf"):
+        return rest.partition("@")[0].strip("/").rpartition("/")[2] or rest
+    return spec
+
+
+def data_title(data: Mapping[str, Any]) -> str:
+    """Return what a reader calls data that a report or a suite describes: without its classes."""
+    spec, title = str(data.get("spec") or ""), data.get("title")
+    return str(title) if title and title != spec else spec_title(spec)
+
+
+def counted_title(data: Mapping[str, Any], name: str = "") -> str:
+    """Return the title of data with the number of its classes; ``name`` where it has no spec.
+
+    Example:
+        >>> counted_title({"spec": "emoji", "n_classes": 627})
+        'Emoji, 627 classes'
+    """
+    title, count = data_title(data) or name, data.get("n_classes")
+    return title if count is None else f"{title}, {count:,} class{'' if count == 1 else 'es'}"
