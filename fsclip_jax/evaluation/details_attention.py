@@ -117,6 +117,7 @@ def gates_and_attention(
                 shots=tuple(shots[:MOST_SHOTS]),
                 before=round(float(before[place]), 2),
                 after=round(float(after[place]), 2),
+                left_out=max(0, len(shots) - MOST_SHOTS),
             )
         )
     return tuple(round(float(g), 4) for g in np.sort(attention.gate)), tuple(shown)

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsclip_jax.evaluation.metrics import BINS, bin_of
 from fsclip_jax.evaluation.predictions import Predicted
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.report.details import (
@@ -15,6 +14,7 @@ from fsclip_jax.report.details import (
     Neighbour,
     Reliability,
 )
+from fsclip_jax.report.intervals import LEAST_IN_BIN, MOST_BINS
 from fsclip_jax.report.measured import REFERENCE
 from fsclip_jax.typing import Bool, Float, Int
 
@@ -99,14 +99,20 @@ def confusions(look: Look, each: Predicted, keys: Sequence[str]) -> tuple[Confus
 
 
 def reliability(look: Look, each: Predicted) -> Reliability:
-    """Put the predictions of all draws into the bins of ``metrics.calibration_error``."""
+    """Put the predictions of all draws into bins of confidence that hold equally many.
+
+    There are as many bins as the images bear: each holds ``LEAST_IN_BIN`` or more, and there are
+    ``MOST_BINS`` at most. Predictions of one confidence are in one bin.
+    """
     confidence = each.confidence.astype(np.float64).ravel()
     right = right_predictions(look, each).ravel()
-    place = bin_of(confidence)
-    count = np.bincount(place, minlength=BINS)
+    bins = min(max(1, len(look.labels) // LEAST_IN_BIN), MOST_BINS)
+    edges = np.quantile(confidence, np.arange(1, bins) / bins, method="lower")
+    place = np.searchsorted(np.unique(edges), confidence, side="right")
+    count = np.bincount(place, minlength=1)
     there = count > 0
-    mean = np.bincount(place, confidence, BINS)[there] / count[there]
-    accuracy = np.bincount(place, right, BINS)[there] / count[there]
+    mean = np.bincount(place, confidence)[there] / count[there]
+    accuracy = np.bincount(place, right)[there] / count[there]
     return Reliability(_rounded(mean, 4), _rounded(accuracy, 4), tuple(count[there].tolist()))
 
 

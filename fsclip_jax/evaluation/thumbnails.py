@@ -13,7 +13,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
 
 EDGE = 48
-"""Pixels of the longer edge of a small picture."""
+"""Pixels of the edge of a small picture, which is square."""
 
 LOCAL = ("emoji", "folder", "coop")
 """Kinds of data whose pictures are files at hand. Others may have to be downloaded first."""
@@ -44,13 +44,17 @@ def pictures_of(stored: StoredBank, keys: Iterable[str]) -> dict[str, str]:
 
 
 def data_uri(image: Image.Image, edge: int = EDGE) -> str:
-    """Shrink a picture to a longer edge and write it as PNG or JPEG, whichever is shorter.
+    """Crop a picture to a square, shrink it, and write it as PNG or JPEG, whichever is shorter.
 
     Example:
         >>> data_uri(Image.new("RGB", (300, 200), "white"))[:22]
         'data:image/png;base64,'
     """
+    # The square in the middle is what a CLIP is shown of a photograph, too.
     small = image.convert("RGB")
+    side = min(small.size)
+    left, above = ((length - side) // 2 for length in small.size)
+    small = small.crop((left, above, left + side, above + side))
     small.thumbnail((edge, edge), Image.Resampling.LANCZOS)
     # Flat art needs few colours, where JPEG would smear its edges; photographs need JPEG.
     flat = small.quantize(48, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)

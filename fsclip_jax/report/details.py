@@ -71,6 +71,7 @@ class ClassAttention:
     Attributes:
         why: why this class is shown.
         text_weight: share of the attention that the text feature gives to itself.
+        left_out: shots that are not among ``shots``; ``None`` of an earlier version.
         before: accuracy of the reference within the class, in percent.
         after: accuracy of the Meta-Adapter within the class, in percent.
     """
@@ -82,6 +83,7 @@ class ClassAttention:
     shots: tuple[Shot, ...]
     before: Percent
     after: Percent
+    left_out: Annotated[int, Meta(ge=0, lt=2**53)] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from typing import Any
 
 from fsclip_jax.report import plots
 from fsclip_jax.report.closer_look import closer_look
+from fsclip_jax.report.names import counted_title
 from fsclip_jax.report.page import render
 from fsclip_jax.report.plots_cost import cost_panels
 from fsclip_jax.report.rows import Report, ordered
 from fsclip_jax.report.sentences import (
     facts,
+    group_note,
     headline,
     interval_line,
     protocol_line,
@@ -36,18 +38,25 @@ def report_to_html(report: Report) -> str:
     """
     from markupsafe import Markup
 
-    shown = tables(report)
-    look = styles(ordered([row.method for row in report.rows]), leading(report))
     main = main_table(report)
+    shown = sorted(tables(report), key=lambda table: table.split != main.split)
+    look = styles(ordered([row.method for row in report.rows]), leading(report))
     values: dict[str, Any] = {
         "title": title(report),
+        "data_title": counted_title(report.data),
         "headline": headline(report),
         "protocol": protocol_line(report),
         "intervals": interval_line(report),
         "warnings": report.warning,
         "metric": main.metric,
-        "grids": [grid_of(table) for table in shown],
-        "panels": [(t.title, Markup(plots.table_panel(t, look, t.split))) for t in shown],
+        "splits": [
+            {
+                "grid": grid_of(table),
+                "plot": Markup(plots.table_panel(table, look, table.split)),
+                "note": group_note(report, table),
+            }
+            for table in shown
+        ],
         "n_methods": max(len(table.methods) for table in shown),
         "styles": look,
         "differences": differences(report),
@@ -67,7 +76,8 @@ def _details(report: Report, look: dict[str, Style]) -> dict[str, Any]:
     css = {method: style.css for method, style in look.items()}
     if report.details is None:
         return {"d": None, "css": css, "look": {}}
-    return {"d": report.details, "css": css, "look": closer_look(report.details, css)}
+    where = next((t.where for t in tables(report) if t.split == report.details.split), "")
+    return {"d": report.details, "css": css, "look": closer_look(report.details, css, where)}
 
 
 def _links(report: Report, values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -34,6 +34,19 @@ VARIANTS = {"_untrained": ", untrained", "_as_published": ", as published"}
 """Endings of the ids of variants."""
 
 
+def method_of(method: str) -> tuple[str, str]:
+    """Return the method that a variant is of, and the ending that says how; empty for none.
+
+    Example:
+        >>> method_of("meta_adapter_untrained"), method_of("gda")
+        (('meta_adapter', '_untrained'), ('gda', ''))
+    """
+    for ending in VARIANTS:
+        if method.endswith(ending) and method != ending:
+            return method.removesuffix(ending), ending
+    return method, ""
+
+
 def method_title(method: str) -> str:
     """Return what a reader calls a method.
 
@@ -41,9 +54,9 @@ def method_title(method: str) -> str:
         >>> [method_title(m) for m in ("tip_adapter_f", "meta_adapter_untrained", "nearest_shot")]
         ['Tip-Adapter-F', 'Meta-Adapter, untrained', 'Nearest shot']
     """
-    for ending, words in VARIANTS.items():
-        if method.endswith(ending) and method != ending:
-            return method_title(method.removesuffix(ending)) + words
+    base, ending = method_of(method)
+    if ending:
+        return method_title(base) + VARIANTS[ending]
     if title := METHOD_TITLES.get(method):
         return title
     is_id = re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", method)

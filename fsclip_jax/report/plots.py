@@ -24,6 +24,9 @@ LABEL = 9.0
 WIDTH, PLOT, LEFT, ABOVE, BELOW = 4.9, 2.5, 0.4, 0.3, 0.5
 """Inches: a panel's width, its least height of axes, and the space around them."""
 
+TALL = 0.29
+"""Inches of the axes for each method, at least: as its line in the table beside the plot."""
+
 SMALL = (2.5, 0.1, 1.25, 0.1, 0.26)
 """Inches of a panel without names: width, space at the right, height, space above and below."""
 
@@ -121,7 +124,7 @@ def _draw(
     most = max(len(table.methods) for table in listed)
     # Names are set in the page's letters, which are narrower than those measured here.
     right = (0.60 if letters == "path" else 0.54) * LABEL * longest / 72 + 0.2
-    height = max(PLOT, 1.32 * LABEL * most / 72)
+    height = max(PLOT, TALL * most)
     above = ABOVE + (0.3 if titles else 0.0)
     below, width = BELOW, WIDTH + 0.5 * max(0.0, right - 1.6)
     if not names:

@@ -19,6 +19,17 @@ def title(report: Report) -> str:
     return f"Few-shot {metric_of(report.rows).title} on {counted_title(report.data)}"
 
 
+def group_note(report: Report, table: Table) -> str:
+    """Say how many classes and images a group has, where the report does and the title does not."""
+    groups = report.data.get("groups")
+    found = groups.get(table.split) if isinstance(groups, Mapping) else None
+    if not isinstance(found, Mapping):
+        return ""
+    classes = None if table.phrase else found.get("n_classes")
+    counts = [(classes, "classes"), (found.get("n_query"), "images")]
+    return ", ".join(f"{count:,} {name}" for count, name in counts if count)
+
+
 def protocol_line(report: Report) -> str:
     """Say in one sentence what was measured."""
     settings, data = report.settings, report.data

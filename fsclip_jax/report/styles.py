@@ -2,26 +2,30 @@
 
 import re
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from fsclip_jax.report.names import method_of
 
 # Plots are drawn in colours that stand for a role. They become fixed colours in a file, and CSS
 # variables in a page, where they follow the reader's light or dark theme.
 INK, FAINT, PAPER, SOFT, QUIET = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05"
 SERIES = tuple(f"#0a0c{i:02x}" for i in range(8))
 
+# One colour, one meaning: blue is better and orange worse, no method has either, and all else that
+# is marked (the best, the true class, a warning, attention) is in the ink of the page.
 LIGHT = {
     "ink": "#1c1c1e", "faint": "#e3e3e6", "paper": "#ffffff", "soft": "#5c5c66",
-    "quiet": "#b4b4bd", "wash": "#f6f6f7", "alert": "#9a3412", "good": "#2467c9", "bad": "#c2571a",
+    "quiet": "#b4b4bd", "wash": "#f6f6f7", "alert": "#1c1c1e", "good": "#2467c9", "bad": "#d9541e",
 }  # fmt: skip
 DARK = {
     "ink": "#ececf0", "faint": "#34343b", "paper": "#131316", "soft": "#a3a3ae",
-    "quiet": "#62626d", "wash": "#1c1c21", "alert": "#fdba74", "good": "#74a7f2", "bad": "#f0975c",
+    "quiet": "#62626d", "wash": "#1c1c21", "alert": "#ececf0", "good": "#74a7f2", "bad": "#ff9a5c",
 }  # fmt: skip
 SERIES_LIGHT = (
-    "#74747e", "#a9690f", "#2a7d52", "#2467c9", "#cb2f2b", "#7446b3", "#0c7f8c", "#94457a",
+    "#5a5a64", "#8a6d00", "#2a7d52", "#6f4ac2", "#c8254e", "#0c7f8c", "#a8479b", "#7a5230",
 )  # fmt: skip
 SERIES_DARK = (
-    "#a0a0ab", "#e0aa4e", "#5fbf8c", "#74a7f2", "#ff7d72", "#b394e6", "#4fc0cc", "#d68cc0",
+    "#b4b4be", "#d9b84a", "#5fbf8c", "#b394f0", "#ff7f92", "#4fc0cc", "#e08fd2", "#c9a184",
 )  # fmt: skip
 
 MOST_COLOURS = 8
@@ -53,29 +57,40 @@ KNOWN = {
     "prototype": Style(1),
     "text_prototype": Style(2),
     "tip_adapter": Style(3),
-    "meta_adapter": Style(4, width=2.6),
-    "meta_adapter_untrained": Style(4, dashes="--", width=1.3),
+    "meta_adapter": Style(4),
 }
-"""Looks that stay the same from report to report. A variant shares the colour of its method."""
+"""Looks that stay the same from report to report."""
+
+_DASHES = {"_untrained": "--", "_as_published": "-."}
+"""How variants are drawn, in the colour of their method."""
 
 
 def styles(methods: Sequence[str], leading: Container[str] = ()) -> dict[str, Style]:
-    """Return how each method is drawn: as ``KNOWN`` says, or in the colours left over.
+    """Return how each method is drawn: as ``KNOWN`` says, or in a colour that none other has.
 
     Where there are too many methods, only those in ``leading`` get one, and the others are grey.
+    A variant has the colour of its method.
 
     Example:
         >>> styles(["zero_shot", "mine"])["mine"].css
         'var(--series-5)'
     """
-    left = [i for i in range(len(SERIES)) if i not in {style.colour for style in KNOWN.values()}]
-    few = len(methods) <= MOST_COLOURS
-    looks: dict[str, Style] = {}
-    for method in (m for m in methods if m not in KNOWN and (few or m in leading)):
-        new = sum(name not in KNOWN for name in looks)
-        looks[method] = Style(left[new % len(left)], "-" if new < len(left) else "-.")
-    grey = Style(0, width=1.1, quiet=True)
-    return {method: KNOWN.get(method) or looks.get(method, grey) for method in methods}
+    family = {method: method_of(method)[0] for method in methods}
+    few = len(set(family.values())) <= MOST_COLOURS
+    there = set(family.values())
+    left = [i for i in range(len(SERIES)) if i not in {look.colour for look in KNOWN.values()}]
+    left += [look.colour for name, look in KNOWN.items() if name not in there]
+    looks = {name: look for name, look in KNOWN.items() if name in there}
+    for method, name in family.items():
+        if name not in looks and left and (few or method in leading):
+            looks[name] = Style(left.pop(0))
+    quiet = Style(0, width=1.1, quiet=True)
+    found = {}
+    for method, name in family.items():
+        look, ending = looks.get(name, quiet), method_of(method)[1]
+        look = replace(look, dashes=_DASHES[ending], width=1.3) if ending else look
+        found[method] = replace(look, width=2.6) if method in leading else look
+    return found
 
 
 def recolour(svg: str, *, page: bool) -> str:

@@ -49,9 +49,12 @@ def _drawn(part: SuitePart, number: int, methods: list[str]) -> dict[str, Any]:
         "of": part,
         "main": Markup(table_panel(shown, look, f"m{number}")),
         "main_title": part.grids[0].title if part.mean else shown.title,
+        "main_grid": grid_of(shown),
+        # Of a single data set the grid beside the plot says all.
+        "grids": part.grids[1:] if part.mean else part.grids if len(part.tables) > 1 else (),
         "panels": [
-            (name, Markup(table_panel(table, look, f"p{number}-{i}", names=False)))
-            for i, (name, table) in enumerate(small.items())
+            (table.title, Markup(table_panel(table, look, f"p{number}-{i}", names=False)))
+            for i, table in enumerate(small.values())
         ],
         "styles": look,
     }

@@ -1,7 +1,9 @@
 """The closer look, recomputed by other means; its reader against damage."""
 
+import base64
 import copy
 import dataclasses
+import io
 import json
 import re
 
@@ -21,12 +23,17 @@ from fsclip_jax.data.emoji import open_emoji
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.details import details_of
-from fsclip_jax.evaluation.details_attention import attention_of
+from fsclip_jax.evaluation.details_attention import (
+    Attended,
+    attention_of,
+    gates_and_attention,
+)
+from fsclip_jax.evaluation.details_measures import Look, reliability
 from fsclip_jax.evaluation.evaluate import evaluate_bank
-from fsclip_jax.evaluation.metrics import Judged, calibration_error
+from fsclip_jax.evaluation.predictions import Predicted
 from fsclip_jax.evaluation.thumbnails import EDGE, data_uri, pictures_of
 from fsclip_jax.numerics import l2_normalize
-from fsclip_jax.report.closer_look import closer_look
+from fsclip_jax.report.closer_look import bearable, closer_look, left_out
 from fsclip_jax.report.details import PICTURE, ClassChanges
 from fsclip_jax.report.page import render
 from fsclip_jax.report.rows import report_from_json, report_to_json
@@ -90,15 +97,14 @@ def test_details_agree_with_the_rows_of_the_report(evaluated):
     for method, bins in look.reliability.items():
         answered = kept.find(method, 3, "novel")
         right = answered.predicted == group.labels[None]
-        n = right.size
-        assert sum(bins.count) == n
-        gaps = np.abs(np.subtract(bins.accuracy, bins.confidence))
-        judged = Judged(
-            answered.predicted.ravel(), answered.confidence.ravel(), np.zeros(n),
-            np.tile(group.labels, len(right)), np.ones(n, bool),
-        )  # fmt: skip
-        pooled = calibration_error(judged)
-        assert 100 * np.sum(gaps * bins.count) / n == pytest.approx(float(pooled), abs=0.02)
+        assert sum(bins.count) == right.size
+        order = np.argsort(answered.confidence.ravel(), kind="stable")
+        parts = np.split(order, np.cumsum(bins.count)[:-1])
+        for i, part in enumerate(parts):
+            assert bins.confidence[i] == pytest.approx(
+                answered.confidence.ravel()[part].mean(), abs=1e-3
+            )
+            assert bins.accuracy[i] == pytest.approx(right.ravel()[part].mean(), abs=1e-4)
 
 
 def test_the_close_look_is_at_the_best_method_or_the_one_that_is_named(evaluated):
@@ -138,6 +144,21 @@ def test_a_look_at_a_method_that_takes_no_part_is_refused(evaluated, tmp_path, f
     config = EvalConfig(data="bank:there", methods=METHODS, shots=(1,), seeds=3)
     with pytest.raises(UserError, match=says):
         evaluate_bank(dataclasses.replace(config, **fields), evaluated[-1], tmp_path)
+
+
+@pytest.mark.parametrize(("images", "bins"), [(10, 1), (49, 1), (60, 2), (200, 8), (5000, 15)])
+def test_there_are_as_many_bins_of_confidence_as_the_images_bear(images, bins):
+    rng = np.random.default_rng(0)
+    labels = np.zeros(images, int)
+    sure = rng.random((3, images)).astype(np.float32)
+    look = Look("test", 1, ("a", "b"), labels, labels, labels, [""] * images, labels, {})
+    wrong = (rng.random((3, images)) > sure).astype(np.uint16)
+    found = reliability(look, Predicted("m", 1, "test", wrong, sure, sure))
+    assert len(found.count) == len(bearable(found, 3).count) == bins
+    assert min(found.count) >= 0.9 * max(found.count)
+    # One confidence is one bin, however many answers have it.
+    certain = Predicted("m", 1, "test", wrong, np.ones_like(sure), sure)
+    assert reliability(look, certain).confidence == (1.0,)
 
 
 def test_confusions_are_counted_over_all_draws(evaluated):
@@ -180,12 +201,32 @@ def test_attention_is_told_of_shots_of_the_class_alone(evaluated):
     assert report.details.attention_method == "meta_adapter_untrained"
     assert len(report.details.gates) == 3
     for each in report.details.attention:
+        assert each.left_out == 0
         weights = [shot.weight for shot in each.shots]
         assert weights == sorted(weights, reverse=True)
         assert sum(weights) + each.text_weight == pytest.approx(1.0, abs=1e-3)
         for shot in each.shots:
             label = bank.labels[bank.keys.index(shot.picture)]
             assert bank.class_names[label] == each.name
+
+
+def test_shots_that_are_not_shown_are_counted():
+    weights = np.array([[0.05] * 12])
+    attended = Attended(weights, np.array([0.4]), np.array([0.5]))
+    keys = np.array([[f"{i}.png" for i in range(11)] + [""]], object)
+    _, (each,) = gates_and_attention(attended, ["cat"], keys, np.array([50.0]), np.array([60.0]))
+    assert (len(each.shots), each.left_out) == (8, 3)
+    assert left_out(each, 12) == (3, pytest.approx(0.2))
+    # Of a report that does not say, eight of so many shots are shown.
+    assert left_out(dataclasses.replace(each, left_out=None), 16)[0] == 8
+    assert left_out(dataclasses.replace(each, left_out=None, shots=each.shots[:4]), 16)[0] == 0
+    page = drawn(dataclasses.replace(example_details(METHODS), attention=(each,)))
+    assert '<div class="word">3 more</div>20 %' in page
+
+
+def drawn(details):
+    look = closer_look(details, {})
+    return render("closer_look.html.j2", {"d": details, "css": {}, "look": look})
 
 
 def test_nothing_is_told_without_answers_or_reference(evaluated):
@@ -243,8 +284,7 @@ def test_damaged_details_are_told_in_one_line(data):
             report_from_json(text)
         return
     if look is not None:
-        page = render("closer_look.html.j2", {"d": look, "css": {}, "look": closer_look(look, {})})
-        assert "</section>" in page
+        assert "</section>" in drawn(look)
 
 
 TREE = _tree()
@@ -274,6 +314,18 @@ def test_pictures_are_small_and_of_either_form():
         assert PICTURE.fullmatch(uri)
         assert len(uri) < 6_000
     assert EDGE == 48
+
+
+@pytest.mark.parametrize("size", [(640, 320), (96, 480), (300, 300), (20, 31)])
+def test_photographs_are_cropped_to_the_square_in_their_middle(size):
+    red = Image.new("RGB", size, "white")
+    side = min(size)
+    left, above = (size[0] - side) // 2, (size[1] - side) // 2
+    red.paste("red", (left, above, left + side, above + side))
+    data = base64.b64decode(data_uri(red).partition(",")[2])
+    small = Image.open(io.BytesIO(data)).convert("RGB")
+    assert small.width == small.height == min(EDGE, side)
+    assert np.asarray(small)[..., 1].max() < 40  # no white at any edge
 
 
 def test_pictures_come_from_the_very_data_of_the_bank(tmp_path):

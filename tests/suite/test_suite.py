@@ -17,6 +17,8 @@ from fsclip_jax.cli import suite as cli_suite
 from fsclip_jax.cli.main import main
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.predictions_file import read_predictions
+from fsclip_jax.report.metrics import number_parts
+from fsclip_jax.report.names import method_title
 from fsclip_jax.suite import run as run_module
 from fsclip_jax.suite.cells import cell_identity, cells_of, finished
 from fsclip_jax.suite.config import SuiteConfig
@@ -83,16 +85,19 @@ def test_the_table_has_methods_by_data_sets_and_the_average(made):
     assert lines[2] == "| method | cats | dogs | average |"
     cells = {(c["data"], c["method"], c["shots"]): c["rows"][0] for c in tree["cells"]}
     rows = tree["means"][0]["rows"]
-    means = {(m["method"], m["shots"]): m["metrics"]["accuracy"]["mean"] for m in rows}
+    accuracy = {(m["method"], m["shots"]): m["metrics"]["accuracy"] for m in rows}
+    means = {place: each["mean"] for place, each in accuracy.items()}
+
+    def shown(each):
+        return number_parts(each["mean"], each["ci95"])[0]
+
     for line, method in zip(lines[4:6], METHODS, strict=True):
         columns = [part.strip().strip("*`") for part in line.strip("|").split("|")]
-        numbers = [
-            cells[data, method, 2]["metrics"]["accuracy"]["mean"] for data in ("cats", "dogs")
-        ]
-        assert columns == [method, *(f"{v:.2f}" for v in [*numbers, means[method, 2]])]
+        numbers = [cells[data, method, 2]["metrics"]["accuracy"] for data in ("cats", "dogs")]
+        assert columns == [method_title(method), *map(shown, [*numbers, accuracy[method, 2]])]
     best = max(METHODS, key=lambda method: means[method, 2])
-    bold = next(line for line in lines if f"**{means[best, 2]:.2f}**" in line)
-    assert bold.startswith(f"| `{best}`")
+    bold = next(line for line in lines if f"**{shown(accuracy[best, 2])}**" in line)
+    assert bold.startswith(f"| {method_title(best)} ")
     assert "Average over 2 data sets, by shots" in text
 
 
