@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fsclip_jax.printable import printable
-from fsclip_jax.report.metrics import with_interval
+from fsclip_jax.report.metrics import number_parts
 from fsclip_jax.report.names import method_title
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.sentences import (
@@ -53,8 +53,8 @@ def grid_table(grid: MethodGrid) -> str:
         cells = [plain(method_title(method))]
         for column in grid.columns:
             cell = column.cells.get(method)
-            half = cell.ci95 if cell and grid.intervals else None
-            text = with_interval(cell.mean, half, grid.metric.digits) if cell else ""
+            parts = number_parts(cell.mean, cell.ci95, grid.metric.digits) if cell else ("", "")
+            text = " ±".join(parts) if grid.intervals and parts[1] else parts[0]
             cells.append(f"**{text}**" if method in column.best else text)
         rows.append(cells)
     return _table(["method", *(plain(column.title) for column in grid.columns)], rows)
