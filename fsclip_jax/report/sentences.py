@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fsclip_jax.report.intervals import paired_difference
 from fsclip_jax.report.metrics import with_interval
 from fsclip_jax.report.names import counted_title, data_title, method_title
 from fsclip_jax.report.rows import Report, ordered
@@ -87,9 +88,10 @@ def ahead(table: Table, start: str = "With") -> str:
     zero = column.get(REFERENCE)
     if zero is None or REFERENCE in first:
         return f"{line}."
-    versus = table.rows[first[0], shots].versus.get(REFERENCE, {}).get(metric.name)
-    gain = cell.mean - zero.mean
-    points = with_interval(abs(gain), versus.ci95 if versus else None, metric.digits)
+    gain, half = cell.mean - zero.mean, None
+    if len(cell.per_seed) == len(zero.per_seed) > 1:
+        half = paired_difference(cell.per_seed, zero.per_seed).ci95
+    points = with_interval(abs(gain), half, metric.digits)
     return f"{line}, {points} points {'above' if gain >= 0 else 'below'} zero-shot CLIP."
 
 

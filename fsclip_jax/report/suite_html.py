@@ -13,6 +13,7 @@ from fsclip_jax.report.suite_tables import (
     draws_line,
     parts_of,
     suite_facts,
+    suite_heads,
     suite_title,
     troubles,
 )
@@ -23,8 +24,11 @@ def suite_to_html(suite: StoredSuite) -> str:
     """Draw a suite as a page: no script, no outside reference, light and dark."""
     parts = parts_of(suite)
     methods = ordered([m for part in parts for grid in part.grids for m in grid.methods])
+    kind, head = suite_heads(suite, parts)
     values: dict[str, Any] = {
         "title": suite_title(suite, parts),
+        "kind": kind,
+        "head": head,
         "draws": draws_line(suite),
         "suite": suite,
         "parts": [_drawn(part, number, methods) for number, part in enumerate(parts)],

@@ -103,13 +103,17 @@ def _grids(
     return tuple(grids)
 
 
+def suite_heads(suite: StoredSuite, parts: list[SuitePart]) -> tuple[str, str]:
+    """Say what was measured, and on what."""
+    what = parts[0].metric.title if parts else "numbers"
+    name = suite.names[0]
+    one = counted_title(suite.data.get(name, {}), name)
+    return f"Few-shot {what}", one if len(suite.names) == 1 else f"{len(suite.names)} data sets"
+
+
 def suite_title(suite: StoredSuite, parts: list[SuitePart]) -> str:
     """Head of the page."""
-    what = parts[0].metric.title if parts else "numbers"
-    if len(suite.names) == 1:
-        name = suite.names[0]
-        return f"Few-shot {what} on {counted_title(suite.data.get(name, {}), name)}"
-    return f"Few-shot {what} on {len(suite.names)} data sets"
+    return " on ".join(suite_heads(suite, parts))
 
 
 def troubles(suite: StoredSuite) -> list[tuple[str, str, int, str]]:

@@ -12,6 +12,39 @@ CHROMIUM = next(
 
 # Measures the page it is put into and tells the page around it.
 PROBE = """<script>
+// Bands of 500 px of the page that have nothing in their left or their right half.
+function halfEmptyBands(main) {
+  const drawn = [...main.querySelectorAll('img, svg, i, b')];
+  const boxes = drawn.map(each => each.getBoundingClientRect());
+  const words = document.createTreeWalker(main, NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  while (words.nextNode())
+    if (words.currentNode.data.trim()) {
+      range.selectNodeContents(words.currentNode);
+      boxes.push(...range.getClientRects());
+    }
+  const middle = innerWidth / 2, bands = [];
+  for (let from = 0; from + 500 < main.scrollHeight; from += 500) {
+    const there = boxes.filter(box => box.width && box.bottom > from && box.top < from + 500);
+    if (!there.some(box => box.right > middle + 40) || !there.some(box => box.left < middle - 40))
+      bands.push(from);
+  }
+  return bands;
+}
+// Tables by shots whose last column is not in sight as the page opens.
+const cutTables = () => [...document.querySelectorAll('table.shots')].filter(table => {
+  const head = table.querySelector('thead th:last-child').getBoundingClientRect();
+  const around = table.parentElement.getBoundingClientRect();
+  const names = table.querySelector('tbody th').getBoundingClientRect();
+  return head.right > Math.min(around.right, innerWidth) + 1 || head.left < names.right - 1;
+});
+// Rows of panels whose last one does not reach the end of the row, or that are not filled.
+const openRows = () => [...document.querySelectorAll('.row')].filter(row => {
+  const end = row.lastElementChild.getBoundingClientRect().right;
+  const top = row.firstElementChild.getBoundingClientRect().top;
+  return end < row.getBoundingClientRect().right - 2
+    || [...row.children].some(each => Math.abs(each.getBoundingClientRect().top - top) > 2);
+});
 addEventListener('load', async () => {
   const pictures = [...document.images];
   await Promise.allSettled(pictures.map(each => each.decode()));
@@ -23,6 +56,14 @@ addEventListener('load', async () => {
     flat: [...document.querySelectorAll('svg')].filter(each => {
       const box = each.getBoundingClientRect(), drawn = each.getBBox();
       return each.checkVisibility() && !(box.width > 30 && box.height > 15 && drawn.width > 10);
+    }).length,
+    bands: document.querySelector('main') ? halfEmptyBands(document.querySelector('main')) : [],
+    cut: cutTables().length, tables: document.querySelectorAll('table.shots').length,
+    open: openRows().length, rows: document.querySelectorAll('.row').length,
+    bars: pictures.filter(each => {
+      const box = each.getBoundingClientRect(), own = getComputedStyle(each);
+      return box.width !== box.height || own.backgroundColor === 'rgb(255, 255, 255)'
+        || (own.objectFit !== 'cover' && each.naturalWidth !== each.naturalHeight);
     }).length,
     ink: style.color, paper: style.backgroundColor,
     text: [...document.querySelectorAll('svg text')].map(each => getComputedStyle(each).fill)[0],

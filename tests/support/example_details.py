@@ -15,7 +15,8 @@ from fsclip_jax.report.details import (
 )
 
 
-def example_details(methods, names=("cat", "dog", "owl"), key="pets/cat 1.png") -> Details:
+def example_details(methods, names=("cat", "dog", "owl"), key="pets/cat 1.png", cards=1) -> Details:
+    """Details with so many attended classes, confusions and mistakes."""
     keys = [key, "pets/dog.png", "pets/owl.png"]
     colours = ("#c33", "#36c", "#2a7")
     pictures = {
@@ -30,12 +31,12 @@ def example_details(methods, names=("cat", "dog", "owl"), key="pets/cat 1.png") 
         reference="zero_shot",
         method="meta_adapter",
         changes=ClassChanges(tuple(names), (50.0, 60.0, 20.0), change),
-        confusions=(Confusion(names[0], names[1], 7, 9, keys[0], keys[1]),),
+        confusions=cards * (Confusion(names[0], names[1], 7, 9, keys[0], keys[1]),),
         reliability={m: Reliability((0.2, 0.9), (0.1, 0.8), (5, 20)) for m in methods},
-        attention=(ClassAttention(names[0], "gains most", 0.87, 0.1, shots, 50.0, 60.0),),
+        attention=cards * (ClassAttention(names[0], "gains most", 0.87, 0.1, shots, 50.0, 60.0),),
         attention_method="meta_adapter",
         gates=(0.7, 0.8, 0.87),
-        mistakes=(
+        mistakes=cards * (
             Mistake(
                 keys[0], names[0], names[1], 0.93, tuple(
                     Neighbour(k, n, 0.8) for k, n in zip(keys, names, strict=True)
