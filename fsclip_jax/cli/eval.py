@@ -6,6 +6,7 @@ from pathlib import Path
 from fsclip_jax.cli.parsing import command_line, parse_experiment
 from fsclip_jax.errors import say
 from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.evaluation.naming import data_name
 
 
 def main(args: Sequence[str]) -> int:
@@ -24,12 +25,15 @@ def run(config: EvalConfig, name: str) -> int:
     from fsclip_jax.durable import only_writer
     from fsclip_jax.evaluation.config import check_eval_config
     from fsclip_jax.evaluation.evaluate import evaluate_bank, write_evaluation
+    from fsclip_jax.evaluation.provenance import trained_elsewhere
     from fsclip_jax.features.extract import ExtractSettings, bank_for
+    from fsclip_jax.report.rows import refuse_other_data
     from fsclip_jax.report.terminal import print_report
 
     check_eval_config(config)
-    workdir = config.workdir or Path("runs") / name
+    workdir = config.workdir or Path("runs") / (name or data_name(config.data))
     out = config.out or workdir
+    refuse_other_data(out, config.data)
     console = Console()
     settings = ExtractSettings(
         views=config.views,
@@ -46,6 +50,7 @@ def run(config: EvalConfig, name: str) -> int:
             found = evaluate_bank(
                 config, stored, workdir, progress=told, command=command_line(), targets=targets
             )
+        say(*trained_elsewhere(found.report))
         # First the table: if the disk is full, the numbers are still seen.
         print_report(found.report, console)
         files = write_evaluation(found, out)

@@ -75,10 +75,13 @@ _LEFT = 26
 """Column at which the texts of options begin."""
 
 
-def help_text(kind: type, prog: str, default: Any = None, width: int | None = None) -> str:
+def help_text(
+    kind: type, command: str, prog: str, default: Any = None, width: int | None = None
+) -> str:
     """Return the help of a command, no line longer than the terminal is wide.
 
     Args:
+        prog: the words that run the command.
         default: values of a configuration file, which may then come before the flags.
         width: of the lines; the terminal's, 100 at most, unless given.
     """
@@ -95,10 +98,10 @@ def help_text(kind: type, prog: str, default: Any = None, width: int | None = No
     lines += ["", "Always:"]
     lines += _entry(f"{FLAG} DIR|off", "where compiled programs are kept", width)
     lines += _entry("-h, --help", "print this and leave", width)
-    examples = EXAMPLES.get(prog.removeprefix("fsclip "), ())
+    examples = EXAMPLES.get(command, ())
     lines += ["", "Examples:"] * bool(examples)
     for example in examples:
-        lines += command_lines(f"fsclip {example}", width, "  ")
+        lines += command_lines(f"{prog}{example.removeprefix(command)}", width, "  ")
     return "\n".join(lines)
 
 

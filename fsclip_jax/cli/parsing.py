@@ -57,8 +57,10 @@ def parse(
     Raises:
         UserError: an unknown flag (with the nearest known one) or a value of the wrong type.
     """
+    command = prog.removeprefix("fsclip ")
+    prog = called_as(command) if command != prog else prog
     if {"-h", "--help"} & set(args):
-        print(help_text(kind, prog, default))
+        print(help_text(kind, command, prog, default))
         raise SystemExit(0)
     options = options_of(kind, default)
     if unknown := unknown_flag(options, args, prog):
@@ -172,14 +174,17 @@ def parse_experiment(
 ) -> tuple[Config, str]:
     """Read ``[CONFIG.py] [--field VALUE ...]``, of the bundled file ``fallback`` if none is named.
 
-    The name of the file is returned too: the run's folder is called after it.
+    The name of the file is returned too, empty where none is named: the run's folder is called
+    after it, else after the data.
 
     Raises:
         UserError: a wrong flag, or the file is not there, fails or lacks the part.
     """
-    path, flags = split_config_file(args, _bundled(fallback))
+    none = _bundled(fallback)
+    path, flags = split_config_file(args, none)
     prog = f"fsclip {'eval' if part == 'evaluate' else part}"
-    return parse(kind, flags, prog=prog, default=load_config(path, part, kind)), path.stem
+    config = parse(kind, flags, prog=prog, default=load_config(path, part, kind))
+    return config, "" if path is none else path.stem
 
 
 def _bundled(name: str) -> Path:
@@ -193,5 +198,23 @@ def _bundled(name: str) -> Path:
 def command_line() -> str:
     """Return the command line of this process, as one would type it again."""
     name = Path(sys.argv[0]).name
-    start = {"eval.py": "python eval.py", "fsclip": "fsclip"}.get(name, name)
-    return " ".join([start, *map(shlex.quote, sys.argv[1:])])
+    start = {"eval.py": "python eval.py", "train.py": "python train.py"}.get(name) or called_as("")
+    return " ".join([start.strip(), *map(shlex.quote, sys.argv[1:])])
+
+
+def called_as(command: str) -> str:
+    """Return the words that run a command in the way in which this process was called.
+
+    Example:
+        >>> called_as("eval")
+        'fsclip eval'
+    """
+    called = Path(sys.argv[0])
+    if called.name in ("train.py", "eval.py"):
+        if command in ("train", "eval"):
+            return f"python {called.with_name(command)}.py"
+        return f"python -m fsclip_jax {command}"
+    # As Python itself names the module that it runs.
+    if called.name in ("__main__.py", "main.py") and "fsclip_jax" in called.parts:
+        return f"python -m fsclip_jax {command}"
+    return f"fsclip {command}"

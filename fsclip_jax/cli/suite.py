@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fsclip_jax.cli.parsing import command_line, parse_experiment
+from fsclip_jax.evaluation.naming import data_name
 from fsclip_jax.printable import printable
 from fsclip_jax.suite.config import SuiteConfig
 
@@ -37,7 +38,7 @@ def run(config: SuiteConfig, name: str) -> int:
     cells = cells_of(config)
     for cell in cells:
         check_eval_config(cell.config)
-    folder = config.out or Path("runs") / name
+    folder = config.out or Path("runs") / (name or _named(config.data))
     console = Console()
 
     def tell(line: str) -> None:
@@ -65,3 +66,9 @@ def run(config: SuiteConfig, name: str) -> int:
         f"{failed} failed, {left_out} left out; wrote suite.json, suite.md, suite.html to {folder}"
     )
     return SOME_FAILED if failed else 0
+
+
+def _named(data: Sequence[str]) -> str:
+    """A folder for a suite that no configuration names: `emoji_suite`, `dtd_and_2_more_suite`."""
+    more = f"_and_{len(data) - 1}_more" if len(data) > 1 else ""
+    return f"{data_name(data[0]) if data else 'no'}{more}_suite"

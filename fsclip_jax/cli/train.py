@@ -6,6 +6,7 @@ from typing import Any
 
 from fsclip_jax.cli.parsing import parse_experiment
 from fsclip_jax.errors import say
+from fsclip_jax.evaluation.naming import data_name
 from fsclip_jax.training.config import TrainConfig, check_train_config
 
 
@@ -26,7 +27,7 @@ def run(config: TrainConfig, name: str) -> int:
 
     check_train_config(config)
     make_adapter(config)
-    workdir = Path("runs") / name if config.workdir is None else config.workdir
+    workdir = config.workdir or Path("runs") / (name or data_name(config.data))
 
     def open_stored() -> Any:
         # Pulls in the CLIP towers and transformers, which a run that is done already needs not.

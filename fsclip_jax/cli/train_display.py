@@ -3,7 +3,9 @@
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 
+from fsclip_jax.cli.parsing import called_as
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.progress import Progress
 from fsclip_jax.stopping import stop_requests
@@ -82,11 +84,12 @@ def summary(config: TrainConfig, workdir: Path, outcome: TrainOutcome) -> str:
     )
     done = " was trained already" if outcome.was_done else ""
     anew = "; to train anew, delete that folder or give another --workdir" * outcome.was_done
-    backbone = "" if config.data.startswith("bank:") else f" --backbone {config.backbone}"
+    data, folder = quote(config.data), quote(str(workdir))
+    backbone = "" if config.data.startswith("bank:") else f" --backbone {quote(config.backbone)}"
     return "\n".join(
         [
             f"{config.method}{done}: {told}",
             f"wrote {workdir / 'adapter.safetensors'}{anew}",
-            f"next: python eval.py --data {config.data}{backbone} --checkpoint {workdir}",
+            f"next: {called_as('eval')} --data {data}{backbone} --checkpoint {folder}",
         ]
     )

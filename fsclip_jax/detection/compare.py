@@ -34,7 +34,7 @@ from fsclip_jax.fitting.checkpoints import FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.methods import Chosen, Method, choose_methods, not_given_by
 from fsclip_jax.interim import Interim, content_sum
 from fsclip_jax.report.measured import circumstances
-from fsclip_jax.report.rows import Report, Row
+from fsclip_jax.report.rows import Report, Row, refuse_other_data
 from fsclip_jax.report.terminal import print_report
 from fsclip_jax.report.write import write_report
 
@@ -51,6 +51,7 @@ def compare_detections(config: DetectConfig, console: Console, command: str = ""
     chosen = _methods(config, model)
     with only_writer(config.out, ".detect.lock", "is detecting", "--out"):
         inputs = _inputs(config, model)
+        refuse_other_data(config.out, inputs.tested.data.source)
         interim = Interim(
             config.out / ".detect.interim", _made_with(config, model, chosen, inputs), say
         )

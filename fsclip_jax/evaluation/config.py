@@ -52,7 +52,8 @@ class EvalConfig:
     """Workdirs of `fsclip train`, or `OWNER/NAME` of the Hugging Face hub, one per method; else
     `workdir` and its subfolders named after a method are looked into."""
     workdir: Path | None = None
-    """Folder of this experiment; `runs/CONFIG_NAME` if not given."""
+    """Folder of this experiment; `runs/CONFIG_NAME` if not given, named after the data
+    where there is no CONFIG.py."""
     out: Path | None = None
     """Folder of the report; `workdir` if not given."""
     look: str = ""

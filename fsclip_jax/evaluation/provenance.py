@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.checkpoints import Checkpoint, trained_on
+from fsclip_jax.report.rows import Report
 
 
 def training_warnings(
@@ -22,9 +23,7 @@ def training_warnings(
     if data is None:
         return [f"{name}: the checkpoint does not say what data it was trained on"]
     same = any(data.get(part) == here.get(part) for part in ("spec", "version"))
-    specs = {str(data.get("spec")), str(here.get("spec"))}
-    topics = "emoji" in specs and any(spec.startswith("emoji:") for spec in specs)
-    if not same and not topics:
+    if not same and not _overlap(str(data.get("spec")), str(here.get("spec"))):
         return []
     lines = []
     everything, part = classes != base, classes in ("base", "easy")
@@ -46,3 +45,19 @@ def training_warnings(
     if query_split == "val" and (everything or any(g in ("base", "test") for g in groups)):
         lines.append(f"{name}: its checkpoint was chosen on val images of some of these classes")
     return lines
+
+
+def trained_elsewhere(report: Report) -> list[str]:
+    """Say, a line an adapter, which were trained on other data than those of a report."""
+    here = str(report.data.get("source") or report.data["spec"])
+    trained = ((each.get("method"), each.get("trained_on")) for each in report.checkpoints)
+    return [
+        f"{name} was trained on {spec}, not on {report.data['spec']}"
+        for name, spec in trained
+        if spec and spec != here and not _overlap(str(spec), here)
+    ]
+
+
+def _overlap(spec: str, other: str) -> bool:
+    """Whether one is the whole of the bundled art and the other a topic of it."""
+    return "emoji" in (spec, other) and any(one.startswith("emoji:") for one in (spec, other))

@@ -1,5 +1,6 @@
 """A comparison of methods as rows of numbers: what ``report.json`` holds, and nothing else."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta
 
+from fsclip_jax.errors import UserError
+from fsclip_jax.printable import printable
 from fsclip_jax.report.details import Details
 from fsclip_jax.report.metrics import check_counts, check_number, main_metric
 from fsclip_jax.report.schema1 import lift_report
@@ -125,6 +128,34 @@ def read_report(path: Path) -> Report:
     """
     file, text = read_text(path, "report.json", "`fsclip eval`, `detect` or `segment`")
     return report_from_json(text, str(file))
+
+
+def refuse_other_data(folder: Path, spec: str) -> None:
+    """Refuse to write a report where one of other data is; what is no report is none.
+
+    Args:
+        spec: the data of the report to come.
+
+    Raises:
+        UserError: the folder holds a report of other data.
+    """
+    try:
+        there = read_report(folder).data.get("spec")
+    except UserError:
+        return
+    if there is not None and _placed(str(there)) != _placed(printable(spec)):
+        raise UserError(
+            f"{folder} holds a report on {there}, which one on {spec} would replace: give another "
+            "--out, or move it away"
+        )
+
+
+def _placed(spec: str) -> str:
+    """Data in a folder by where that is, other data by its name."""
+    kind, colon, rest = spec.partition(":")
+    if kind in ("folder", "bank"):
+        return f"{kind}:{os.path.abspath(rest)}"
+    return spec if colon or not os.path.exists(spec) else os.path.abspath(spec)
 
 
 def ordered(values: Sequence[Any]) -> list[Any]:

@@ -17,7 +17,7 @@ from fsclip_jax.fitting.checkpoints import FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.methods import Chosen, choose_methods, not_given_by
 from fsclip_jax.interim import Interim, content_sum
 from fsclip_jax.report.measured import circumstances, rows_of
-from fsclip_jax.report.rows import Report
+from fsclip_jax.report.rows import Report, refuse_other_data
 from fsclip_jax.report.write import write_report
 from fsclip_jax.segmentation.annotated import (
     Annotated,
@@ -139,6 +139,7 @@ def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _
     clip.reader()  # says so where there is no text
     chosen = gather_methods(config, clip)
     with only_writer(config.out, ".segment.lock", "is segmenting", "--out"):
+        refuse_other_data(config.out, str(config.scenes))
         windows = config.windows or default_windows(clip)
         splits, left_out = read_splits(config.scenes, [lattice_of(clip, one) for one in windows])
         draws = _draws(config, splits["support"])

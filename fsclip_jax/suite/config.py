@@ -41,5 +41,5 @@ class SuiteConfig:
     predictions: bool = True
     """As in `fsclip eval`: keep the answers of every cell."""
     out: Path | None = None
-    """Folder of the suite; `runs/CONFIG_NAME` if not given. A suite that was stopped continues
-    there."""
+    """Folder of the suite; `runs/CONFIG_NAME` if not given, named after the data without one. A
+    suite that was stopped continues there."""

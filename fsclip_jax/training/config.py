@@ -37,7 +37,8 @@ class TrainConfig:
     fields: tuple[str, ...] = ()
     """Static fields of the method as NAME=VALUE, such as `heads=4 text_in_keys=false`."""
     workdir: Path | None = None
-    """Folder of the run; runs/CONFIG_NAME if not given."""
+    """Folder of the run; runs/CONFIG_NAME if not given, named after the data where there is no
+    CONFIG.py."""
     steps: int = 300
     """Optimiser steps in all."""
     seed: int = 0

@@ -66,7 +66,7 @@ def make_adapter(config: TrainConfig) -> Adapter:
     if "words" in needs_of(adapter):
         raise UserError(
             f"--method {config.method} learns through the text tower, which episodes do not carry; "
-            f"compare it with `python eval.py --methods {config.method}`"
+            f"compare it with `fsclip eval --methods {config.method}`"
         )
     return get_adapter(config.method, **given)
 

@@ -52,7 +52,7 @@ def init_state(adapter: Adapter, dim: int, config: TrainConfig) -> TrainState:
     if not jax.tree.leaves(params):
         raise UserError(
             f"--method {adapter.name} has nothing to learn; train meta_adapter instead, "
-            f"or compare {adapter.name} with `python eval.py --methods {adapter.name}`"
+            f"or compare {adapter.name} with `fsclip eval --methods {adapter.name}`"
         )
     return TrainState(jnp.zeros((), jnp.int32), params, meta_optimizer(config).init(params))
 

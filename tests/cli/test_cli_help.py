@@ -24,7 +24,7 @@ WITH_CONFIGURATION = ("train", "eval", "suite")
 def of(command, width=80):
     kind = COMMANDS[command]
     default = kind() if command in WITH_CONFIGURATION else None
-    return help_text(kind, f"fsclip {command}", default, width)
+    return help_text(kind, command, f"fsclip {command}", default, width)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -90,7 +90,7 @@ def test_what_an_option_takes_and_what_it_is_unless_given():
         "resume": (("--resume", "--no-resume"), "", "off"),
         "classes": (("--classes",), "all|base", "all"),
     }
-    assert help_text(Every, "fsclip every", width=80).splitlines()[:9] == [
+    assert help_text(Every, "every", "fsclip every", width=80).splitlines()[:9] == [
         "usage: fsclip every PLACE --out PATH [OPTIONS]",
         "",
         "Take every kind of value.",
@@ -105,7 +105,7 @@ def test_what_an_option_takes_and_what_it_is_unless_given():
 
 def test_values_of_a_configuration_are_the_defaults_that_help_names():
     kind = COMMANDS["train"]
-    told = help_text(kind, "fsclip train", kind(steps=7), 80)
+    told = help_text(kind, "train", "fsclip train", kind(steps=7), 80)
     assert "Optimiser steps in all. (default: 7)" in told
     assert "usage: fsclip train [CONFIG.py] [OPTIONS]" in told
 
