@@ -126,7 +126,7 @@ def test_the_command_ends_with_a_summary_and_the_next_command(config_file, tmp_p
     assert "untrained" in told[0]
     assert "zero_shot" in told[0]
     assert told[1].startswith("wrote ")
-    assert told[2].startswith("next: python eval.py --data bank:")
+    assert told[2].startswith("next: fsclip eval --data bank:")
     assert load_adapter(tmp_path / "run")[0] == "meta_adapter"
     assert json.loads((tmp_path / "run/config.json").read_text())["config"]["steps"] == 4
 
