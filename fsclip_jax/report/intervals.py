@@ -50,7 +50,7 @@ _Z = 1.959963984540054
 """A normal variable is within this with probability 0.95."""
 
 
-def wilson_interval(right: float | int, count: float | int) -> tuple[float, float]:
+def wilson_interval(right: int | float, count: int | float) -> tuple[float, float]:
     """Return Wilson's 95 % score interval of a share: of one set of answers, not of draws.
 
     ``(p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4 n^2)) / (1 + z^2 / n)``. Counts may be means.
