@@ -66,10 +66,11 @@ def first_line(error: BaseException) -> str:
     return line if len(line) <= 300 else f"{line[:200]} ... {line[-95:]}"
 
 
-def require_extra(modules: Iterable[str], extra: str, what: str) -> None:
+def require_extra(modules: Iterable[str], extra: str | None, what: str) -> None:
     """Import modules that come with an extra of this package, before any work is done.
 
     Args:
+        extra: none if another package that is always there brings them.
         what: needs them; the line begins with it.
 
     Raises:
@@ -79,7 +80,9 @@ def require_extra(modules: Iterable[str], extra: str, what: str) -> None:
         try:
             importlib.import_module(name)
         except Exception as error:  # of another NumPy, or damaged: it may raise anything
+            package = name.partition(".")[0]
+            source = f"'fsclip-jax[{extra}]'" if extra else package
             raise UserError(
-                f"{what} needs the package {name.partition('.')[0]} ({first_line(error)}); "
-                f"install it with: pip install 'fsclip-jax[{extra}]'"
+                f"{what} needs the package {package} ({first_line(error)}); "
+                f"install it with: pip install {source}"
             ) from error

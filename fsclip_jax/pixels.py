@@ -15,8 +15,18 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
-"""All that is ever opened, whatever a file is called: some of Pillow's other readers start
-programs."""
+"""All that is ever opened, beside HEIC, whatever a file is called: some of Pillow's other readers
+start programs."""
+
+HEIC_ENDINGS = (".heic", ".heif", ".hif", ".heics", ".heifs")
+"""How the photographs of phones end that are HEVC in HEIF; they take a reader of their own."""
+
+NEEDS_HEIC = "fsclip-jax[heic]"
+"""What brings that reader, which is pillow-heif."""
+
+_HEVC_BRANDS = {b"hei" + end for end in (b"c", b"x", b"m", b"s")} | {
+    b"hev" + end for end in (b"c", b"x", b"m", b"s")
+}
 
 MAX_SIDE = 65_535
 """Pixels of the longest side that is decoded, the most that a JPEG can have."""
@@ -32,6 +42,27 @@ and what would be resized and thrown away has no bound."""
 def _readers() -> tuple[str, ...]:
     Image.init()  # an older Pillow, or one built otherwise, may lack some
     return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@functools.cache
+def reads_heic() -> bool:
+    """Say whether HEIC can be read, and make it so where pillow-heif is there."""
+    try:
+        import pillow_heif
+
+        # A thumbnail that lies in the file is another picture: other pixels.
+        pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+    except Exception:  # it is not there, or damaged
+        return False
+    return True
+
+
+def _is_heic(head: bytes) -> bool:
+    """Say whether a file begins as HEIF that holds HEVC; other HEIF, as AVIF, is not it."""
+    if head[4:8] != b"ftyp":
+        return False
+    brands = head[8 : min(int.from_bytes(head[:4]), len(head))]
+    return bool(_HEVC_BRANDS & {brands[at : at + 4] for at in range(0, len(brands), 4)})
 
 
 def require_regular(path: str | os.PathLike[str]) -> None:
@@ -61,7 +92,13 @@ def open_image(file: IO[bytes] | io.BytesIO) -> Image.Image:
         ValueError: it is larger than what is decoded.
         OSError: it is none of these formats, and whatever else Pillow raises.
     """
-    image = Image.open(file, formats=_readers())
+    readers, head = _readers(), file.read(256)
+    file.seek(0)
+    if _is_heic(head):
+        if not reads_heic():
+            raise OSError(f"HEIC, which needs pip install pillow-heif ({NEEDS_HEIC})")
+        readers = ("HEIF",)
+    image = Image.open(file, formats=readers)
     size, limit = f"{image.width} x {image.height}", Image.MAX_IMAGE_PIXELS
     if limit and image.width * image.height > limit:
         raise ValueError(f"{size} is over the limit of {limit} pixels")

@@ -156,10 +156,12 @@ from pathlib import Path
 sys.path.append(sys.argv[3])
 from memory import peak_kib
 from fsclip_jax.data.folder import list_pictures, open_folder
+from fsclip_jax.data.left_out import passed_over
 def used(): return peak_kib() / 1024
-before, began, notes = used(), time.monotonic(), []
+before, began, passed = used(), time.monotonic(), {}
 if sys.argv[1] == "list":
-    found = list_pictures([Path(sys.argv[2])], notes)
+    found = list_pictures([Path(sys.argv[2])], passed)
+    notes = list(passed_over(passed))
 else:
     source = open_folder(sys.argv[2])
     found, notes = source.keys, source.notes

@@ -5,26 +5,36 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
+from fsclip_jax.data.left_out import (
+    BY_ENDING,
+    UNREAD,
+    Passed,
+    count_kinds,
+    needs_heic,
+    pass_over,
+    passed_over,
+)
 from fsclip_jax.data.names import folder_classes
 from fsclip_jax.data.pictures import FileLoader
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.data.splits import TRAIN, split_by_hash, split_called
 from fsclip_jax.data.templates import PHOTO
 from fsclip_jax.errors import UserError, some
+from fsclip_jax.pixels import HEIC_ENDINGS, NEEDS_HEIC, reads_heic
 
 EXTENSIONS = (
-    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp"),
-    *(".gif", ".tif", ".tiff", ".avif"),
+    *(".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".mpo"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp"),
 )
-"""Files that count as pictures, in either case; all others are counted and named."""
+"""Files that count as pictures, in either case, beside HEIC where it can be read; all others are
+counted and named."""
 
 LAYOUT = "expected one sub-folder per class, DIR/CLASS/*.jpg, or DIR/{train,val,test}/CLASS/*.jpg"
 
-_KINDS = ", ".join(extension[1:] for extension in EXTENSIONS)
+_KINDS = "jpg, png, webp, gif, bmp, tif, avif, heic"
 
 _JUNK = {
     *("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"),
@@ -32,12 +42,6 @@ _JUNK = {
     *("#recycle", "#snapshot", "@recycle", "@tmp", "recycler"),
 }
 """What systems and archivers leave in folders; as hidden as a name that starts with a dot."""
-
-_UNREAD = "folders that cannot be read"
-_ENDING = f"files by their ending (read are {_KINDS})"
-
-Passed: TypeAlias = dict[str, list[str]]
-"""What was passed over, by the reason."""
 
 
 def open_folder(path: str | Path) -> ImageSource:
@@ -72,7 +76,7 @@ def open_folder(path: str | Path) -> ImageSource:
     files.sort(key=lambda file: (file[2], _natural(file[0])))
     keys = tuple(key for key, _, _, _ in files)
     labels = np.array([label for _, _, label, _ in files], np.int32)
-    _require_full_classes(labels, names, spec)
+    _require_full_classes(labels, names, spec, passed)
     if any(split for split, _ in folders):
         splits = np.array([split_called(split) for _, _, _, split in files], np.int8)
     else:
@@ -88,18 +92,14 @@ def open_folder(path: str | Path) -> ImageSource:
         load=FileLoader(root, keys, "upright"),
         draft=True,
         notes=tuple(f"{spec}: {note}" for note in (*notes, *passed_over(passed))),
+        left_out=count_kinds(passed),
     )
-
-
-def passed_over(passed: Passed) -> Iterator[str]:
-    """Say what was passed over, a sentence a reason."""
-    for why, names in passed.items():
-        yield f"passed over {len(names)} {why}: {some(sorted(names))}"
 
 
 def is_picture(name: str) -> bool:
     """Say whether a file counts as a picture, by the end of its name."""
-    return name.lower().endswith(EXTENSIONS)
+    name = name.lower()
+    return name.endswith(EXTENSIONS) or (name.endswith(HEIC_ENDINGS) and reads_heic())
 
 
 def is_hidden(name: str) -> bool:
@@ -136,9 +136,10 @@ def _class_folders(root: Path, spec: str, passed: Passed) -> list[tuple[str, str
 
 
 def _note_loose(folder: Path, prefix: str, passed: Passed) -> None:
-    loose = [f"{prefix}{file.name}" for file in _picture_files(folder, prefix, {})]
-    if loose:
-        passed.setdefault("pictures outside of the class folders", []).extend(loose)
+    others: Passed = {}
+    loose = [f"{prefix}{file.name}" for file in _picture_files(folder, prefix, others)]
+    pass_over(passed, "pictures outside of the class folders", loose)
+    pass_over(passed, BY_ENDING, others.get(BY_ENDING, ()))
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -156,9 +157,9 @@ def _picture_files(folder: Path, prefix: str, passed: Passed) -> list[os.DirEntr
         elif not _leads_to(entry, os.DirEntry.is_file):
             why = "names that lead to no regular file"
         elif not is_picture(entry.name):
-            why = _ENDING
+            why = BY_ENDING
         if why:
-            passed.setdefault(why, []).append(f"{prefix}{entry.name}")
+            pass_over(passed, why, [f"{prefix}{entry.name}"])
         else:
             found.append(entry)
     return found
@@ -202,13 +203,15 @@ def _class_names(
     return {folder: label for label, folder in enumerate(folders)}, *folder_classes(folders)
 
 
-def _require_full_classes(labels: np.ndarray, names: Sequence[str], spec: str) -> None:
+def _require_full_classes(
+    labels: np.ndarray, names: Sequence[str], spec: str, passed: Passed
+) -> None:
     counts = np.bincount(labels, minlength=len(names))
     empty = [name for name, count in zip(names, counts, strict=True) if not count]
     if empty:
         raise UserError(
             f"{spec}: no pictures ({_KINDS}) in the class {some(empty)}; "
-            "add some or remove the folder"
+            "add some or remove the folder" + _said(passed)
         )
 
 
@@ -225,38 +228,44 @@ def _version(files: Sequence[tuple[str, int]]) -> str:
     return digest.hexdigest()[:16]
 
 
-def list_pictures(places: Sequence[Path], notes: list[str] | None = None) -> tuple[str, ...]:
+def _said(passed: Passed) -> str:
+    return "".join(f"; {line}" for line in passed_over(passed))
+
+
+def list_pictures(places: Sequence[Path], passed: Passed | None = None) -> tuple[str, ...]:
     """List the pictures of folders and files.
 
     Folders are searched with their sub-folders, in the order of the names; hidden ones, and
     folders that are links, are left out. A picture named twice is listed once. What is passed over
-    is appended to ``notes``.
+    is noted in ``passed``.
 
     Raises:
         UserError: a place is missing or no picture, or there is no picture at all.
     """
-    found: dict[str, None] = {}
-    passed: Passed = {}
+    found: dict[str, str] = {}  # by the whole path, whichever way it was given
+
+    def add(name: str) -> None:
+        found.setdefault(os.path.join(here, name), name)
+
+    here = os.getcwd()
+    passed = {} if passed is None else passed
     for place in places:
         if place.is_dir():
-            found.update(dict.fromkeys(_below(place, passed)))
+            for name in _below(place, passed):
+                add(name)
         elif place.is_file():
             if not is_picture(place.name):
-                raise UserError(f"{place} is no picture; accepted are {', '.join(EXTENSIONS)}")
-            found[str(place)] = None
+                hint = f"; install {NEEDS_HEIC} for it" if needs_heic(place.name) else ""
+                raise UserError(f"{place} is no picture by its ending ({_KINDS}){hint}")
+            add(str(place))
         elif place.exists():
             raise UserError(f"{place} is no regular file; give --images that are files or folders")
         else:
             raise UserError(f"{place}: there is no such file or folder; give --images that exist")
-    said = list(passed_over(passed))
     if not found:
-        raise UserError(
-            f"no pictures in {', '.join(map(str, places))}; accepted are {', '.join(EXTENSIONS)}"
-            + "".join(f"; {line}" for line in said)
-        )
-    if notes is not None:
-        notes += said
-    return tuple(found)
+        where = ", ".join(map(str, places))
+        raise UserError(f"no pictures ({_KINDS}) in {where}{_said(passed)}")
+    return tuple(found.values())
 
 
 def unread_folders(folder: Path) -> list[str]:
@@ -264,20 +273,19 @@ def unread_folders(folder: Path) -> list[str]:
     passed: Passed = {}
     for _ in _below(folder, passed):
         pass
-    return list(passed_over({why: passed[why] for why in passed if why == _UNREAD}))
+    return list(passed_over({why: passed[why] for why in passed if why == UNREAD}))
 
 
 def _below(folder: Path, passed: Passed) -> Iterator[str]:
     def unreadable(error: OSError) -> None:
-        passed.setdefault(_UNREAD, []).append(f"{error.filename} ({error.strerror})")
+        pass_over(passed, UNREAD, [f"{error.filename} ({error.strerror})"])
 
     for root, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         links = [path for name in folders if os.path.islink(path := os.path.join(root, name))]
-        if links:
-            passed.setdefault("links to folders", []).extend(links)
+        pass_over(passed, "links to folders", links)
         for name in sorted(files):
             if is_picture(name) and not is_hidden(name):
                 yield os.path.join(root, name)
             elif not is_hidden(name):
-                passed.setdefault(_ENDING, []).append(os.path.join(root, name))
+                pass_over(passed, BY_ENDING, [os.path.join(root, name)])

@@ -57,10 +57,12 @@ def read_image(
         require_regular(path)
         with path.open("rb") as file:
             return _decode(file, key, reading, at_least)
+    except UnreadableImage:
+        raise
     except OSError as error:
-        if isinstance(error, UnreadableImage):
-            raise
         raise UnreadableImage(key, error.strerror or type(error).__name__) from error
+    except ValueError as error:  # of a name that no file can have
+        raise UnreadableImage(key, str(error)) from error
 
 
 def decode_image(

@@ -1,7 +1,7 @@
 """What a data set of labelled images is to the rest of the package."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Int, Int8
@@ -55,6 +55,8 @@ class ImageSource:
     """Name of every family; empty where the data has none."""
     notes: tuple[str, ...] = ()
     """What the reader passed over or had to decide, a sentence each."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What was passed over, by its kind."""
 
     def __post_init__(self) -> None:
         """Make all names printable but the keys, by which images are found.
@@ -62,9 +64,9 @@ class ImageSource:
         Raises:
             UserError: a key is no name that a file can have.
         """
-        for field in ("spec", "class_names", "domain_names"):
-            value = printable_tree(getattr(self, field))
-            object.__setattr__(self, field, tuple(value) if isinstance(value, list) else value)
+        for name in ("spec", "class_names", "domain_names"):
+            value = printable_tree(getattr(self, name))
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else value)
         try:
             "".join(self.keys).encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:

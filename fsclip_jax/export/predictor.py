@@ -1,7 +1,8 @@
 """Classify pictures by the classifier in this folder: python predictor.py PICTURE.
 
-Needs `pip install jax flatbuffers pillow` and nothing else. Prints a line for each picture: its
-path, the most probable class and its probability, with tabs between; --top K lists the K best.
+Needs `pip install jax flatbuffers pillow` and nothing else, for HEIC pillow-heif too. Prints a line
+for each picture: its path, the most probable class and its probability, with tabs between; --top K
+lists the K best.
 """
 
 import argparse

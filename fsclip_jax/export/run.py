@@ -56,9 +56,9 @@ logits = program.call(text, support, mask, query, logit_scale)
 OpenAI's models; `text` is zero where the backbone has none. Any way from 2, any shot and query
 from 1; each new shape is compiled once."""
 _AS_PREDICTOR = """`python predictor.py PICTURE [...]` prints each picture's path, class and
-probability. It needs `pip install jax flatbuffers pillow`. The program itself takes pixels,
-uint8 [batch size size 3], any batch, and gives probabilities [batch way] in the order of
-`class_names` in `classifier.json`."""
+probability. It needs `pip install jax flatbuffers pillow`, for HEIC pillow-heif too. The program
+itself takes pixels, uint8 [batch size size 3], any batch, and gives probabilities [batch way] in
+the order of `class_names` in `classifier.json`."""
 
 
 def export_weights(checkpoint: Path, out: Path, command: str, *, torch: bool = False) -> list[str]:

@@ -172,7 +172,7 @@ def _prepare(partial: Path, wanted: dict[str, Any]) -> None:
 
 
 def bank_for(
-    data: str,
+    data: str | ImageSource,
     backbone: str | None = None,
     settings: ExtractSettings = _DEFAULTS,
     cache: Path | None = None,
@@ -184,6 +184,7 @@ def bank_for(
     on: changed images, weights, views or templates give another bank.
 
     Args:
+        data: its name, or the images where they are opened already.
         backbone: the CLIP; None means ``mini``. With ``bank:DIR`` these two mean whatever made
             the bank, as ``mini`` is what configurations say when nobody chose; anything else
             must be what the bank says.
@@ -192,18 +193,19 @@ def bank_for(
         UserError: a data set or backbone that is unknown, a bank of another backbone, or prompts
             for a bank, which has its own.
     """
-    kind, _, place = data.partition(":")
+    spec = data if isinstance(data, str) else data.spec
+    kind, _, place = spec.partition(":")
     if kind == "bank":
         if not place:
             raise UserError("--data bank: names no folder; write bank:DIR")
         if settings.prompt_file or settings.templates != "single":
             flag = "--prompt-file" if settings.prompt_file else "--templates"
             raise UserError(
-                f"{flag} does not go with {data}, which has its text features already: give the "
+                f"{flag} does not go with {spec}, which has its text features already: give the "
                 "images, or extract a bank with that flag"
             )
         return _open_given(Path(place), backbone)
-    source = open_source(data)
+    source = open_source(data) if isinstance(data, str) else data
     clip = load_clip(backbone or DEFAULT_BACKBONE)
     prompts = prompts_of(source, clip, settings)
     tell((*source.notes, *prompts.notes))

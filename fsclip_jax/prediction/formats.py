@@ -90,7 +90,7 @@ def require_format(out: Path, *, safe: bool = False) -> None:
     if safe and out != STANDARD_OUTPUT and out.suffix.lower() != ".csv":
         raise UserError(f"--safe-csv is of tables in CSV, and --out is {out}; leave one of them")
     if out.suffix.lower() == ".parquet":
-        require_extra(["pyarrow.parquet"], "parquet", f"--out {out}")
+        require_extra(["pyarrow.parquet"], None, f"--out {out}")
 
 
 @dataclass(frozen=True)

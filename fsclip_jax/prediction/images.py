@@ -15,6 +15,7 @@ from PIL import Image
 
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.data.folder import list_pictures
+from fsclip_jax.data.left_out import Passed, passed_over
 from fsclip_jax.data.pictures import FileLoader, as_read, decode_image, read_image
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.errors import tell
@@ -79,9 +80,9 @@ def as_pictures(given: Any) -> list[PictureLike] | None:
     if isinstance(given, str | os.PathLike):
         if not Path(given).is_dir():
             return [Path(given)]
-        notes: list[str] = []
-        files = list_pictures([Path(given)], notes)
-        tell(notes)
+        passed: Passed = {}
+        files = list_pictures([Path(given)], passed)
+        tell(passed_over(passed))
         return [Path(file) for file in files]
     if _is_picture(given) and not isinstance(given, np.ndarray):
         return [_content(given)]

@@ -26,7 +26,7 @@ def read_parquet(table: Path) -> Iterator[Row]:
     Raises:
         UserError: it is no such table, or not as it was written.
     """
-    require_extra(["pyarrow.parquet"], "parquet", str(table))
+    require_extra(["pyarrow.parquet"], None, str(table))
     import pyarrow.parquet as pq
 
     number = 0

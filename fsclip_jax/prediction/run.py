@@ -3,15 +3,16 @@
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import numpy as np
 
 from fsclip_jax.clip.load import Backbone, load_clip
+from fsclip_jax.data.folder import open_folder
 from fsclip_jax.errors import tell
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.extract import ExtractSettings, bank_for
@@ -48,9 +49,6 @@ from fsclip_jax.prediction.summary import (
 from fsclip_jax.prediction.support import support_of
 from fsclip_jax.prediction.table import PredictionTable, PrintedTable, remove
 from fsclip_jax.printable import escaped
-from fsclip_jax.typing import Float
-
-Keep: TypeAlias = Callable[[Sequence[str], Float[np.ndarray, "n dim"]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +59,8 @@ class PictureClassifier:
     backbone: Backbone
     bank: StoredBank
     folder: Path
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What of the folder was not taken, by its kind."""
 
     @cached_property
     def pictures(self) -> tuple[str, ...]:
@@ -103,12 +103,16 @@ def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
     elif how.backbone is None:
         tell([icons_only(f"give --backbone {PHOTO_BACKBONE}")])
     settings = ExtractSettings(templates=how.templates, prompt_file=how.prompt_file)
-    bank = bank_for(f"folder:{folder}", spec, settings)
+    source = open_folder(folder)
+    bank = bank_for(source, spec, settings)
     features = FeatureSpec(bank.dim, bank.manifest["backbone"])
     methods = methods_for_pictures(how.method, features, how.checkpoint, text_missing(bank))
     draws = support_of(bank, how.shots)
     classifier = fit_support(draws, bank.class_names, methods, calibrate=how.calibrate)
-    return PictureClassifier(classifier, load_clip(spec), bank, folder.expanduser())
+    left_out = dict(source.left_out)
+    if lost := len(source) - len(bank.labels):
+        left_out["unreadable files"] = lost
+    return PictureClassifier(classifier, load_clip(spec), bank, folder.expanduser(), left_out)
 
 
 def open_table(
@@ -145,12 +149,12 @@ def write_predictions(
     keys: Sequence[str],
     table: PredictionTable | PrintedTable,
     asked: TableConfig,
-    keep: Keep | None = None,
+    left_out: Mapping[str, int],
 ) -> Written:
     """Classify pictures and write a line for each as soon as it is known; then the report.
 
     Args:
-        keep: is handed the features of pictures, with their names.
+        left_out: what of the places of the pictures was not taken, by its kind.
 
     Raises:
         UserError: see ``PredictionTable``.
@@ -160,7 +164,7 @@ def write_predictions(
     left = [key for key in keys if key not in table.done]
     lost: list[str] = []
     with Progress(len(keys), "pictures", "predict", start=len(keys) - len(left)) as progress:
-        rows = _classified(ready, left, table, asked, progress, lost, keep)
+        rows = _classified(ready, left, table, asked, progress, lost)
         if isinstance(table, PrintedTable):
             told = tell_of(rows, folders, classifier.class_names)
         else:
@@ -174,6 +178,7 @@ def write_predictions(
             "support": escaped(str(ready.folder)),
             "backbone": ready.backbone.id,
             "pictures": report_of_table(written),
+            "left_out": {"support": ready.left_out, "images": left_out},
             "made_with": table.made_with,
         }
         report = report_of_fit(classifier, ready.quality, asked.unknown)
@@ -189,7 +194,6 @@ def _classified(
     asked: TableConfig,
     progress: Progress,
     lost: list[str],
-    keep: Keep | None,
 ) -> Iterator[Row]:
     """Write pictures into the table as they are classified, and yield what was written."""
     names = ready.classifier.class_names
@@ -203,8 +207,6 @@ def _classified(
             )
         ]
         table.add(rows)
-        if keep is not None:
-            keep([keys[place] for place in found.rows], found.features)
         for place, why in found.lost:
             lost.append(keys[place])
             progress.note(f"unreadable picture left out: {why}")

@@ -21,6 +21,7 @@ from PIL import Image
 from fsclip_jax import __version__
 from fsclip_jax.data.boxes import overlaps
 from fsclip_jax.data.folder import list_pictures
+from fsclip_jax.data.left_out import Passed, passed_over
 from fsclip_jax.data.masks import Record
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.data.source import UnreadableImage
@@ -140,9 +141,9 @@ def propose_for(pictures: Sequence[Path], out: Path) -> int:
     """
     require_extra(["skimage.segmentation"], "detection", "scenes --proposals-for")
     images: list[Record] = []
-    notes: list[str] = []
-    names = list_pictures(pictures, notes)
-    tell(notes)
+    passed: Passed = {}
+    names = list_pictures(pictures, passed)
+    tell(passed_over(passed))
     if odd := [name for name in names if name.encode("utf-8", "replace").decode() != name]:
         raise UserError(f"{some(odd)}: names in JSON are UTF-8; rename it")
     with only_writer(out, ".scenes.lock", "proposes boxes", "--out"):

@@ -275,6 +275,18 @@ def test_the_promised_formats_are(kind):
     assert decode_image(file_of(Image.new("RGB", (16, 9)), kind), "x").size == (16, 9)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("TIFF", {}), ("TIFF", {"compression": "jpeg"}), ("MPO", {}), ("AVIF", {}), ("WEBP", {})],
+)
+def test_of_several_pages_the_first_is_taken(kind, options):
+    pages = [Image.new("RGB", (16, 9), colour) for colour in ("red", "blue")]
+    data = file_of(pages[0], kind, save_all=True, append_images=pages[1:], **options)
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    red, _, blue = decode_image(data, "x").getpixel((8, 4))
+    assert red > 240 > 15 > blue
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes and devices are files on POSIX only")
 def test_what_is_no_regular_file_is_named_and_never_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")

@@ -10,6 +10,7 @@ from PIL import Image
 from replicas import images_per_class
 
 from fsclip_jax.data.folder import EXTENSIONS, list_pictures, open_folder
+from fsclip_jax.data.left_out import count_kinds, passed_over, shown
 from fsclip_jax.data.names import folder_classes, wordnet_names
 from fsclip_jax.data.source import UnreadableImage
 from fsclip_jax.data.splits import SPLITS, split_by_hash
@@ -93,9 +94,11 @@ def test_a_class_may_be_called_train(tmp_path):
 
 
 def test_every_extension_in_either_case_is_read(tmp_path):
+    kinds = {".pjp": "JPEG", ".pjpeg": "JPEG", ".jif": "JPEG", ".jfi": "JPEG"}
     for extension in EXTENSIONS:
-        picture(tmp_path / "a" / f"low{extension}")
-        picture(tmp_path / "b" / f"UP{extension.upper()}")
+        kind = kinds.get(extension)  # Pillow knows the others by their endings
+        picture(tmp_path / "a" / f"low{extension}", format=kind)
+        picture(tmp_path / "b" / f"UP{extension.upper()}", format=kind)
     data = open_folder(tmp_path)
     assert images_per_class(data).tolist() == [len(EXTENSIONS)] * 2
     for i in range(len(data)):
@@ -203,22 +206,32 @@ def test_every_word_of_imagenet_is_found_by_its_id():
     assert named(tuple(wordnet_names())) == tuple(wordnet_names().values())
 
 
-KINDS = "png, jpg, jpeg, jfif, webp, bmp, gif, tif, tiff, avif"
-
-
 def test_what_is_passed_over_is_counted_and_named(pets):
     picture(pets / "loose.png")
     picture(pets / "Cat" / "deeper" / "1.png")
-    (pets / "Cat" / "photo.heic").write_bytes(b"x")
-    (pets / "Cat" / "noending").write_bytes(b"x")
+    for name in ("photo.raw", "clip.MOV", "other.mov", "noending"):
+        (pets / "Cat" / name).write_bytes(b"x")
+    (pets / "loose.mov").write_bytes(b"x")
     (pets / "Cat" / "Thumbs.db").write_bytes(b"x")
     os.mkfifo(pets / "Cat" / "pipe.jpg")
-    notes = [note.removeprefix(f"folder:{pets}: passed over ") for note in open_folder(pets).notes]
+    data = open_folder(pets)
+    assert data.left_out == {
+        ".mov": 3,
+        ".raw": 1,
+        "files without an ending": 1,
+        "folders within class folders": 1,
+        "names that lead to no regular file": 1,
+        "pictures outside of the class folders": 1,
+    }
+    notes = [note.removeprefix(f"folder:{pets}: passed over ") for note in data.notes]
     assert sorted(notes) == [
         "1 folders within class folders: Cat/deeper",
         "1 names that lead to no regular file: Cat/pipe.jpg",
         "1 pictures outside of the class folders: loose.png",
-        f"2 files by their ending (read are {KINDS}): Cat/noending, Cat/photo.heic",
+        (
+            "5 files by their ending, 3 .mov, 1 .raw, 1 file without an ending: Cat/clip.MOV, "
+            "Cat/noending, Cat/other.mov, Cat/photo.raw, loose.mov"
+        ),
     ]
 
 
@@ -249,13 +262,13 @@ def test_links_that_lead_nowhere_or_in_circles_are_named(pets):
     said = " ".join(after.notes)
     assert "2 names that lead to no regular file: Cat/circle.png, Cat/nowhere.png" in said
     assert "1 folders within class folders: Cat/up" in said
-    notes = []
+    passed = {}
     # What is a picture by its name is missed when it is read, and named then.
-    assert set(list_pictures([pets], notes)) - {str(pets / key) for key in before.keys} == {
+    assert set(list_pictures([pets], passed)) - {str(pets / key) for key in before.keys} == {
         str(pets / "Cat" / "circle.png"),
         str(pets / "Cat" / "nowhere.png"),
     }
-    assert any("1 links to folders" in note for note in notes)
+    assert any("1 links to folders" in note for note in passed_over(passed))
 
 
 def test_a_folder_that_vanishes_or_fails_is_told_and_a_file_is_missed_later(pets, monkeypatch):
@@ -286,7 +299,7 @@ def test_a_folder_that_vanishes_or_fails_is_told_and_a_file_is_missed_later(pets
 
 def test_what_is_passed_over_below_folders_is_counted_and_named(tmp_path, monkeypatch):
     picture(tmp_path / "a" / "1.png")
-    (tmp_path / "a" / "2.heic").write_bytes(b"x")
+    (tmp_path / "a" / "2.mov").write_bytes(b"x")
     picture(tmp_path / "locked" / "1.png")
     picture(tmp_path / "__MACOSX" / "1.png")
     (tmp_path / "link").symlink_to(tmp_path / "a")
@@ -298,17 +311,21 @@ def test_what_is_passed_over_below_folders_is_counted_and_named(tmp_path, monkey
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    notes = []
-    assert list_pictures([tmp_path], notes) == (str(tmp_path / "a" / "1.png"),)
-    assert [note.split(":")[0].split(" (")[0] for note in notes] == [
+    passed = {}
+    twice = [tmp_path, tmp_path / "a"]  # what is found again is counted once
+    assert list_pictures(twice, passed) == (str(tmp_path / "a" / "1.png"),)
+    assert count_kinds(passed) == {".mov": 1, "links to folders": 1, "unreadable folders": 1}
+    assert shown(count_kinds(passed)) == "1 .mov, 1 link to a folder, 1 unreadable folder"
+    notes = list(passed_over(passed))
+    assert [note.split(":")[0] for note in notes] == [
         "passed over 1 links to folders",
-        "passed over 1 files by their ending",
-        "passed over 1 folders that cannot be read",
+        "passed over 1 files by their ending, 1 .mov",
+        "passed over 1 unreadable folders",
     ]
     assert "locked (Permission denied)" in notes[2]
     with pytest.raises(UserError, match="no permission"):
         open_folder(tmp_path)
-    with pytest.raises(UserError, match=r"no pictures in .* folders that cannot be read"):
+    with pytest.raises(UserError, match=r"no pictures \(.* 1 unreadable folders"):
         list_pictures([tmp_path / "locked"])
 
 

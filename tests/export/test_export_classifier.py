@@ -38,6 +38,7 @@ from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.features.images import image_encoder
 from fsclip_jax.fitting.draws import draws_of
 from fsclip_jax.fitting.methods import Method
+from fsclip_jax.pixels import reads_heic
 from fsclip_jax.prediction.calibrate import Temperature
 from fsclip_jax.prediction.classifier import fit_support, probabilities
 from fsclip_jax.prediction.images import encode_pixels
@@ -110,10 +111,14 @@ def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, meth
     shutil.move(out, moved)
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nothing")
+    phone = tmp_path / "phone.jpg"
+    phone.write_bytes(b"\0\0\0\x1cftypheic\0\0\0\0mif1heic")
     asked = list_pictures([pictures / "test"])
-    run, rows = answers(moved, [asked[0], str(bad), *asked[1:]], "--top", "2")
+    run, rows = answers(moved, [asked[0], str(bad), str(phone), *asked[1:]], "--top", "2")
     assert run.returncode == 1, run.stderr
     assert "bad.png cannot be read" in run.stderr
+    why = "" if reads_heic() else "HEIC, which needs pip install pillow-heif"
+    assert f"phone.jpg cannot be read: {why}" in run.stderr
     for row, line in zip(rows, expected, strict=True):
         assert row[0] == line["image"]
         assert float(row[2]) == pytest.approx(float(line["probability_1"]), abs=2e-4)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -172,7 +173,7 @@ def test_all_formats_say_the_same(predict, images, tmp_path):
     for ending in ("csv", "jsonl", "parquet"):
         assert predict(tmp_path / f"out.{ending}")[0] == 0
     table = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
-    as_json = [json.loads(line) for line in (tmp_path / "out.jsonl").open(encoding="utf-8")]
+    as_json = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
     columns = pq.read_table(tmp_path / "out.parquet").to_pylist()
     assert as_json == columns
     numbers = [name for name in table[0] if name.startswith(("probability", "similarity"))]
@@ -181,6 +182,15 @@ def test_all_formats_say_the_same(predict, images, tmp_path):
     assert str(images / "caf\udce9.png") in names
     assert str(images / "line\nfeed.png") in names
     assert {row["image"].isprintable() for row in as_json} == {True}
+
+
+def test_parquet_without_its_package_is_one_line(predict, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    code, told, (line,) = predict(tmp_path / "out.parquet")
+    assert (code, told) == (2, "")
+    assert "out.parquet needs the package pyarrow" in line
+    assert line.endswith("pip install pyarrow")
+    assert listing(tmp_path) == {}
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from emoji_folders import write_emoji
 from fsclip_jax.cli.main import main
 from fsclip_jax.errors import UserError
 from fsclip_jax.prediction.formats import prediction_row
-from fsclip_jax.prediction.table import PredictionTable
+from fsclip_jax.prediction.table import PredictionTable, read_rows
 
 
 @contextmanager
@@ -32,9 +32,10 @@ def rows(count):
 
 
 @pytest.mark.parametrize("size", [0, 10, 75, 76, 100, 1000])
-def test_a_full_disk_is_one_line_and_the_table_is_continued(tmp_path, size):
-    path, made = tmp_path / "out.csv", {"a": 1}
-    whole = tmp_path / "whole.csv"
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_full_disk_is_one_line_and_the_table_is_continued(tmp_path, size, ending):
+    path, made = tmp_path / f"out.{ending}", {"a": 1}
+    whole = tmp_path / f"whole.{ending}"
     with PredictionTable(whole, 2, made) as table:
         table.add(rows(60))
         table.finish()
@@ -50,7 +51,29 @@ def test_a_full_disk_is_one_line_and_the_table_is_continued(tmp_path, size):
         write()
     write()
     assert path.read_bytes() == whole.read_bytes()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.csv", "whole.csv"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, whole.name]
+
+
+def test_a_full_disk_while_parquet_is_added_to_loses_nothing(tmp_path):
+    path, made = tmp_path / "out.parquet", {"a": 1}
+    with PredictionTable(path, 2, made) as table:
+        table.add(rows(60))
+        table.finish()
+        before = table.made_with
+    listed, whole = list(read_rows(path)), path.read_bytes()
+
+    def add():
+        with PredictionTable(path, 2, made, made_before=before) as table:
+            table.add(rows(61)[60:])
+            table.finish()
+
+    for size in (0, 1000, len(whole) - 1):
+        with largest_file(size), pytest.raises(UserError, match="no space left to write"):
+            add()
+        assert path.read_bytes() == whole
+    add()
+    assert list(read_rows(path))[:-1] == listed
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.fixture(scope="module")

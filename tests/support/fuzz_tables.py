@@ -1,6 +1,5 @@
 """Fuzzed readers of single files: pictures, tables of predictions, suites."""
 
-import csv
 import io
 import json
 import struct
@@ -20,6 +19,8 @@ SIZE = 8
 
 def _picture_seeds(_folder: Path) -> list[bytes]:
     """Every format that is promised, in the variants that decoders treat apart."""
+    from fsclip_jax.pixels import reads_heic
+
     rows, columns = np.mgrid[0:17, 0:24]
     colours = np.stack([rows * 15, columns * 10, (rows * columns) % 256], -1).astype(np.uint8)
     rgb = Image.fromarray(colours)
@@ -42,6 +43,8 @@ def _picture_seeds(_folder: Path) -> list[bytes]:
         (clear, "TIFF", {"compression": "tiff_adobe_deflate"}), (rgb, "AVIF", {}),
         (clear, "AVIF", {"quality": 100}),
     ]  # fmt: skip
+    if reads_heic():
+        wanted += [(rgb, "HEIF", {"exif": exif.tobytes()}), (clear, "HEIF", {})]
     seeds = []
     for image, kind, how in wanted:
         file = io.BytesIO()
@@ -98,35 +101,30 @@ def _rows(keys) -> list[list[str]]:
 
 
 def _prediction_seeds(folder: Path) -> list[bytes]:
-    """Tables that were begun, plain and for spreadsheets, with what says how they were made."""
+    """Tables that were begun, in CSV, for spreadsheets and in JSON, with what they were made by."""
     from fsclip_jax.prediction.table import PredictionTable
 
-    for kind in ("plain", "safe"):
+    for kind in ("plain", "safe", "whole.jsonl"):  # what is kept counts on their order
         place = folder / "honest" / kind
         place.mkdir(parents=True)
-        with PredictionTable(place / "p.csv", _TOP, _MADE_WITH, safe=kind == "safe") as table:
+        file = place / f"p{place.suffix or '.csv'}"
+        with PredictionTable(file, _TOP, _MADE_WITH, safe=kind == "safe") as table:
             table.add(_rows(KEYS[:4]))
     return kept_seeds(folder)
 
 
 def _continue_predictions(folder: Path, data: bytes) -> None:
     """Continue a table: in the end every picture has its line, and all lines are whole."""
-    from fsclip_jax.prediction.formats import columns
-    from fsclip_jax.prediction.table import PredictionTable
-    from fsclip_jax.printable import unescaped
+    from fsclip_jax.prediction.table import PredictionTable, read_rows
 
     place, _ = spoilt_folder(folder, data)
     safe = place.name == "safe"
-    with PredictionTable(place / "p.csv", _TOP, _MADE_WITH, safe=safe) as table:
+    file = place / f"p{place.suffix or '.csv'}"
+    with PredictionTable(file, _TOP, _MADE_WITH, safe=safe) as table:
         done = table.done
         table.add(_rows(key for key in KEYS if key not in done))
         table.finish()
-    with (place / "p.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        head, *lines = csv.reader(file)
-    assert head == columns(_TOP)
-    assert {len(line) for line in lines} == {len(head)}
-    listed = {unescaped(line[0].removeprefix("'" * safe)) for line in lines}
-    assert {*done, *KEYS} <= listed
+    assert {*done, *KEYS} <= {row.image for row in read_rows(file, safe=safe)}
 
 
 def _suite_seeds(_folder: Path) -> list[bytes]:

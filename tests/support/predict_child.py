@@ -55,15 +55,17 @@ def kill_often(kills: int, seed: int, out: Path, words: list[str]) -> None:
     """Kill so many, and let the last table be finished."""
     load_tokenizer(find_model("mini"), context_length=16)
     rng, tables = moments(seed), 0
+    rows = out.with_name(f".{out.name}.rows")  # which Parquet grows in
     while True:
         last = not kills
         if run_words(words, None if last else rng.randint(0, 30), rng.uniform(0, 2 * FASTEST)):
             kills -= 1
-            print("killed", len(out.read_bytes().splitlines()) if out.exists() else 0, flush=True)
+            grown = next((file for file in (rows, out) if file.exists()), None)
+            print("killed", len(grown.read_bytes().splitlines()) if grown else 0, flush=True)
         # A kill between the last write and the exit leaves a whole table, which a further run
         # would rightly refuse to overwrite.
         if out.exists() and not out.with_name(f".{out.name}.unfinished").exists():
-            out.rename(out.with_name(f"table-{tables}.csv"))
+            out.rename(out.with_name(f"table-{tables}{out.suffix}"))
             tables += 1
             if last:
                 return
