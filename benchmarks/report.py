@@ -5,12 +5,13 @@
 
 Opening is measured inside headless Chromium, from the start of the navigation until the page is
 loaded and laid out, median of some runs, each with a fresh profile; and outside, as the time of
-the whole process less that of an empty page. Screenshots are kept with ``--screenshots DIR``. The
-last line says ``slowest X s, largest Y MB``.
+the whole process less that of an empty page. Screenshots are kept with ``--screenshots DIR``; those
+in ``docs/`` are of ``runs/quickstart``. The last line says ``slowest X s, largest Y MB``.
 """
 
 import argparse
 import html
+import itertools
 import json
 import re
 import shutil
@@ -20,6 +21,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from PIL import Image
 
 from fsclip_jax.report.html import report_to_html
 from fsclip_jax.report.rows import read_report
@@ -35,6 +38,9 @@ METHODS = (
     "zero_shot", "prototype", "text_prototype", "tip_adapter", "tip_adapter_f", "ape", "gda",
     "proker", "linear_probe", "taskres", "meta_prior", "meta_adapter",
 )  # fmt: skip
+WIDTHS, TALL, COLOURS = (1280, 1920, 390), 2600, 128
+"""Pixels of a screenshot, and its colours: it is small then, and its letters are sharp."""
+
 CLOCK = """<script>addEventListener('load', () => {
   document.body.getBoundingClientRect();
   const told = [performance.now(), document.getElementsByTagName('*').length];
@@ -111,12 +117,23 @@ def main():
 
 
 def shoot(page, folder, name):
-    """Keep pictures of a page in the light and in the dark."""
+    """Keep pictures of the upper part of a page: two desktops and a phone, light and dark."""
     folder.mkdir(parents=True, exist_ok=True)
-    for theme, number in (("light", 1), ("dark", 0)):
-        picture = folder / f"{name}-{theme}.png"
-        dark = f"--blink-settings=preferredColorScheme={number}"
-        chromium(page, dark, "--window-size=1280,1600", f"--screenshot={picture}")
+    for width, (theme, number) in itertools.product(WIDTHS, (("light", 1), ("dark", 0))):
+        # In a frame, as no window of the browser is as narrow as a phone.
+        around = page.with_name("around.html")
+        frame = f'<iframe src="{page.name}" style="width:{width}px;height:{TALL}px;border:0">'
+        around.write_text(f'<body style="margin:0;overflow:hidden">{frame}</iframe>', "utf-8")
+        picture = folder / f"{name}_{width}_{theme}.png"
+        chromium(
+            around, f"--blink-settings=preferredColorScheme={number}",
+            f"--window-size={max(width, 500)},{TALL}", f"--screenshot={picture}",
+        )  # fmt: skip
+        with Image.open(picture) as whole:
+            part = whole.convert("RGB").crop((0, 0, width, TALL))
+        part.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            picture, optimize=True
+        )
 
 
 if __name__ == "__main__":

@@ -227,6 +227,12 @@ def left_out(each: ClassAttention, shots: int) -> tuple[int, float]:
     return count, max(0.0, rest) if count else 0.0
 
 
+def _cards_beside(details: Details) -> int:
+    """Count the cards that are side by side: their shots are, where there is room."""
+    tiles = max((len(each.shots) for each in details.attention), default=0) + 2
+    return 4 if tiles <= 6 else 3 if tiles <= 9 else 2
+
+
 def closer_look(details: Details, css: Mapping[str, str], where: str = "") -> dict[str, Any]:
     """Prepare the views of ``closer_look.html.j2``, with the colour of each method; else empty.
 
@@ -262,6 +268,7 @@ def closer_look(details: Details, css: Mapping[str, str], where: str = "") -> di
             (each, gate_dial(each.gate), *left_out(each, details.shots))
             for each in details.attention
         ],
+        "cards": _cards_beside(details),
         "gates": gate_ticks(details.gates),
         "n_gates": len(details.gates),
     }
