@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 EXTRA := $(shell $(PYTHON) -I fsclip_jax/accelerators.py)
 READY := $(VENV)/installed$(addprefix -,$(EXTRA))
 
-.PHONY: quickstart test lint docs site install clean
+.PHONY: quickstart test lint docs site tutorials install clean
 
 quickstart: $(READY)
 	$(BIN)/python train.py configs/quickstart.py $(TRAIN_FLAGS)
@@ -28,6 +28,9 @@ docs: $(VENV)/installed
 
 site: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+tutorials: $(VENV)/installed-test
+	$(BIN)/python scripts/run_tutorials.py
 
 install: $(READY)
 

@@ -48,6 +48,9 @@ MOST_MAPS = 30_000
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=5, help="kills of every test that kills")
+    parser.addoption(
+        "--empty", action="store_true", help="install the wheel's dependencies for the journey"
+    )
 
 
 def pytest_collection_modifyitems(items):

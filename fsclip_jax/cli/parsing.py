@@ -101,21 +101,26 @@ def _require_bounded(config: Any) -> None:
 def split_config_file(args: Sequence[str], fallback: Path) -> tuple[Path, list[str]]:
     """Separate the configuration file, ``fallback`` if none is named, from the flags behind it.
 
+    ``configs/NAME.py`` is the one that comes along where there is none in the folder one is in.
+
     Raises:
         UserError: the first word is neither a flag nor an existing ``.py`` file.
     """
     if not args or args[0].startswith("-"):
         return fallback, list(args)
     path = Path(args[0])
+    if path.parent == Path("configs"):
+        path = _bundled(path.stem) if path.suffix == ".py" else path
     if path.suffix != ".py":
         raise UserError(
             f"{args[0]!r} is neither a flag nor a configuration file: "
             "give a .py file first, then --flags"
         )
     if not os.path.isfile(path):  # Path's own raises at a name that is too long
-        near = (
-            sorted(p.stem for p in path.parent.glob("*.py")) if os.path.isdir(path.parent) else []
-        )
+        place = path.parent
+        if place == Path("configs") and not place.is_dir():
+            place = _bundled("quickstart").parent
+        near = sorted(p.stem for p in place.glob("*.py")) if os.path.isdir(place) else []
         raise UserError(
             f"no configuration file {path}{suggestion(path.stem, near)} "
             f"({path.parent or '.'} holds: {', '.join(near) or 'none'})"
@@ -192,7 +197,8 @@ def _bundled(name: str) -> Path:
     package = Path(__file__).parents[1]
     places = [Path("configs"), package.parent / "configs", package / "assets" / "configs"]
     files = [place / f"{name}.py" for place in places]
-    return next((file for file in files if file.is_file()), files[0])
+    # Path's own raises at a name that is too long.
+    return next((file for file in files if os.path.isfile(file)), files[0])
 
 
 def command_line() -> str:

@@ -229,6 +229,19 @@ def test_missing_configuration_file_suggests_a_neighbour(tmp_path):
         split_config_file(["quickstart"], tmp_path)
 
 
+def test_an_experiment_that_comes_along_is_found_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, flags = split_config_file(["configs/full_way.py", "--shots", "1"], Path("other.py"))
+    assert path.resolve() == Path(__file__).parents[2] / "configs" / "full_way.py"
+    assert flags == ["--shots", "1"]
+    with pytest.raises(UserError, match=r"file configs/fullway.py; did you mean full_way"):
+        split_config_file(["configs/fullway.py"], Path("other.py"))
+    mine = tmp_path / "configs" / "full_way.py"
+    mine.parent.mkdir()
+    mine.touch()
+    assert split_config_file(["configs/full_way.py"], Path("other.py"))[0].samefile(mine)
+
+
 def test_exit_codes(capsys, monkeypatch):
     assert cli.main(["--version"]) == 0
     assert cli.main([]) == 0
