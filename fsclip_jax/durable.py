@@ -18,7 +18,8 @@ try:
 except ImportError:  # Windows: two extractions into one folder are not kept apart there
     fcntl = None  # type: ignore[assignment]
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""What an operating system says where there is no room."""
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise UserError(
                 f"no space left to write {path}: free some space or choose another place, "
                 "then run the same command again"

@@ -21,6 +21,7 @@ from fsclip_jax.cli.parsing import parse
 from fsclip_jax.cli.predict import PredictConfig
 from fsclip_jax.cli.report import ReportConfig
 from fsclip_jax.cli.scenes import ScenesConfig
+from fsclip_jax.cli.undo import UndoConfig
 from fsclip_jax.detection.config import DetectConfig
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.segmentation.config import SegmentConfig
@@ -44,6 +45,7 @@ CONFIGS: Mapping[str, type] = {
     "bank import": ImportConfig,
     "bank show": ShowConfig,
     "predict": PredictConfig,
+    "undo": UndoConfig,
     "export": ExportConfig,
     "report": ReportConfig,
     "detect": DetectConfig,

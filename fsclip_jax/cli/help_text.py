@@ -39,8 +39,9 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "bank show": ("bank show banks/mine", "bank show banks/mine --verify"),
     "predict": (
         "predict --support labelled/ --images unlabelled/",
-        "predict --support labelled/ --images a.jpg b.jpg --unknown auto --out answers.csv",
+        "predict --support labelled/ --images unlabelled/ --unknown auto --html --move-to sorted/",
     ),
+    "undo": ("undo sorted/", "undo ~/pictures/sorted"),
     "export": (
         "export --checkpoint runs/quickstart --out adapter/",
         "export --support labelled/ --format stablehlo --out birds/",

@@ -18,6 +18,7 @@ COMMANDS = {
     "extract": "encode images into a feature bank",
     "bank": "import features, or show what is in a bank",
     "predict": "classify your pictures by a folder of labelled ones",
+    "undo": "put pictures back that predict sorted into folders",
     "export": "write an adapter or a classifier for use elsewhere",
     "report": "draw the pages of a stored comparison again",
     "detect": "compare few-shot methods by the boxes they find",

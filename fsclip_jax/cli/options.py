@@ -21,7 +21,8 @@ GROUPS: Mapping[str, str] = {
     "Training": "steps batch learning_rate warmup_steps weight_decay clip_norm eval_every "
     "val_episodes checkpoint_every resume",
     "Answers": "top unknown",
-    "Output": "out overwrite workdir predictions look format dtype shard safe_csv verify",
+    "Output": "out overwrite workdir predictions look format dtype shard safe_csv html move_to "
+    "link_to verify",
     "Running": "seed workers decode compute steps_per_dispatch coordinator processes process",
 }
 """Titles of help, in their order, and the fields of all commands that are told below each."""
@@ -35,6 +36,7 @@ _WORDS: Mapping[str, str] = {
     "targets": "DATA",
     "out": "PATH",
     "coordinator": "HOST",
+    "html": "[PATH]",
 }
 
 
@@ -97,7 +99,7 @@ def _takes(name: str, kind: Any, choices: tuple[str, ...]) -> str:
     many = next((part for part in kinds if get_origin(part) is tuple), None)
     item = get_args(many)[0] if many else next((k for k in kinds if k in _KINDS), str)
     word = "|".join(choices) if choices else _WORDS.get(name, _KINDS[item])
-    return f"{word} ..." if many else word
+    return f"{word} ..." if many and word[0] != "[" else word
 
 
 def choices_of(kind: Any) -> tuple[str, ...]:

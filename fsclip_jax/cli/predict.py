@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fsclip_jax.cli.parsing import parse
 from fsclip_jax.cli.streams import printer
 from fsclip_jax.errors import UserError, say, tell
-from fsclip_jax.prediction.config import FolderFit, TableConfig
+from fsclip_jax.prediction.config import FolderFit, LookConfig, TableConfig
 
 if TYPE_CHECKING:  # JAX is imported when there is work
     from fsclip_jax.data.left_out import Passed
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # JAX is imported when there is work
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(TableConfig, FolderFit):
+class PredictConfig(LookConfig, TableConfig, FolderFit):
     """Classify pictures by a folder of labelled ones."""
 
     support: Path
@@ -57,12 +57,25 @@ def _predict(config: PredictConfig, printed: Callable[[str], None]) -> int:
     from fsclip_jax.data.folder import list_pictures
     from fsclip_jax.data.left_out import passed_over
     from fsclip_jax.prediction.formats import STANDARD_OUTPUT
+    from fsclip_jax.prediction.look import look, require_look
     from fsclip_jax.prediction.run import fit_folder, open_table
+    from fsclip_jax.prediction.sorting import sorted_before
     from fsclip_jax.prediction.summary import made_before
-    from fsclip_jax.prediction.table import held, refuse_finished
+    from fsclip_jax.prediction.table import PrintedTable, held, refuse_finished
 
+    page = require_look(config, config.out, config.images, config.support)
     passed: Passed = {}
-    keys = list_pictures(config.images, passed)
+    try:
+        keys = list_pictures(config.images, passed)
+    except UserError:
+        moved = sorted_before(config.move_to, config.images) if config.move_to else 0
+        if not moved:
+            raise
+        say(
+            f"all {moved} pictures of {', '.join(map(str, config.images))} were moved into "
+            f"{config.move_to} (fsclip undo {config.move_to} puts them back)"
+        )
+        return 0
     tell(passed_over(passed))
     if config.out == STANDARD_OUTPUT:
         ready = fit_folder(config.support, config)
@@ -72,7 +85,13 @@ def _predict(config: PredictConfig, printed: Callable[[str], None]) -> int:
         refuse_finished(config.out, {} if config.overwrite else before)
         ready = fit_folder(config.support, config)
         with open_table(ready, config, printed, before) as table:
-            return _fill(config, ready, keys, table, passed)
+            code = _fill(config, ready, keys, table, passed)
+            if not isinstance(table, PrintedTable) and (page is not None or config.sort_to):
+                lines, done = look(ready, list(table.rows()), config, page)
+                tell(f"left where it is: {image}: {why}" for image, why in done.left)
+                say(*lines)
+                code = max(code, int(bool(done.left)))
+            return code
 
 
 def _fill(
@@ -85,6 +104,7 @@ def _fill(
     """Write what is missing in the table, and say what is in it."""
     from fsclip_jax.data.left_out import UNREAD, count_kinds, shown
     from fsclip_jax.prediction.formats import STANDARD_OUTPUT
+    from fsclip_jax.prediction.look import encoder_of
     from fsclip_jax.prediction.run import write_predictions
     from fsclip_jax.prediction.summary import lines_of_fit, lines_of_table, report_place
 
@@ -96,7 +116,8 @@ def _fill(
         return int(UNREAD in passed)
     say(ready.describe(), *lines_of_fit(ready.classifier, ready.quality))
     left_out = count_kinds(passed)
-    written = write_predictions(ready, keys, table, config, left_out)
+    keep = None if config.html is None else encoder_of(ready).keep
+    written = write_predictions(ready, keys, table, config, left_out, keep)
     is_file = config.out != STANDARD_OUTPUT
     say(*lines_of_table(written, config.out if is_file else "printed", table.finished))
     for flag, kinds in (("support", ready.left_out), ("images", left_out)):

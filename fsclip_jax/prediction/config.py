@@ -45,3 +45,22 @@ class TableConfig:
     """Processes that decode; 0 takes threads. Chosen by the number of pictures unless given."""
     safe_csv: bool = False
     """Put `'` before names that a spreadsheet would take for formulas."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookConfig:
+    """What ``fsclip predict`` does with a table once it is written."""
+
+    html: tuple[Path, ...] | None = None
+    """Write a page of the pictures by class, beside the table unless a PATH is given."""
+    move_to: Path | None = None
+    """Folder to move the pictures into, a sub-folder a class; `fsclip undo` puts them back."""
+    link_to: Path | None = None
+    """The same with symbolic links: the pictures stay where they are."""
+
+    @property
+    def sort_to(self) -> tuple[Literal["move", "link"], Path] | None:
+        """How pictures are sorted, and where to."""
+        if self.move_to is not None:
+            return "move", self.move_to
+        return None if self.link_to is None else ("link", self.link_to)

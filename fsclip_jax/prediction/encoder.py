@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ from fsclip_jax.prediction.images import (
     encode_pictures,
     loaded_source,
 )
-from fsclip_jax.typing import Float
+from fsclip_jax.typing import Bool, Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +67,51 @@ class Encoder:
                 f"{type(pictures).__name__} holds no pictures; give files, their bytes, PIL "
                 "images, or uint8 arrays [height width 3]"
             )
+        found = self._vectors(listed, verbose)
+        for place, vector in enumerate(found):
+            if isinstance(vector, str):
+                raise UserError(
+                    f"picture {place} cannot be read ({vector}); leave it out or repair it"
+                )
+        return np.stack([np.zeros(self._dim, np.float32), *found])[1:]
+
+    def encode_files(
+        self, files: Sequence[str | Path]
+    ) -> tuple[Float[np.ndarray, "n dim"], Bool[np.ndarray, " n"]]:
+        """Encode picture files, and say which could be read; of the others the features are 0."""
+        found = self._vectors(list(files), verbose=False)
+        features = np.zeros((len(found), self._dim), np.float32)
+        for place, vector in enumerate(found):
+            if not isinstance(vector, str):
+                features[place] = vector
+        return features, np.array([not isinstance(vector, str) for vector in found], bool)
+
+    def keep(self, files: Sequence[str], features: Float[np.ndarray, "n dim"]) -> None:
+        """Keep the features of files that were encoded otherwise."""
+        prefix, sums = _context(self.backbone), map(content_of, files)
+        pairs = zip(sums, features, strict=True)
+        self.kept.put({prefix + sum_: each for sum_, each in pairs if sum_ is not None})
+
+    def _vectors(self, listed: Sequence[PictureLike], verbose: bool) -> list[np.ndarray | str]:
+        """Look up or encode pictures; in place of a vector stands why one cannot be read."""
         prefix = _context(self.backbone)
         sums = map(content_of, listed)
         names = [place if found is None else prefix + found for place, found in enumerate(sums)]
         known = self.kept.get([name for name in names if isinstance(name, bytes)], self._dim)
-        vectors: dict[bytes | int, np.ndarray] = dict(known.items())
+        vectors: dict[bytes | int, np.ndarray | str] = dict(known.items())
         first = {name: place for place, name in reversed(list(enumerate(names)))}
         todo = sorted(place for name, place in first.items() if name not in vectors)
-        new = self._encode([listed[place] for place in todo], todo, verbose)
+        new = self._encode([listed[place] for place in todo], verbose)
         found = {names[place]: vector for place, vector in zip(todo, new, strict=True)}
-        self.kept.put({name: found[name] for name in found if isinstance(name, bytes)})
+        self.kept.put(
+            {
+                name: vector
+                for name, vector in found.items()
+                if isinstance(name, bytes) and not isinstance(vector, str)
+            }
+        )
         vectors |= found
-        return np.stack([np.zeros(self._dim, np.float32), *(vectors[name] for name in names)])[1:]
+        return [vectors[name] for name in names]
 
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n dim"]:
         """Encode prompts, as they are, to unit features."""
@@ -88,22 +122,19 @@ class Encoder:
     def _dim(self) -> int:
         return self.backbone.embed_dim
 
-    def _encode(
-        self, pictures: Sequence[PictureLike], places: Sequence[int], verbose: bool
-    ) -> Float[np.ndarray, "n dim"]:
-        found = [np.zeros((0, self._dim), np.float32)]
+    def _encode(self, pictures: Sequence[PictureLike], verbose: bool) -> list[np.ndarray | str]:
+        found: list[np.ndarray | str] = [""] * len(pictures)
         if not pictures:
-            return found[0]
+            return found
         quiet = None if verbose else io.StringIO()
         with Progress(len(pictures), "pictures", "encode", stream=quiet) as progress:
             for part in encode_pictures(loaded_source(pictures), self.backbone):
+                for row, feature in zip(part.rows, part.features, strict=True):
+                    found[row] = feature
                 for row, why in part.lost:
-                    raise UserError(
-                        f"picture {places[row]} cannot be read ({why}); leave it out or repair it"
-                    )
-                found.append(part.features)
-                progress.advance(len(part.rows))
-        return np.concatenate(found)
+                    found[row] = why
+                progress.advance(len(part.rows) + len(part.lost))
+        return found
 
 
 def load_encoder(spec: str = "mini") -> Encoder:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -49,6 +49,9 @@ from fsclip_jax.prediction.summary import (
 from fsclip_jax.prediction.support import support_of
 from fsclip_jax.prediction.table import PredictionTable, PrintedTable, remove
 from fsclip_jax.printable import escaped
+from fsclip_jax.typing import Float
+
+Keep: TypeAlias = Callable[[Sequence[str], Float[np.ndarray, "n dim"]], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,11 +153,13 @@ def write_predictions(
     table: PredictionTable | PrintedTable,
     asked: TableConfig,
     left_out: Mapping[str, int],
+    keep: Keep | None = None,
 ) -> Written:
     """Classify pictures and write a line for each as soon as it is known; then the report.
 
     Args:
         left_out: what of the places of the pictures was not taken, by its kind.
+        keep: is handed the features of pictures, with their names.
 
     Raises:
         UserError: see ``PredictionTable``.
@@ -164,7 +169,7 @@ def write_predictions(
     left = [key for key in keys if key not in table.done]
     lost: list[str] = []
     with Progress(len(keys), "pictures", "predict", start=len(keys) - len(left)) as progress:
-        rows = _classified(ready, left, table, asked, progress, lost)
+        rows = _classified(ready, left, table, asked, progress, lost, keep)
         if isinstance(table, PrintedTable):
             told = tell_of(rows, folders, classifier.class_names)
         else:
@@ -194,6 +199,7 @@ def _classified(
     asked: TableConfig,
     progress: Progress,
     lost: list[str],
+    keep: Keep | None,
 ) -> Iterator[Row]:
     """Write pictures into the table as they are classified, and yield what was written."""
     names = ready.classifier.class_names
@@ -207,6 +213,8 @@ def _classified(
             )
         ]
         table.add(rows)
+        if keep is not None:
+            keep([keys[place] for place in found.rows], found.features)
         for place, why in found.lost:
             lost.append(keys[place])
             progress.note(f"unreadable picture left out: {why}")

@@ -51,15 +51,47 @@ def closest(
     shots: Shots, features: Float[Array | np.ndarray, "n dim"]
 ) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
     """Return the largest cosine of each picture to a labelled one, and the row of that one."""
+    cosines, slots = neighbours(shots, features, 1)
+    return cosines[:, 0], shots.rows[slots[:, 0]]
+
+
+def neighbours(
+    shots: Shots, features: Float[Array | np.ndarray, "n dim"], most: int
+) -> tuple[Float[np.ndarray, "n near"], Int[np.ndarray, "n near"]]:
+    """Return the cosines of each picture to the labelled ones nearest to it, and their slots.
+
+    Slots are ``class * shots + shot``; the nearest comes first.
+
+    Example:
+        >>> two = np.eye(2, dtype=np.float32)[:, None]
+        >>> shots = Shots(two, np.ones((2, 1), bool), np.arange(2, dtype=np.int32), ())
+        >>> neighbours(shots, two[1], 2)[1].tolist()
+        [[1, 0]]
+    """
     kept = np.flatnonzero(shots.mask)
     support = shots.features.reshape(len(shots.rows), -1)[kept]
-    cosines, places = np.zeros(len(features), np.float32), np.zeros(len(features), np.int32)
+    near = min(most, len(kept))
+    cosines = np.zeros((len(features), near), np.float32)
+    places = np.zeros((len(features), near), np.int32)
     for low in range(0, len(features), _ROWS):
         rows = slice(low, low + _ROWS)
         found = np.asarray(features[rows], np.float32) @ support.T
-        places[rows] = found.argmax(-1)
-        cosines[rows] = np.minimum(found.max(-1), 1)
-    return cosines, shots.rows[kept[places]]
+        places[rows] = _largest(found, near)
+        cosines[rows] = np.minimum(np.take_along_axis(found, places[rows], 1), 1)
+    return cosines, kept[places]
+
+
+def _largest(values: np.ndarray, most: int) -> np.ndarray:
+    """Columns of the largest values of every row, the largest first; of equals the first."""
+    if most == 1:
+        return values.argmax(-1)[:, None]
+    columns = (
+        np.argpartition(-values, most - 1, axis=-1)[:, :most]
+        if most < values.shape[1]
+        else (np.broadcast_to(np.arange(values.shape[1]), values.shape))
+    )
+    order = np.argsort(-np.take_along_axis(values, columns, 1), axis=-1, kind="stable")
+    return np.take_along_axis(columns, order, 1)
 
 
 def find_twins(

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fsclip_jax.report.intervals import LEAST_IN_BIN
@@ -35,6 +35,11 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 
     Every value is escaped but what was marked as markup: the plots, which are drawn here.
     """
+    return "".join(pieces(template, values))
+
+
+def pieces(template: str, values: Mapping[str, Any]) -> Iterator[str]:
+    """Fill a template as :func:`render` does, a piece at a time."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -50,4 +55,4 @@ def render(template: str, values: Mapping[str, Any]) -> str:
         "colours": variables(LIGHT, SERIES_LIGHT),
         "dark_colours": variables(DARK, SERIES_DARK),
     }
-    return environment.get_template(template).render(colours | dict(values))
+    return environment.get_template(template).generate(colours | dict(values))

@@ -9,7 +9,7 @@ from full_disk import full_disk
 
 from fsclip_jax.cli.main import COMMANDS, main
 
-WRITE_NOTHING = {"methods", "backbones", "datasets", "completion", "bank show"}
+WRITE_NOTHING = {"methods", "backbones", "datasets", "completion", "bank show", "undo"}
 SAME_BYTES = {".safetensors", ".csv", ".png", ".py"}
 """Other files say how long a fit took, or from which line of Python they were made."""
 

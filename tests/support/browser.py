@@ -45,13 +45,15 @@ const openRows = () => [...document.querySelectorAll('.row')].filter(row => {
   return end < row.getBoundingClientRect().right - 2
     || [...row.children].some(each => Math.abs(each.getBoundingClientRect().top - top) > 2);
 });
-addEventListener('load', async () => {
-  const pictures = [...document.images];
-  await Promise.allSettled(pictures.map(each => each.decode()));
+addEventListener('load', () => {
+  const pictures = [...document.images], canvas = document.createElement('canvas').getContext('2d');
+  const drawn = each => {  // decodes it at once, where decode() would be behind the dump
+    try { canvas.drawImage(each, 0, 0); return each.naturalWidth > 0; } catch { return false; }
+  };
   const style = getComputedStyle(document.body), root = document.documentElement;
   parent.postMessage(JSON.stringify({
     page: PAGE, width: innerWidth, wide: root.scrollWidth, pictures: pictures.length,
-    broken: pictures.filter(each => !each.naturalWidth).length,
+    broken: pictures.filter(each => !drawn(each)).length,
     plots: document.querySelectorAll('svg').length,
     flat: [...document.querySelectorAll('svg')].filter(each => {
       const box = each.getBoundingClientRect(), drawn = each.getBBox();

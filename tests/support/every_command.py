@@ -25,7 +25,8 @@ WORDS = {
     "bank import": "bank import --features {files}/features.npz --out {out}/imported",
     "bank show": "bank show {files}/bank",
     "predict": "predict --support {files}/photos/train --images {files}/photos/test "
-    "--method prototype --out {out}/predictions.csv",
+    "--method prototype --out {out}/predictions.csv --html --link-to {out}/sorted",
+    "undo": "undo {files}/photos",
     "export": "export --checkpoint {files}/run --out {out}/weights",
     "export program": "export --checkpoint {files}/run --format stablehlo --out {out}/program",
     "export classifier": "export --support {files}/photos/train --method prototype "
