@@ -2,7 +2,8 @@
 
 Needs `pip install jax flatbuffers pillow` and nothing else, for HEIC pillow-heif too. Prints a line
 for each picture: its path, the most probable class and its probability, with tabs between; --top K
-lists the K best.
+lists the K best. With --unknown the class of a picture of none of the classes is empty, and the
+last column is the largest cosine to a labelled picture.
 """
 
 import argparse
@@ -57,9 +58,12 @@ def load(folder: Path) -> tuple[dict[str, Any], Callable[[np.ndarray], Any]]:
         raise ValueError(f"{program.name} is not what {place.name} was written with")
     pixels = jax.ShapeDtypeStruct((BATCH, size, size, 3), np.uint8)
     classify = jax.jit(jax.export.deserialize(bytearray(artifact)).call).lower(pixels).compile()
-    if classify.out_info.shape != (BATCH, len(names)):
-        raise ValueError(f"{len(names)} class names for {classify.out_info.shape[-1]} classes")
+    ways = jax.tree.leaves(classify.out_info)[0].shape
+    if ways != (BATCH, len(names)):
+        raise ValueError(f"{len(names)} class names for {ways[-1]} classes")
     cut(to_rgb(Image.new("L", (9, 7))), *(about[key] for key in CUT))  # raises for odd settings
+    if about.get("familiar") is not None:
+        is_known(np.ones(1), np.ones(3), "auto", about)  # raises too
     return about, classify
 
 
@@ -68,8 +72,11 @@ def predict(
     classify: Callable[[np.ndarray], Any],
     paths: list[str],
     failed: list[str],
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield path and probabilities of every picture; unreadable ones are told, put in `failed`."""
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield path, probabilities and evidence of every picture that can be read.
+
+    Others are told, and put in `failed`. Programs of old have no evidence; it is nan.
+    """
     size = about["image_size"]
     for low in range(0, len(paths), BATCH):
         read: list[str] = []
@@ -81,7 +88,39 @@ def predict(
             except Exception as error:
                 failed.append(path)
                 print(printable(f"{path} cannot be read: {error}"), file=sys.stderr)
-        yield from zip(read, np.asarray(classify(batch)), strict=False)
+        shares, *more = jax.tree.leaves(classify(batch))
+        evidence = np.asarray(more[0]) if more else np.full((BATCH, 3), np.nan)
+        yield from zip(read, np.asarray(shares), evidence, strict=False)
+
+
+def is_known(
+    chances: np.ndarray, evidence: np.ndarray, unknown: str, about: dict[str, Any]
+) -> bool:
+    """Say whether a picture may be of one of the classes, as `fsclip predict --unknown` does."""
+    if unknown != "auto":
+        return bool(chances.max() >= float(unknown))
+    familiar = about["familiar"]
+    parts = [familiar["energy"], familiar["cosine"], familiar["softmax"] or (0.0, np.inf)]
+    score = sum(
+        (float(x) - mean) / spread for x, (mean, spread) in zip(evidence, parts, strict=True)
+    )
+    return bool(score >= familiar["threshold"])
+
+
+def refusal(unknown: str | None, about: dict[str, Any]) -> str:
+    """Say in a line what is wrong with --unknown; empty if nothing is."""
+    if unknown is None:
+        return ""
+    if unknown == "auto":
+        if about.get("familiar") is not None:
+            return ""
+        why = "too few labelled pictures could be held out, or its export is of old"
+        return f"--unknown auto has no threshold here: {why}; give a probability"
+    try:
+        fits = 0 <= float(unknown) <= 1
+    except ValueError:
+        fits = False
+    return "" if fits else f"--unknown is {unknown}; give auto, or a probability from 0 to 1"
 
 
 def main() -> int:
@@ -90,6 +129,7 @@ def main() -> int:
     parser.add_argument("pictures", nargs="+")
     parser.add_argument("--top", type=int, default=1, help="classes to list, 1 unless given")
     parser.add_argument("--safe-csv", action="store_true", help="put ' before formulas in names")
+    parser.add_argument("--unknown", help="auto, or the least probability of a class that is told")
     here = Path(__file__).parent
     parser.add_argument("--model", type=Path, default=here, help="folder of the classifier")
     given = parser.parse_args()
@@ -104,12 +144,19 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    if wrong := refusal(given.unknown, about):
+        print(printable(wrong), file=sys.stderr)
+        return 2
     failed: list[str] = []
-    for path, chances in predict(about, classify, given.pictures, failed):
+    for path, chances, evidence in predict(about, classify, given.pictures, failed):
         best = np.argsort(-chances, kind="stable")[: max(1, given.top)]
         row = [escaped(path)]
         for i in best:
             row += [printable(about["class_names"][i]), f"{chances[i]:.4f}"]
+        if given.unknown is not None:
+            if not is_known(chances, evidence, given.unknown, about):
+                row[1] = ""
+            row.append("" if np.isnan(evidence[1]) else f"{evidence[1]:.4f}")
         print("\t".join(map(inert, row) if given.safe_csv else row), flush=True)
     return 1 if failed else 0
 

@@ -58,7 +58,8 @@ from 1; each new shape is compiled once."""
 _AS_PREDICTOR = """`python predictor.py PICTURE [...]` prints each picture's path, class and
 probability. It needs `pip install jax flatbuffers pillow`, for HEIC pillow-heif too. The program
 itself takes pixels, uint8 [batch size size 3], any batch, and gives probabilities [batch way] in
-the order of `class_names` in `classifier.json`."""
+the order of `class_names` in `classifier.json`, and what tells pictures of none of the classes
+[batch 3]. `--unknown auto`, or a probability, leaves the class of such pictures empty."""
 
 
 def export_weights(checkpoint: Path, out: Path, command: str, *, torch: bool = False) -> list[str]:
@@ -149,7 +150,8 @@ def export_ready(
         "image_size": clip.image_size,
         **{name: preprocess[name] for name in ("fit", "resample", "odd_margin", "edge")},
         "input": "pixels uint8 [batch image_size image_size 3]",
-        "output": "probabilities float32 [batch way]",
+        "output": "probabilities float32 [batch way], evidence float32 [batch 3]",
+        "familiar": None if classifier.familiar is None else classifier.familiar._asdict(),
         "method": classifier.method.name,
         "backbone": clip.id,
         "temperature": classifier.temperature.value,

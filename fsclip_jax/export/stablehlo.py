@@ -81,19 +81,30 @@ def export_adapter(adapter: Adapter, params: Params, dim: int) -> bytes:
 def export_classifier(backbone: Backbone, classifier: Classifier) -> bytes:
     """Export the image tower and a fitted classifier as one program.
 
-    ``pixels -> probabilities``: uint8 ``[batch size size 3]``, as ``Preprocess.crop`` gives them,
-    to float32 ``[batch way]``, any batch. What was fitted, such as refined class embeddings, and
-    the temperature are constants of the program, and so are the weights of the image tower.
+    ``pixels -> probabilities, evidence``: uint8 ``[batch size size 3]``, as ``Preprocess.crop``
+    gives them, to float32 ``[batch way]`` and ``[batch 3]``, any batch. The evidence tells pictures
+    of none of the classes, see ``prediction.unknown``: energy of the logits, largest cosine to a
+    labelled picture, logarithm of the largest share. What was fitted, such as refined class
+    embeddings, the temperature, the features of the labelled pictures and the weights of the image
+    tower are constants of the program.
     """
+    shots = classifier.labelled.shots
+    support = shots.features.reshape(shots.mask.size, -1)[shots.mask.reshape(-1)].T
     state: Mapping[str, Any] = jax.tree.map(
         lambda leaf: jnp.asarray(leaf[0]), classifier.fitted.state
     )
 
-    def classify(pixels: UInt8[Array, "batch size size 3"]) -> Float[Array, "batch way"]:
+    def classify(
+        pixels: UInt8[Array, "batch size size 3"],
+    ) -> tuple[Float[Array, "batch way"], Float[Array, "batch 3"]]:
         normal = backbone.preprocess.normalize(pixels)
-        features = l2_normalize(encode_image(backbone.graphdef, backbone.state, normal))
-        logits = classifier.method.adapter.logits(state, as_stored(features)).astype(jnp.float32)
-        return calibrated(logits, classifier.temperature)
+        encoded = l2_normalize(encode_image(backbone.graphdef, backbone.state, normal))
+        features = as_stored(encoded)
+        logits = classifier.method.adapter.logits(state, features).astype(jnp.float32)
+        energy = jax.nn.logsumexp(logits, axis=-1)
+        cosine = jnp.minimum((features @ support).max(-1), 1)
+        evidence = jnp.stack([energy, cosine, logits.max(-1) - energy], axis=-1)
+        return calibrated(logits, classifier.temperature), evidence
 
     (batch,) = export.symbolic_shape("batch", constraints=["batch >= 1"])
     size = backbone.image_size
@@ -120,5 +131,5 @@ def _shape(*sizes: Any, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(sizes, dtype)
 
 
-def _serialized(function: Callable[..., Array], *shapes: jax.ShapeDtypeStruct) -> bytes:
+def _serialized(function: Callable[..., Any], *shapes: jax.ShapeDtypeStruct) -> bytes:
     return bytes(export.export(jax.jit(function), platforms=PLATFORMS)(*shapes).serialize())

@@ -138,8 +138,60 @@ def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, meth
         np.uint8,
         (load_clip("mini").image_size,) * 2 + (3,),
     )
-    one = program.call(np.zeros((1, *pixels.shape[1:]), np.uint8))
+    one, evidence = program.call(np.zeros((1, *pixels.shape[1:]), np.uint8))
+    assert evidence.shape == (1, 3)
     np.testing.assert_allclose(one.sum(-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("unknown", ["auto", "0.6"])
+def test_the_predictor_leaves_out_the_unknown_as_predict_does(
+    pictures, tmp_path, monkeypatch, capsys, unknown
+):
+    support = ["--support", str(pictures / "train"), "--method", "prototype"]
+    table, out = tmp_path / "table.csv", tmp_path / "out"
+    more = write_emoji(tmp_path / "more", 3 * CLASSES) / "test"  # two in three are of none
+    words = ["--images", str(more), "--out", str(table), "--unknown", unknown]
+    assert main(["predict", *support, *words]) == 0
+    assert main(["export", *support, "--format", "stablehlo", "--out", str(out)]) == 0
+    with table.open(newline="") as file:
+        expected = {line["image"]: line for line in csv.DictReader(file)}
+    asked = list_pictures([more])
+    words = ["predictor.py", "--model", str(out), "--unknown", unknown, "--top", "2", *asked]
+    monkeypatch.setattr(sys, "argv", words)
+    capsys.readouterr()
+    assert predictor.main() == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == len(expected)
+    for path, label, *_, similarity in rows:
+        assert label == expected[path]["label"]
+        assert float(similarity) == pytest.approx(float(expected[path]["similarity"]), abs=1e-3)
+    assert 0 < sum(not label for _, label, *_ in rows) < len(rows)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "change", "said"),
+    [
+        ("1.5", None, "--unknown is 1.5; give auto, or a probability from 0 to 1\n"),
+        ("nan", None, "--unknown is nan; give auto, or a probability from 0 to 1\n"),
+        ("all", None, "--unknown is all; give auto, or a probability from 0 to 1\n"),
+        ("auto", lambda about: about.pop("familiar"), "--unknown auto has no threshold here:"),
+        ("auto", lambda about: about.update(familiar=None), "--unknown auto has no threshold"),
+    ],
+)
+def test_an_unknown_that_is_none_is_one_line(
+    exported, tmp_path, monkeypatch, capsys, unknown, change, said
+):
+    folder, picture = exported
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    if change is not None:
+        edit(copy, change)
+    words = ["predictor.py", "--model", str(copy), "--unknown", unknown, picture]
+    monkeypatch.setattr(sys, "argv", words)
+    assert predictor.main() == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert told.err.startswith(said)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +256,7 @@ DAMAGES = {
     "another size": lambda folder: edit(folder, lambda about: about.update(image_size=224)),
     "an odd size": lambda folder: edit(folder, lambda about: about.update(image_size="32")),
     "no filter": lambda folder: edit(folder, lambda about: about.pop("resample")),
+    "no threshold": lambda folder: edit(folder, lambda about: about.update(familiar={})),
     "a filter that is none": lambda folder: edit(folder, lambda about: about.update(resample="x")),
 }
 
@@ -283,7 +336,7 @@ def test_every_kind_of_tower_takes_any_number_of_pictures(tower):
     encode = image_encoder(clip)
     pixels = rng.integers(0, 256, (3, clip.image_size, clip.image_size, 3), np.uint8)
     expected = probabilities(fitted, encode_pixels(encode, pixels, 3, clip.embed_dim))
-    np.testing.assert_allclose(program.call(pixels), expected, atol=2e-3)
+    np.testing.assert_allclose(program.call(pixels)[0], expected, atol=2e-3)
     assert expected.std() > 1e-3
 
 
