@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, now and then a plain line elsewhere."""
+"""How far a long job is: a bar on a terminal, one line that moves in a notebook, else a few."""
 
 import sys
 import time
@@ -42,12 +42,14 @@ class Progress:
     ) -> None:
         self._total, self._unit, self._label = total, unit, label
         self._start = self._done = start
-        self._every, self._stream = every, stream or sys.stderr
+        self._stream = stream or sys.stderr
         self._began = self._last = time.monotonic()
         self._said = start
         self._recent: deque[tuple[float, int]] = deque([(self._began, start)])
         self._fields = ""
         console = Console(file=self._stream)
+        self._again = console.is_jupyter and stream is None  # one line, written over itself
+        self._every = min(every, 0.5) if self._again else every
         self._bar: RichProgress | None = None
         if console.is_terminal:
             columns = (
@@ -73,6 +75,8 @@ class Progress:
             self._bar.stop()
         elif self._done > self._said:
             self._line()
+        if self._again and self._said > self._start:
+            print(file=self._stream, flush=True)
 
     def advance(self, n: int, **fields: object) -> None:
         """Count ``n`` more units, and show values beside them (``loss=0.5``)."""
@@ -96,12 +100,16 @@ class Progress:
         if self._bar:
             self._bar.console.print(printable(text), markup=False, highlight=False)
         else:
-            print(printable(text), file=self._stream, flush=True)
+            line = "\n" * (self._again and self._said > self._start) + printable(text)
+            print(line, file=self._stream, flush=True)
 
     def _line(self) -> None:
         self._said = self._done
         head = f"{self._label} " if self._label else ""
-        print(f"{head}{self._tail()}", file=self._stream, flush=True)
+        if self._again:
+            print(f"\r{head}{self._tail():<60}", end="", file=self._stream, flush=True)
+        else:
+            print(f"{head}{self._tail()}", file=self._stream, flush=True)
 
     def _tail(self) -> str:
         since, before = self._recent[0]

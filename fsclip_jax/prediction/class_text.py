@@ -30,7 +30,14 @@ def prompting(templates: Templates) -> tuple[ExtractSettings, tuple[str, ...]]:
         ('ensemble', ('a {}',))
     """
     if not isinstance(templates, str):
-        return ExtractSettings(), tuple(templates)
+        own = tuple(templates)
+        if not own or not all(isinstance(one, str) and "{}" in one for one in own):
+            odd = next((one for one in own if not isinstance(one, str) or "{}" not in one), own)
+            raise UserError(
+                f"templates has {odd!r}; give some of your own, each with {{}} where the name of "
+                "the class goes"
+            )
+        return ExtractSettings(), own
     named = {name: ExtractSettings(templates=name) for name in get_args(TemplateChoice)}
     if templates not in named:
         raise UserError(

@@ -4,7 +4,8 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,8 @@ from fsclip_jax.features.identity import preprocessing_of
 from fsclip_jax.features.kept import KeptFeatures
 from fsclip_jax.features.progress import Progress
 from fsclip_jax.features.text import encode_prompts
-from fsclip_jax.prediction.images import (
-    PictureLike,
-    as_pictures,
-    content_of,
-    encode_pictures,
-    loaded_source,
-)
+from fsclip_jax.prediction.given import PictureLike, as_pictures
+from fsclip_jax.prediction.images import content_of, encode_pictures, loaded_source
 from fsclip_jax.typing import Bool, Float
 
 
@@ -114,8 +110,16 @@ class Encoder:
         return [vectors[name] for name in names]
 
     def encode_text(self, texts: str | Sequence[str]) -> Float[np.ndarray, "n dim"]:
-        """Encode prompts, as they are, to unit features."""
-        listed = [texts] if isinstance(texts, str) else list(texts)
+        """Encode prompts, as they are, to unit features.
+
+        Raises:
+            UserError: one is no text, or this is an image tower without text.
+        """
+        listed = [texts] if isinstance(texts, str) or not isinstance(texts, Iterable) else [*texts]
+        if odd := [one for one in listed if not isinstance(one, str)]:
+            raise UserError(f"a text is {odd[0]!r}; give a string, or a list of them")
+        if not listed:
+            return np.zeros((0, self._dim), np.float32)
         return encode_prompts(self.backbone, listed)
 
     @property
@@ -137,7 +141,7 @@ class Encoder:
         return found
 
 
-def load_encoder(spec: str = "mini") -> Encoder:
+def load_encoder(spec: str | os.PathLike = "mini") -> Encoder:
     """Load a CLIP and keep it for the next call in this process; the last two are kept.
 
     Features of pictures are kept in ``pictures.sqlite`` in the cache of feature banks.
@@ -148,6 +152,7 @@ def load_encoder(spec: str = "mini") -> Encoder:
     Raises:
         UserError: see ``clip.load.load_clip``.
     """
+    spec = os.fspath(spec)
     place = find_model(spec)
     files = sorted(place.iterdir()) if place.is_dir() else [place]
     stamps = tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)

@@ -1,14 +1,15 @@
 """``FewShotClassifier``: the package in three lines, after scikit-learn's conventions."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fsclip_jax.data.prompts import TemplateChoice
 from fsclip_jax.errors import UserError, some
@@ -30,7 +31,7 @@ from fsclip_jax.prediction.classifier import (
     probabilities,
 )
 from fsclip_jax.prediction.encoder import load_encoder
-from fsclip_jax.prediction.images import as_pictures
+from fsclip_jax.prediction.given import as_labels, as_pictures, check_settings
 from fsclip_jax.prediction.saved import (
     FILES,
     Saved,
@@ -119,6 +120,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             UserError: the folder is not as expected, or a setting is wrong.
         """
         made = cls(**arguments)
+        check_settings(made.get_params(deep=False))
         if made.backbone is None:
             raise UserError("pictures need a backbone; give backbone='mini' or another CLIP")
         settings, own = prompting(made.templates)
@@ -129,7 +131,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         features = _unit(np.asarray(stored.features[0], np.float32))
         return made._fit(features, np.asarray(stored.labels), names, stored.text_features)
 
-    def fit(self, X: Any, y: Any) -> "FewShotClassifier":  # noqa: N803 (scikit-learn's name)
+    def fit(self, X: Any, y: Any = None) -> "FewShotClassifier":  # noqa: N803 (scikit-learn's name)
         """Fit to labelled pictures, or features [n dim].
 
         Raises:
@@ -138,12 +140,15 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         features, labels = self._labelled(X, y, first=True)
         classes, numbers = np.unique(labels, return_inverse=True)
+        if len(classes) == 1:
+            only = f"all pictures are of one class, {classes[0]}: every other will be called so"
+            warnings.warn(f"{only}; give pictures of more classes", stacklevel=2)
         return self._fit(features, numbers, classes)
 
     def partial_fit(
         self,
         X: Any,  # noqa: N803
-        y: Any,
+        y: Any = None,
         classes: Any = None,
     ) -> "FewShotClassifier":
         """Fit to more labelled pictures, of old and new classes, beside those it has.
@@ -160,6 +165,11 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         accepted = labels if classes is None else np.asarray(classes)
         if other := set(labels.tolist()).difference(accepted.tolist()):
             raise ValueError(f"the labels {sorted(other, key=str)} are none of the classes given")
+        if not first and (labels.dtype.kind in "OUS") != (self.classes_.dtype.kind in "OUS"):
+            raise ValueError(
+                f"the labels were {self.classes_.dtype} and are {labels.dtype}; give more of the "
+                "same kind, words or numbers"
+            )
         if not first:
             features = np.concatenate([self.support_features_, features])
             labels = np.concatenate([self.support_labels_, labels])
@@ -178,7 +188,13 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         return probabilities(self.fitted_, features)
 
     def top_k(self, X: Any, k: int = 5) -> tuple[np.ndarray, np.ndarray]:  # noqa: N803
-        """Return the ``k`` most probable classes [n k] of every picture and their probabilities."""
+        """Return the ``k`` most probable classes [n k] of every picture and their probabilities.
+
+        Fewer where there are fewer classes.
+        """
+        check_is_fitted(self)
+        if not isinstance(k, Integral) or k < 1:
+            raise UserError(f"k is {k!r}; give a whole number from 1")
         shares = self.predict_proba(X)
         order = np.argsort(-shares, axis=-1, kind="stable")[:, :k]
         return self.classes_[order], np.take_along_axis(shares, order, -1)
@@ -193,15 +209,22 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         Raises:
             UserError: too few labelled pictures could be held out to tell.
         """
+        check_is_fitted(self)
+        if threshold != "auto" and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+            raise UserError(f"threshold is {threshold!r}; give 'auto', or a probability, 0 to 1")
         features = self.transform(X)
         return ~answer(self.fitted_, features, threshold).known
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the unit features [n dim] of pictures, or of features."""
         check_is_fitted(self)
-        if (encoded := self._encode(X)) is not None:
-            return encoded
-        return _unit(validate_data(self, X, dtype=np.float32, reset=False))
+        if (pictures := self._pictures(X)) is not None:
+            return self._encode(pictures, self._saved.backbone)
+        if isinstance(X, list | tuple) and not len(X):
+            return np.zeros((0, self.support_features_.shape[1]), np.float32)
+        with _in_one_line():
+            given = validate_data(self, X, dtype=np.float32, reset=False, ensure_min_samples=0)
+        return _unit(given)
 
     def kneighbors(
         self,
@@ -220,6 +243,8 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         most = len(self.support_features_) - (X is None)
+        if not isinstance(n_neighbors, Integral):
+            raise UserError(f"n_neighbors is {n_neighbors!r}; give a whole number")
         if not 1 <= n_neighbors <= most:
             raise ValueError(f"n_neighbors is {n_neighbors}; it must be from 1 to {most}")
         asked = self.support_features_ if X is None else self.transform(X)
@@ -299,19 +324,23 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _labelled(self, x: Any, y: Any, *, first: bool) -> tuple[np.ndarray, np.ndarray]:
         """Return unit features and labels."""
-        features = self._encode(x)
-        if features is None:
-            given, y = validate_data(self, x, y, dtype=np.float32, reset=first)
-            features = _unit(given)
-        elif y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        labels = column_or_1d(y, warn=True)
-        if len(labels) != len(features):
-            raise ValueError(f"{len(features)} pictures have {len(labels)} labels")
+        check_settings(self.get_params(deep=False))
+        if y is None:
+            raise ValueError(
+                "requires y to be passed, but the target y is None; from_folder takes the names of "
+                "sub-folders for labels"
+            )
+        pictures = self._pictures(x)
+        if pictures is None:
+            with _in_one_line():
+                given, y = validate_data(self, x, y, dtype=np.float32, reset=first)
+            return _unit(given), as_labels(y)
+        labels = as_labels(y)
+        if len(labels) != len(pictures):
+            raise ValueError(f"{len(pictures)} pictures have {len(labels)} labels")
         if not len(labels):
             raise UserError("there are no pictures to learn from; give one of each class or more")
-        check_classification_targets(labels)
-        return features, labels
+        return self._encode(pictures, {} if first else self._saved.backbone), labels
 
     def _fit(
         self,
@@ -346,17 +375,26 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             Saved(classifier, classes, features, numbers, named, scale, origin, self.get_params())
         )
 
-    def _encode(self, x: Any) -> np.ndarray | None:
-        """Return the features of pictures; None if there are none among what was given."""
-        if isinstance(x, np.ndarray) and self.backbone is None and x.dtype.kind not in "OUS":
-            return None  # whole numbers of features of any origin
+    def _pictures(self, x: Any) -> list[Any] | None:
+        """List the pictures; None if there are none among what was given."""
+        bare = self.backbone is None
+        if isinstance(x, np.ndarray) and x.ndim == 2 and x.dtype.kind not in "OUS":
+            # Bytes are no features of a CLIP: with one they are a grey picture.
+            return [x] if x.dtype == np.uint8 and not bare else None
         pictures = as_pictures(x)
-        if pictures is None or (not pictures and self.backbone is None):
-            return None
-        if self.backbone is None:
+        if bare and pictures:
             raise UserError("pictures need a backbone; give backbone='mini' or another CLIP")
-        spec = self._spec(warn=not hasattr(self, "fitted_"))
-        return load_encoder(spec).encode_image(pictures, verbose=self.verbose)
+        return pictures if pictures or not bare else None
+
+    def _encode(self, pictures: list[Any], fitted_to: Mapping[str, str]) -> np.ndarray:
+        """Return the features of pictures, of the CLIP that was fitted to if there is one."""
+        clip = load_encoder(self._spec(warn=not hasattr(self, "fitted_")))
+        if fitted_to.get("sha256", clip.backbone.sha256) != clip.backbone.sha256:
+            raise UserError(
+                f"the classifier was fitted to features of other weights than {clip.backbone.id} "
+                f"has now, {fitted_to.get('id')}; take those, or fit it again"
+            )
+        return clip.encode_image(pictures, verbose=self.verbose)
 
     def _spec(self, *, warn: bool = False) -> str:
         """Return the CLIP that is meant."""
@@ -364,8 +402,19 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             return str(self.backbone)
         if warn:
             remedy = f"give backbone={PHOTO_BACKBONE!r}, or 'mini' if that is meant"
-            warnings.warn(icons_only(remedy), stacklevel=4)
+            warnings.warn(icons_only(remedy), stacklevel=5)
         return DEFAULT_BACKBONE
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Leave of what scikit-learn says what is wrong, and what to reshape."""
+    try:
+        yield
+    except ValueError as error:
+        first, *others = str(error).splitlines()
+        remedy = [line for line in others if line.startswith("Reshape")]
+        raise ValueError(" ".join([first, *remedy])) from error
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

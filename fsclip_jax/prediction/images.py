@@ -2,32 +2,25 @@
 
 import dataclasses
 import hashlib
-import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from PIL import Image
 
 from fsclip_jax.clip.load import Backbone
-from fsclip_jax.data.folder import list_pictures
-from fsclip_jax.data.left_out import Passed, passed_over
 from fsclip_jax.data.pictures import FileLoader, as_read, decode_image, read_image
 from fsclip_jax.data.source import ImageSource
-from fsclip_jax.errors import tell
 from fsclip_jax.features.decode import chunk_images, make_decoder, split_rows
 from fsclip_jax.features.images import Encode, image_encoder
 from fsclip_jax.features.workers import decoded
 from fsclip_jax.pixels import require_regular
+from fsclip_jax.prediction.given import PictureLike
 from fsclip_jax.typing import Float
-
-PictureLike: TypeAlias = str | os.PathLike | bytes | Image.Image | np.ndarray
-"""A file or its content, a decoded picture, or pixels: uint8 [height width 3], or whatever else
-``PIL.Image.fromarray`` takes."""
 
 _BATCH = 64  # pictures that go through the tower together; each is written soon after it was read
 
@@ -61,64 +54,14 @@ def picture_source(
     )
 
 
-def as_pictures(given: Any) -> list[PictureLike] | None:
-    """List the pictures that a user means; None where it is no pictures but a matrix of features.
-
-    One picture or many: a file or a folder of them, an open file or its content, a PIL image, uint8
-    pixels [height width 3] or [n height width 3]; and any sequence of such, a list, a tuple, an
-    array of names or of objects, a pandas Series.
-
-    Raises:
-        UserError: a folder or file is missing.
-
-    Example:
-        >>> grey = Image.new("L", (8, 8))
-        >>> len(as_pictures((grey, grey))), len(as_pictures(np.zeros((5, 8, 8, 3), np.uint8)))
-        (2, 5)
-        >>> as_pictures(np.eye(3))
-    """
-    if isinstance(given, str | os.PathLike):
-        if not Path(given).is_dir():
-            return [Path(given)]
-        passed: Passed = {}
-        files = list_pictures([Path(given)], passed)
-        tell(passed_over(passed))
-        return [Path(file) for file in files]
-    if _is_picture(given) and not isinstance(given, np.ndarray):
-        return [_content(given)]
-    if not isinstance(given, np.ndarray | list | tuple) and hasattr(given, "__array__"):
-        given = np.asarray(given)  # a pandas Series, or an array of another library
-    if isinstance(given, np.ndarray) and given.dtype.kind not in "OUS":
-        if given.dtype != np.uint8 or given.ndim not in (3, 4):
-            return None
-        return list(given if given.ndim == 4 else given[None])
-    if not isinstance(given, Sequence | np.ndarray) or (
-        isinstance(given, np.ndarray) and given.ndim != 1
-    ):
-        return None
-    listed = list(given)
-    return list(map(_content, listed)) if all(map(_is_picture, listed)) else None
-
-
-def _is_picture(one: Any) -> bool:
-    if isinstance(one, np.ndarray):
-        return one.ndim == 3 or (one.ndim == 2 and one.dtype.kind in "ub")
-    return isinstance(one, str | os.PathLike | bytes | bytearray | io.IOBase | Image.Image)
-
-
-def _content(one: Any) -> PictureLike:
-    """Read an open file; a picture in any other form is as it is."""
-    if isinstance(one, io.IOBase):
-        one = one.read()
-    return bytes(one) if isinstance(one, bytearray) else one
-
-
 def _in_memory(picture: PictureLike) -> Image.Image:
     """Make RGB of what a picture file's reader would have returned."""
     if isinstance(picture, np.ndarray):
         flat = picture.ndim == 3 and picture.shape[2] == 1
         picture = Image.fromarray(picture[..., 0] if flat else picture)
     assert isinstance(picture, Image.Image)
+    if not all(picture.size):
+        raise ValueError(f"it has no pixels: its size is {picture.size}")
     return as_read(picture, "upright")
 
 

@@ -1,5 +1,6 @@
 """Plain lines where there is no terminal, a bar where there is one."""
 
+import builtins
 import io
 
 import numpy as np
@@ -22,6 +23,23 @@ def test_plain_lines_are_few_and_the_last_one_is_complete():
     assert len(lines) == 1
     assert lines[0].startswith("extract 100/100 images, ")
     assert lines[0].endswith("images/s, loss 0.250, note x, step 3")
+
+
+def test_in_a_notebook_one_line_moves(monkeypatch, capsys):
+    shell = type("ZMQInteractiveShell", (), {})  # as IPython calls that of a notebook
+    monkeypatch.setattr(builtins, "get_ipython", shell, raising=False)
+    with Progress(3, "pictures", "encode", every=0) as progress:
+        for _ in range(3):
+            progress.advance(1)
+    said = capsys.readouterr().err
+    assert [part.split(",")[0] for part in said.split("\r")] == [
+        "",
+        "encode 1/3 pictures",
+        "encode 2/3 pictures",
+        "encode 3/3 pictures",
+    ]
+    assert said.endswith("\n")
+    assert said.count("\n") == 1
 
 
 def test_an_interrupted_job_says_how_far_it_came():

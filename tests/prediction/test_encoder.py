@@ -11,7 +11,7 @@ from PIL import Image
 import fsclip_jax
 from fsclip_jax.errors import UserError
 from fsclip_jax.prediction import encoder as encoder_module
-from fsclip_jax.prediction.images import as_pictures
+from fsclip_jax.prediction.given import as_pictures
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +59,9 @@ def forms(pixels, tmp_path):
         "list of pixels": list(pixels),
         "folder": str(files[0].parent),
         "mixed": [names[0], images[1], pixels[2]],
+        "generator": (name for name in names),
+        "column of names": np.array(names, object)[:, None],
+        "list of foreign arrays": [Series(one) for one in pixels],
     }
 
 
@@ -89,8 +92,11 @@ def test_one_picture_is_a_picture_and_not_its_parts(one, forms, pixels):
 def test_no_picture_has_no_feature_and_features_are_no_pictures():
     clip = fsclip_jax.load_clip()
     assert clip.encode_image([]).shape == (0, clip.backbone.embed_dim)
-    for features in (np.eye(3), np.eye(3).tolist(), np.zeros((2, 2), np.uint8), 7, None):
+    for features in (np.eye(3), np.eye(3).tolist(), np.zeros((2, 2), np.uint8)):
         assert as_pictures(features) is None
+    for nothing in (7, None, {}, {"a.png"}):
+        with pytest.raises(UserError, match="and holds no pictures; give files"):
+            as_pictures(nothing)
     with pytest.raises(UserError, match="list holds no pictures; give files"):
         clip.encode_image([[1.0, 2.0]])
 
