@@ -101,6 +101,37 @@ def metrics() -> str:
     return "\n".join(["|name|number|better|how|", "|---" * 4 + "|", *rows])
 
 
+def defaults() -> str:
+    """Return what `train` and `eval` do without a configuration, beside what it may leave out."""
+    from fsclip_jax.cli.parsing import load_config
+
+    rows = ["|flag of|without `CONFIG.py`|left out of one|", "|---|---|---|"]
+    for command, part in (("train", "train"), ("eval", "evaluate")):
+        bare = load_config(ROOT / "configs" / "quickstart.py", part, COMMANDS[command])
+        for one, other in zip(
+            options_of(COMMANDS[command], bare), options_of(COMMANDS[command]), strict=True
+        ):
+            if one.default != other.default:
+                rows.append(f"|`{command} {one.flags[0]}`|`{one.default}`|`{other.default}`|")
+    return "\n".join(rows)
+
+
+def pictures() -> str:
+    """Return how many pictures of a class a folder without split folders must hold."""
+    from fsclip_jax.data.splits import split_sizes
+    from fsclip_jax.training.config import EMOJI_RECIPE
+
+    def least(train: int) -> int:
+        return next(n for n in range(2, 1000) if split_sizes(n)[0] >= train)
+
+    shots = (1, 2, 4, 8, 16)
+    rows = ["|to|" + "|".join(f"{k}-shot" for k in shots) + "|train|", "|---" * 7 + "|"]
+    # A task to train on takes one picture to ask about beside the fewest shots.
+    train = least((EMOJI_RECIPE.min_shot or EMOJI_RECIPE.shot) + 1)
+    counts = "|".join(str(least(k)) for k in shots)
+    return "\n".join([*rows, f"|pictures of each class|{counts}|{train}|"])
+
+
 def cell(text: str) -> str:
     """Return a text as a cell of a table."""
     return text.replace("|", "\\|")
@@ -113,6 +144,8 @@ def tight(row: str) -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "flags": flags,
+    "defaults": defaults,
+    "pictures": pictures,
     "methods": methods,
     "data sets": data_sets,
     "backbones": backbones,

@@ -1,12 +1,17 @@
 """``fsclip eval``: compare few-shot methods and write the report."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fsclip_jax.cli.parsing import command_line, parse_experiment
 from fsclip_jax.errors import say
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.naming import data_name
+
+if TYPE_CHECKING:
+    from fsclip_jax.evaluation.progress import Watch
 
 
 def main(args: Sequence[str]) -> int:
@@ -45,10 +50,9 @@ def run(config: EvalConfig, name: str) -> int:
         bank_for(spec, config.backbone, settings) for spec in (config.data, *config.targets)
     )
     with only_writer(out, ".eval.lock", "is evaluating", "--out"):
-        with console.status("evaluating") as status:
-            told = status.update if console.is_terminal else console.print
+        with ExitStack() as shown:
             found = evaluate_bank(
-                config, stored, workdir, progress=told, command=command_line(), targets=targets
+                config, stored, workdir, _shown(shown), command=command_line(), targets=targets
             )
         say(*trained_elsewhere(found.report))
         # First the table: if the disk is full, the numbers are still seen.
@@ -56,3 +60,21 @@ def run(config: EvalConfig, name: str) -> int:
         files = write_evaluation(found, out)
     say(f"wrote {', '.join(file.name for file in files)} to {out}")
     return 0
+
+
+def _shown(shown: ExitStack) -> "Watch":
+    """Show how far the comparison is, until ``shown`` is closed."""
+    from fsclip_jax.evaluation.progress import Watch
+    from fsclip_jax.features.progress import Progress
+
+    bars: list[Progress] = []
+
+    def begin(steps: int) -> None:
+        bars.append(shown.enter_context(Progress(steps, "steps", "evaluate")))
+
+    def ended(line: str) -> None:
+        bars[0].note(line)
+        bars[0].advance(1, now="")
+
+    # Of which classes the lines of what has ended say; here is no room for it.
+    return Watch(begin, lambda text: bars[0].advance(0, now=text.partition(":")[0]), ended)

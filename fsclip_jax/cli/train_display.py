@@ -11,7 +11,7 @@ from fsclip_jax.features.progress import Progress
 from fsclip_jax.stopping import stop_requests
 from fsclip_jax.training.config import TrainConfig
 from fsclip_jax.training.loop import Episodes
-from fsclip_jax.training.metrics_log import LogRow
+from fsclip_jax.training.metrics_log import METRICS_FILE, LogRow
 from fsclip_jax.training.run import TrainOutcome
 
 
@@ -29,6 +29,7 @@ class Display(contextlib.ExitStack):
         self._step = step
         self._progress = self.enter_context(Progress(self._steps, "steps", "train", start=step))
         self._progress.note(describe_episodes(stored, episodes, step))
+        self._progress.doing("compiling")
         self._requested = self.enter_context(stop_requests())
 
     def stop_requested(self) -> int:
@@ -39,12 +40,19 @@ class Display(contextlib.ExitStack):
         """Show a row of the log."""
         assert self._progress is not None
         step = int(row["step"] or 0)
-        values = {name: row[name] for name in ("loss", "accuracy") if row.get(name) is not None}
-        self._progress.advance(step - self._step, **values)
+        self._progress.advance(step - self._step, **_moving(row))
         self._step = step
         validated = validation_line(row)
         if validated:
             self._progress.note(validated)
+
+
+def _moving(row: LogRow) -> dict[str, str]:
+    """What a row of the log shows beside the progress; nothing before the first step."""
+    loss, accuracy = row.get("loss"), row.get("accuracy")
+    told = {"loss": "" if loss is None else f"{loss:.3f}"}
+    told["accuracy"] = "" if accuracy is None else f"{accuracy:.1f} %"
+    return {name: text for name, text in told.items() if text}
 
 
 def describe_episodes(stored: StoredBank, episodes: Episodes, step: int) -> str:
@@ -74,7 +82,7 @@ def validation_line(row: LogRow) -> str | None:
 
 
 def summary(config: TrainConfig, workdir: Path, outcome: TrainOutcome) -> str:
-    """Say in two lines what was trained and where it is, then what to do next."""
+    """Say what was trained, where it and its log are, then what to do next, a line each."""
     references = ", ".join(f"{name} {value:.2f}" for name, value in outcome.references.items())
     told = (
         f"best of {outcome.step} steps is step {outcome.best_step}, "
@@ -90,6 +98,7 @@ def summary(config: TrainConfig, workdir: Path, outcome: TrainOutcome) -> str:
         [
             f"{config.method}{done}: {told}",
             f"wrote {workdir / 'adapter.safetensors'}{anew}",
+            f"log: {workdir / METRICS_FILE}; its curves: tensorboard --logdir {folder}",
             f"next: {called_as('eval')} --data {data}{backbone} --checkpoint {folder}",
         ]
     )

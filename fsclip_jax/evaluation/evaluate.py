@@ -1,7 +1,7 @@
 """From a configuration to a report."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from fsclip_jax.evaluation.naming import data_title
 from fsclip_jax.evaluation.predictions import StoredPredictions
 from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, store_predictions
 from fsclip_jax.evaluation.prepare import largest_train_class
+from fsclip_jax.evaluation.progress import SILENT, Watch
 from fsclip_jax.evaluation.protocols import run_protocol
 from fsclip_jax.evaluation.provenance import training_warnings
 from fsclip_jax.evaluation.targets import Target, targets_of, unmatched_classes
@@ -47,7 +48,7 @@ def evaluate_bank(
     config: EvalConfig,
     stored: StoredBank,
     workdir: Path,
-    progress: Callable[[str], None] = lambda _: None,
+    watch: Watch = SILENT,
     command: str = "",
     engine: Engine | None = None,
     targets: Sequence[StoredBank] = (),
@@ -73,9 +74,9 @@ def evaluate_bank(
     _check_look(config.look, [method.name for method in methods])
     named = targets_of(config, stored, targets) if config.protocol in TRANSFERS else ()
     if named:
-        outcome = run_transfer(config, stored, named, methods, progress, engine)
+        outcome = run_transfer(config, stored, named, methods, watch, engine)
     else:
-        outcome = run_protocol(config, stored, methods, progress, words, engine)
+        outcome = run_protocol(config, stored, methods, watch, words, engine)
     rows, facts, predictions = outcome
     backbone, data = stored.manifest["backbone"], stored.manifest["data"]
     report = Report(

@@ -1,6 +1,6 @@
 """The comparison itself: every method on the same draws and the same images."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from fsclip_jax.evaluation.label_spaces import check_splits, class_halves, label
 from fsclip_jax.evaluation.measure import called, evaluate
 from fsclip_jax.evaluation.predictions import Part, StoredPredictions, assemble
 from fsclip_jax.evaluation.prepare import Setting, prepare
+from fsclip_jax.evaluation.progress import SILENT, Watch, step_line
 from fsclip_jax.evaluation.results import Result, harmonic_results, kept_predictions, rows_from
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
@@ -32,7 +33,7 @@ def run_protocol(
     config: EvalConfig,
     stored: StoredBank,
     methods: Sequence[Method],
-    progress: Callable[[str], None] = lambda _: None,
+    watch: Watch = SILENT,
     words: Words | None = None,
     engine: Engine | None = None,
 ) -> Outcome:
@@ -49,24 +50,32 @@ def run_protocol(
     parts: list[Part] = []
     patches = stored.patches > 0 and any(reads_patches(method.adapter) for method in methods)
     halves = class_halves(config, stored)
-    for space in label_spaces(config, len(stored.class_names), halves):
-        progress(f"drawing shots of {len(space.classes)} classes")
+    spaces = label_spaces(config, len(stored.class_names), halves)
+    watch.begin(len(spaces) * len(methods) + ("meta_adapter" in config.as_published))
+    for space in spaces:
+        watch.now(f"drawing shots of {len(space.classes)} classes")
         setting = prepare(config, stored, space, max(shots), on_val, words, patches=patches)
         if setting.part is not None:
             parts.append(setting.part)
             for shot in shots:
                 short[shot] += short_of(setting, shot)
         facts["groups"] |= groups_of(setting)
-        for method in methods:
-            progress(f"evaluating {method.name}: {called(setting)}")
-            for shot in shots:
-                for group, result in evaluate(engine, config, setting, method, shot).items():
-                    results[group, method.name, shot] = result
+        for at, method in enumerate(methods, 1):
+            step = f"method {at} of {len(methods)}, {method.name}"
+            watch.now(f"{step}: {called(setting)}")
+            found = {
+                (group, shot): result
+                for shot in shots
+                for group, result in evaluate(engine, config, setting, method, shot).items()
+            }
+            watch.ended(step_line(step, shots, found))
+            results |= {(group, method.name, shot): found[group, shot] for group, shot in found}
     if "meta_adapter" in config.as_published:
-        progress("evaluating meta_adapter as published")
-        for shot in shots:
-            result = evaluate_meta_adapter(stored, shot, config.seeds)
-            results["novel", "meta_adapter" + SUFFIX, shot] = result
+        watch.now("meta_adapter as published")
+        name = "meta_adapter" + SUFFIX
+        found = {("novel", k): evaluate_meta_adapter(stored, k, config.seeds) for k in shots}
+        watch.ended(step_line(name, shots, found))
+        results |= {(group, name, shot): found[group, shot] for group, shot in found}
     if config.protocol == "cross_category":
         results |= harmonic_results(results)
     facts["classes_short_of_shots"] = {str(shot): n for shot, n in short.items() if n}

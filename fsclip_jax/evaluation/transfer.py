@@ -9,7 +9,7 @@
     has. Without targets the artist families of the query images are the targets.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +33,7 @@ from fsclip_jax.evaluation.prepare import (
     part_of,
     prepare,
 )
+from fsclip_jax.evaluation.progress import SILENT, Watch, step_line
 from fsclip_jax.evaluation.protocols import Outcome, groups_of, keep, short_of
 from fsclip_jax.evaluation.results import Result, mean_results, rows_from
 from fsclip_jax.evaluation.targets import Target, match_classes
@@ -56,7 +57,7 @@ def run_transfer(
     source: StoredBank,
     targets: Sequence[Target],
     methods: Sequence[Method],
-    progress: Callable[[str], None] = lambda _: None,
+    watch: Watch = SILENT,
     engine: Engine | None = None,
 ) -> Outcome:
     """Evaluate methods on targets with what the source gave.
@@ -73,20 +74,25 @@ def run_transfer(
     banks = [source, *(target.stored for target in targets)]
     patches = all(bank.patches for bank in banks) and any(reads_patches(m.adapter) for m in methods)
     shape = Shape(config, source, max(shots), patches)
-    progress(f"drawing shots of {config.data}")
+    watch.begin(len(methods))
+    watch.now(f"drawing shots of {config.data}")
     start = _source(shape)
     settings = {
         target.name: _target(shape, target, place if config.targets else 0, start.space)
         for place, target in enumerate(targets, 1)
     }
     engine, results = engine or Engine(), dict[tuple[str, str, int], Result]()
-    for method in methods:
-        progress(f"evaluating {method.name}: {', '.join(settings)}")
+    for at, method in enumerate(methods, 1):
+        step = f"method {at} of {len(methods)}, {method.name}"
+        watch.now(f"{step}: {', '.join(settings)}")
+        of_method: dict[tuple[str, int], Result] = {}
         for shot in shots:
             choice = choose(engine, config, start, method, shot)
             for setting in (start, *settings.values()):
                 found = evaluate(engine, config, setting, method, shot, choice)
-                results |= {(name, method.name, shot): result for name, result in found.items()}
+                of_method |= {(name, shot): result for name, result in found.items()}
+        watch.ended(step_line(step, shots, of_method))
+        results |= {(name, method.name, k): result for (name, k), result in of_method.items()}
     if len(targets) > 1:
         results |= mean_results(results, AVERAGE, list(settings))
     queried = [setting for setting in (start, *settings.values()) if setting.queries]

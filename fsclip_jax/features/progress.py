@@ -11,6 +11,7 @@ from rich.progress import Progress as RichProgress
 
 from fsclip_jax.printable import printable
 
+_WIDE = 120  # columns of a terminal that has room for a bar
 _WINDOW = 20.0  # seconds that count as lately
 
 
@@ -52,12 +53,10 @@ class Progress:
         self._every = min(every, 0.5) if self._again else every
         self._bar: RichProgress | None = None
         if console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[tail]}"),
-            )
+            # A narrow terminal has room for the numbers alone.
+            bar = (BarColumn(), TaskProgressColumn()) if console.width >= _WIDE else ()
+            head, tail = TextColumn("{task.description}"), TextColumn("{task.fields[tail]}")
+            columns = (head, *bar, tail)
             self._bar = RichProgress(*columns, console=console)
             self._task = self._bar.add_task(label or unit, total=total, completed=start, tail="")
 
@@ -79,11 +78,11 @@ class Progress:
             print(file=self._stream, flush=True)
 
     def advance(self, n: int, **fields: object) -> None:
-        """Count ``n`` more units, and show values beside them (``loss=0.5``)."""
+        """Count ``n`` more units, and show values beside them (``loss=0.5``), empty ones not."""
         self._done += n
         if fields:
-            shown = (f"{name} {_value(value)}" for name, value in fields.items())
-            self._fields = ", " + ", ".join(shown)
+            shown = (f", {name} {_value(value)}" for name, value in fields.items() if value != "")
+            self._fields = "".join(shown)
         now = time.monotonic()
         # The first units wait for a compile: time left follows what happened lately.
         self._recent.append((now, self._done))
@@ -94,6 +93,13 @@ class Progress:
         elif now - self._last >= self._every or self._done >= self._total:
             self._line()
             self._last = now
+
+    def doing(self, text: str) -> None:
+        """Say what is done before the first unit: beside the bar, elsewhere in a line."""
+        if self._bar:
+            self.advance(0, now=text)
+        else:
+            self.note(f"{self._label or self._unit}: {text}")
 
     def note(self, text: str) -> None:
         """Write a line of its own, above the bar."""

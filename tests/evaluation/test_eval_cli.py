@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,11 +68,16 @@ def test_eval_writes_the_report_and_prints_the_table(bank, tmp_path, capsys, mon
         ("zero_shot", 1), ("zero_shot", 2), ("prototype", 1), ("prototype", 2),
     ]  # fmt: skip
     assert tree["data"]["spec"] == f"bank:{bank}"
-    out = capsys.readouterr().out
-    assert "\x1b[" not in out
+    out, err = capsys.readouterr()
+    assert "\x1b[" not in out + err
     assert "\nPrototype  " in out
-    assert "evaluating prototype: all classes" in out
-    accuracy = tree["rows"][3]["metrics"]["accuracy"]
+    accuracies = [row["metrics"]["accuracy"] for row in tree["rows"]]
+    means = [f"{one['mean']:.1f}" for one in accuracies]
+    assert f"method 1 of 2, zero_shot: all {means[0]}, {means[1]} % at 1, 2 shots\n" in err
+    assert f"method 2 of 2, prototype: all {means[2]}, {means[3]} % at 1, 2 shots\n" in err
+    assert re.search(r"^evaluate 2/2 steps, \S+ steps/s$", err, re.MULTILINE)
+    assert "method 2" not in out, "what is piped is the table"
+    accuracy = accuracies[3]
     assert with_interval(accuracy["mean"], accuracy["ci95"]) in out
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -120,13 +121,22 @@ def test_a_full_disk_is_one_line_and_the_run_continues_when_there_is_space(
 def test_the_command_ends_with_a_summary_and_the_next_command(config_file, tmp_path, capsys):
     words = ["train", str(config_file), "--workdir", str(tmp_path / "run"), "--steps", "4"]
     assert main(words) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 3
+    out, err = capsys.readouterr()
+    told = out.splitlines()
+    assert len(told) == 4
+    said = err.splitlines()
+    assert said.index("train: compiling") < said.index(
+        next(line for line in said if line.startswith("train 4/4 steps"))
+    )
+    assert re.search(r"train 4/4 steps, .*, loss \d+\.\d{3}, accuracy \d+\.\d %$", err, re.M)
     assert "meta_adapter: best of 4 steps is step" in told[0]
     assert "untrained" in told[0]
     assert "zero_shot" in told[0]
     assert told[1].startswith("wrote ")
-    assert told[2].startswith("next: fsclip eval --data bank:")
+    assert told[2] == (
+        f"log: {tmp_path}/run/metrics.jsonl; its curves: tensorboard --logdir {tmp_path}/run"
+    )
+    assert told[3].startswith("next: fsclip eval --data bank:")
     assert load_adapter(tmp_path / "run")[0] == "meta_adapter"
     assert json.loads((tmp_path / "run/config.json").read_text())["config"]["steps"] == 4
 
