@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from fsclip_jax.data.catalog import find_known
 from fsclip_jax.report.names import spec_title
@@ -62,5 +62,8 @@ def data_title(spec: str, source: str = "") -> str:
     if spec.startswith("bank:") and source.partition(":")[0] in (*PUBLISHED, "emoji", "folder"):
         return data_title(source)
     published = spec.partition(":")[0] in PUBLISHED
+    kind, _, place = spec.partition(":")
+    if kind in ("folder", "bank"):  # ``.`` has a name, too
+        return Path(place).resolve().name or spec
     known = find_known(data_name(spec)) if published else None
     return known.title if known else spec_title(spec)
