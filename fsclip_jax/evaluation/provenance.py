@@ -49,10 +49,11 @@ def training_warnings(
 
 def trained_elsewhere(report: Report) -> list[str]:
     """Say, a line an adapter, which were trained on other data than those of a report."""
-    here = str(report.data.get("source") or report.data["spec"])
+    spec_here = str(report.data.get("spec", ""))
+    here = str(report.data.get("source") or spec_here)
     trained = ((each.get("method"), each.get("trained_on")) for each in report.checkpoints)
     return [
-        f"{name} was trained on {spec}, not on {report.data['spec']}"
+        f"{name} was trained on {spec}, not on {spec_here}"
         for name, spec in trained
         if spec and spec != here and not _overlap(str(spec), here)
     ]
