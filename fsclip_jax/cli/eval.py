@@ -27,6 +27,7 @@ def run(config: EvalConfig, name: str) -> int:
     """
     from rich.console import Console
 
+    from fsclip_jax.cli.curves import with_curves
     from fsclip_jax.durable import only_writer
     from fsclip_jax.evaluation.config import check_eval_config
     from fsclip_jax.evaluation.evaluate import evaluate_bank, write_evaluation
@@ -54,6 +55,7 @@ def run(config: EvalConfig, name: str) -> int:
             found = evaluate_bank(
                 config, stored, workdir, _shown(shown), command=command_line(), targets=targets
             )
+        found = found._replace(report=with_curves(found.report))
         say(*trained_elsewhere(found.report))
         # First the table: if the disk is full, the numbers are still seen.
         print_report(found.report, console)

@@ -7,6 +7,7 @@ from fsclip_jax.report.closer_look import closer_look
 from fsclip_jax.report.names import counted_title
 from fsclip_jax.report.page import render
 from fsclip_jax.report.plots_cost import cost_panels
+from fsclip_jax.report.plots_training import training_panels
 from fsclip_jax.report.rows import Report, ordered
 from fsclip_jax.report.sentences import (
     facts,
@@ -63,6 +64,11 @@ def report_to_html(report: Report) -> str:
         "others": other_numbers(report.rows),
         "cost_plots": [(name, Markup(svg)) for name, svg in cost_panels(main, look)],
         "cost_where": f"{main.where}, {shots_phrase(main.shots[-1])},",
+        "training": [
+            (name, Markup(svg))
+            for at, curve in enumerate(report.training)
+            for name, svg in training_panels(curve, f"training-{at}")
+        ],
         "selections": selection_lines(report),
         "selection_note": selection_note(report),
         "facts": facts(report),
@@ -91,6 +97,7 @@ def _links(report: Report, values: dict[str, Any]) -> list[tuple[str, str]]:
         ("mistakes", "Mistakes", details and details.mistakes),
         ("calibration", "Calibration", details and details.reliability),
         ("cost", "Other numbers", values["others"].lines),
+        ("training", "Training", values["training"]),
         ("settings", "Settings", values["selections"]),
         ("facts", "How it was measured", True),
     )

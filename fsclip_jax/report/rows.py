@@ -14,9 +14,13 @@ from fsclip_jax.report.details import Details
 from fsclip_jax.report.metrics import check_counts, check_number, main_metric
 from fsclip_jax.report.schema1 import lift_report
 from fsclip_jax.report.stored import as_json, from_json, read_text
+from fsclip_jax.report.training import TrainingCurve
 
 Kind: TypeAlias = Literal["eval", "detect", "segment"]
 """The command that compared; a cell of a suite is an ``eval``."""
+
+MOST_CURVES = 16
+"""Adapters whose training a report shows."""
 
 Shots: TypeAlias = Annotated[int, Meta(ge=1, lt=2**31)]
 
@@ -95,8 +99,13 @@ class Report:
     warning: tuple[str, ...] = ()
     created: str = ""
     details: Details | None = None
+    training: tuple[TrainingCurve, ...] = ()
 
     def __post_init__(self) -> None:
+        if len(self.training) > MOST_CURVES:
+            raise ValueError(
+                f"there are {len(self.training)} training curves; {MOST_CURVES} at most"
+            )
         if main_metric(name for row in self.rows for name in row.metrics) is None:
             raise ValueError("no row has a number")
         for name in ("n_classes", "n_query"):
@@ -108,7 +117,8 @@ class Report:
 
 def report_to_json(report: Report) -> str:
     """Return the text of ``report.json``: numbers rounded to 6 digits after the point."""
-    return as_json(report, leave_out=() if report.details else ("details",))
+    optional = ("details", "training")
+    return as_json(report, leave_out=[name for name in optional if not getattr(report, name)])
 
 
 def report_from_json(text: str, where: str = "report.json") -> Report:
