@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fsclip_jax.data.prompts import TemplateChoice
@@ -45,7 +50,9 @@ LOGIT_SCALE = 100.0
 """Inverse temperature of features that come without a CLIP: that of OpenAI's models."""
 
 
-class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
+class FewShotClassifier(
+    ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+):
     """Classify pictures, or image features, from a few labelled ones.
 
     ``fit``, ``partial_fit``, ``predict``, ``predict_proba``, ``score``, ``transform`` and
@@ -102,6 +109,10 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.calibrate = calibrate
         self.templates = templates
         self.verbose = verbose
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.support_features_.shape[1])  # for the names that set_output gives
 
     def __sklearn_tags__(self) -> Any:
         """Say that features are float32 whatever was given."""
@@ -184,7 +195,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the calibrated probability [n classes] of every class, as in ``classes_``."""
-        features = self.transform(X)
+        features = self._features(X)
         return probabilities(self.fitted_, features)
 
     def top_k(self, X: Any, k: int = 5) -> tuple[np.ndarray, np.ndarray]:  # noqa: N803
@@ -212,12 +223,15 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if threshold != "auto" and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
             raise UserError(f"threshold is {threshold!r}; give 'auto', or a probability, 0 to 1")
-        features = self.transform(X)
+        features = self._features(X)
         return ~answer(self.fitted_, features, threshold).known
 
     def transform(self, X: Any) -> np.ndarray:  # noqa: N803
         """Return the unit features [n dim] of pictures, or of features."""
-        check_is_fitted(self)
+        return self._features(X)
+
+    def _features(self, X: Any) -> np.ndarray:  # noqa: N803
+        check_is_fitted(self)  # `transform` may be asked for a table
         if (pictures := self._pictures(X)) is not None:
             return self._encode(pictures, self._saved.backbone)
         if isinstance(X, list | tuple) and not len(X):
@@ -247,7 +261,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise UserError(f"n_neighbors is {n_neighbors!r}; give a whole number")
         if not 1 <= n_neighbors <= most:
             raise ValueError(f"n_neighbors is {n_neighbors}; it must be from 1 to {most}")
-        asked = self.support_features_ if X is None else self.transform(X)
+        asked = self.support_features_ if X is None else self._features(X)
         distances = 1 - asked @ self.support_features_.T
         if X is None:
             np.fill_diagonal(distances, np.inf)

@@ -182,6 +182,18 @@ def test_a_clip_of_other_weights_is_told(tmp_path):
     assert read.fit(PIXELS, LABELS).predict(PIXELS).tolist() == made.predict(PIXELS).tolist()
 
 
+def test_features_have_names_and_come_as_a_table_if_one_is_asked_for():
+    pandas = pytest.importorskip("pandas")
+    made = fitted()
+    asked = fitted().set_output(transform="pandas")
+    table = asked.transform(FEATURES)
+    assert isinstance(table, pandas.DataFrame)
+    assert table.columns.tolist() == [f"fewshotclassifier{i}" for i in range(8)]
+    np.testing.assert_array_equal(table, made.transform(FEATURES))
+    np.testing.assert_array_equal(asked.predict_proba(FEATURES), made.predict_proba(FEATURES))
+    np.testing.assert_array_equal(asked.kneighbors(FEATURES, 2), made.kneighbors(FEATURES, 2))
+
+
 def test_it_goes_into_what_scikit_learn_has(tmp_path):
     names = [str(tmp_path / f"{place}.png") for place in range(6)]
     for name, pixels in zip(names, PIXELS, strict=True):
