@@ -20,7 +20,7 @@ GROUPS: Mapping[str, str] = {
     "select query_split as_published",
     "Training": "steps batch learning_rate warmup_steps weight_decay clip_norm eval_every "
     "val_episodes checkpoint_every resume",
-    "Answers": "top unknown",
+    "Answers": "top unknown suggest",
     "Output": "out overwrite workdir predictions look format dtype shard safe_csv html move_to "
     "link_to verify",
     "Running": "seed workers decode compute steps_per_dispatch coordinator processes process",

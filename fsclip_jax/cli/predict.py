@@ -86,8 +86,9 @@ def _predict(config: PredictConfig, printed: Callable[[str], None]) -> int:
         ready = fit_folder(config.support, config)
         with open_table(ready, config, printed, before) as table:
             code = _fill(config, ready, keys, table, passed)
-            if not isinstance(table, PrintedTable) and (page is not None or config.sort_to):
-                lines, done = look(ready, list(table.rows()), config, page)
+            asked = page is not None or config.sort_to or config.suggest
+            if asked and not isinstance(table, PrintedTable):
+                lines, done = look(ready, list(table.rows()), config, config.out, page)
                 tell(f"left where it is: {image}: {why}" for image, why in done.left)
                 say(*lines)
                 code = max(code, int(bool(done.left)))
@@ -116,7 +117,7 @@ def _fill(
         return int(UNREAD in passed)
     say(ready.describe(), *lines_of_fit(ready.classifier, ready.quality))
     left_out = count_kinds(passed)
-    keep = None if config.html is None else encoder_of(ready).keep
+    keep = encoder_of(ready).keep if config.html is not None or config.suggest else None
     written = write_predictions(ready, keys, table, config, left_out, keep)
     is_file = config.out != STANDARD_OUTPUT
     say(*lines_of_table(written, config.out if is_file else "printed", table.finished))

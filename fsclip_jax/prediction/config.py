@@ -57,6 +57,8 @@ class LookConfig:
     """Folder to move the pictures into, a sub-folder a class; `fsclip undo` puts them back."""
     link_to: Path | None = None
     """The same with symbolic links: the pictures stay where they are."""
+    suggest: int = 0
+    """Name so many pictures whose labels would help most."""
 
     @property
     def sort_to(self) -> tuple[Literal["move", "link"], Path] | None:

@@ -1,12 +1,17 @@
 """What is done with a table once it is written: a page to look at, pictures sorted into folders."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.extract import default_cache
 from fsclip_jax.features.kept import KeptFeatures
+from fsclip_jax.prediction.classifier import answer
 from fsclip_jax.prediction.config import LookConfig
 from fsclip_jax.prediction.encoder import Encoder
 from fsclip_jax.prediction.formats import STANDARD_OUTPUT, Row
@@ -27,6 +32,8 @@ from fsclip_jax.prediction.sorting import (
     sort_pictures,
     sorted_places,
 )
+from fsclip_jax.prediction.suggest import MOST_CONSIDERED, RULE, suggest
+from fsclip_jax.prediction.summary import add_to_report
 from fsclip_jax.printable import escaped
 
 _NEAR = 3
@@ -46,12 +53,14 @@ def require_look(
     Raises:
         UserError: see ``gallery_place`` and ``require_apart``; or the table is printed.
     """
+    if asked.suggest < 0:
+        raise UserError(f"--suggest is {asked.suggest}; give the number of pictures, 1 or more")
     if asked.move_to is not None and asked.link_to is not None:
         raise UserError("--move-to and --link-to are both given; leave one of them out")
-    if table == STANDARD_OUTPUT and (asked.html is not None or asked.sort_to):
+    if table == STANDARD_OUTPUT and (asked.html is not None or asked.sort_to or asked.suggest):
         raise UserError(
-            "--html, --move-to and --link-to go with a table in a file, and --out is -; give --out "
-            "predictions.csv"
+            "--html, --move-to, --link-to and --suggest go with a table in a file, and --out is -; "
+            "give --out predictions.csv"
         )
     if asked.sort_to:
         require_apart(asked.sort_to[1], images, support, f"--{asked.sort_to[0]}-to")
@@ -59,16 +68,24 @@ def require_look(
 
 
 def look(
-    ready: PictureClassifier, rows: Sequence[Row], asked: LookConfig, page: Path | None
+    ready: PictureClassifier,
+    rows: Sequence[Row],
+    asked: LookConfig,
+    table: Path,
+    page: Path | None,
 ) -> tuple[list[str], Sorted]:
-    """Write the page, then sort the pictures; return lines that tell of it.
+    """Suggest labels, write the page, then sort the pictures; return lines that tell of it.
 
     Raises:
         UserError: something cannot be written.
     """
     lines, done = [], Sorted()
+    where = sorted_places(asked.sort_to[1]) if asked.sort_to else {}
+    if asked.suggest:
+        found = suggestions(ready, rows, asked.suggest, where)
+        lines += lines_of_suggestions(found)
+        add_to_report(table, {"suggested": {"rule": RULE, "pictures": found}})
     if page is not None:
-        where = sorted_places(asked.sort_to[1]) if asked.sort_to else {}
         write_gallery(page, gallery_of(ready, rows, where))
         lines.append(f"page: {page}")
     if asked.sort_to:
@@ -76,6 +93,34 @@ def look(
         done = sort_pictures(rows, ready.classifier.class_names, folder, how)
         lines.append(line_of(done, folder, how))
     return lines, done
+
+
+def suggestions(
+    ready: PictureClassifier, rows: Sequence[Row], count: int, where: Mapping[str, Path]
+) -> list[dict[str, Any]]:
+    """Choose the pictures of a table whose labels would help most, with their two best classes."""
+    doubtful = sorted(rows, key=lambda row: row.ranked[0][1])[:MOST_CONSIDERED]
+    files = [where.get(os.path.abspath(row.image), Path(row.image)) for row in doubtful]
+    features, read = encoder_of(ready).encode_files(files)
+    kept = np.flatnonzero(read)
+    answers = answer(ready.classifier, features[kept])
+    chosen = suggest(features[kept], answers.probabilities, answers.similarity, count)
+    names, found = ready.classifier.class_names, []
+    for place in chosen.tolist():
+        shares = answers.probabilities[place]
+        best = np.argsort(-shares, kind="stable")[:2].tolist()
+        classes = [[names[label], round(float(shares[label]), 4)] for label in best]
+        found.append({"image": escaped(doubtful[kept[place]].image), "most_probable": classes})
+    return found
+
+
+def lines_of_suggestions(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the suggested pictures, a line each."""
+    lines = [f"labels that would help most, {len(found)} pictures:"]
+    for one in found:
+        classes = ", ".join(f"{name} {share:.2f}" for name, share in one["most_probable"])
+        lines.append(f"  {one['image']}: {classes}")
+    return lines
 
 
 def gallery_of(ready: PictureClassifier, rows: Sequence[Row], where: Mapping[str, Path]) -> Gallery:

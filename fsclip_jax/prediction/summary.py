@@ -186,3 +186,14 @@ def report_of_table(written: Written) -> dict[str, Any]:
 def write_report(place: Path, report: Mapping[str, Any]) -> None:
     """Write the report whole or not at all, its names printable."""
     write_file(place, json.dumps(printable_tree(dict(report)), indent=1).encode() + b"\n")
+
+
+def add_to_report(table: Path, found: Mapping[str, Any]) -> None:
+    """Write more into the report of a table.
+
+    Raises:
+        UserError: it is not there or is something else, or cannot be written.
+    """
+    place = report_place(table)
+    before = read_json(place) if place.exists() else {}
+    write_report(place, {**before, **found})

@@ -1,6 +1,7 @@
 """Look, correct, go on: the page, the folders and the way back, by the commands."""
 
 import csv
+import json
 import re
 import shutil
 
@@ -110,6 +111,28 @@ def test_links_leave_the_pictures_where_they_are(place, capsys):
     assert files(place / "photos") == before
 
 
+def test_the_labels_that_would_help_most_are_named_and_stored(place, capsys):
+    assert predict("--suggest", "3") == 0
+    told = capsys.readouterr().out
+    report = json.loads((place / "predictions.report.json").read_text())
+    found = report["suggested"]["pictures"]
+    assert "doubt" in report["suggested"]["rule"]
+    assert report["held_out"]["score"]["asked"] > 0  # the rest of the report is kept
+    assert len({one["image"] for one in found}) == 3
+    for one in found:
+        assert (place / one["image"]).is_file()
+        (first, share), (second, less) = one["most_probable"]
+        assert share >= less
+        assert f"  {one['image']}: {first} {share:.2f}, {second} {less:.2f}" in told
+    capsys.readouterr()
+    assert predict("--suggest", "99999") == 0  # of a finished table too, all that there are
+    report = json.loads((place / "predictions.report.json").read_text())
+    assert len(report["suggested"]["pictures"]) == len(rows())
+    assert [one["image"] for one in report["suggested"]["pictures"][:3]] == [
+        one["image"] for one in found
+    ]
+
+
 def test_what_cannot_be_done_is_said_before_any_work(place, capsys):
     (place / "mine.html").write_text("<p>mine")
     wrong = {
@@ -118,6 +141,7 @@ def test_what_cannot_be_done_is_said_before_any_work(place, capsys):
         "is no page of predictions": ("--html", "mine.html"),
         "ends in .html": ("--html", "page.txt"),
         "takes one place": ("--html", "a.html", "b.html"),
+        "give the number of pictures": ("--suggest", "-1"),
         "lie in one another": ("--move-to", "photos/sorted"),
     }
     for says, flags in wrong.items():
