@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from fsclip_jax.cli.listing import bank_line
+from fsclip_jax.cli.listing import bank_line, print_facts
 from fsclip_jax.cli.parsing import parse
 from fsclip_jax.errors import UserError, say, suggestion, tell
 
@@ -60,16 +60,15 @@ def import_bank(config: ImportConfig) -> int:
 
 
 def show_bank(config: ShowConfig) -> int:
-    """Print a table of what is in a bank."""
-    from rich.console import Console
-
-    from fsclip_jax.features.show import bank_table
+    """Print what is in a bank."""
+    from fsclip_jax.features.show import bank_facts
     from fsclip_jax.features.store import open_bank
 
-    console = Console()
-    console.print(bank_table(open_bank(config.path, verify=config.verify)))
+    facts = bank_facts(open_bank(config.path, verify=config.verify))
+    say(f"feature bank {config.path}")
+    print_facts(facts)
     if config.verify:
-        console.print("every sha256 is as the manifest says")
+        print("every sha256 is as the manifest says")
     return 0
 
 

@@ -41,6 +41,16 @@ def print_lines(*lines: str) -> None:
             print(f"{indent}  {more}")
 
 
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print names, and beside each what goes with it, no wider than a terminal."""
+    left = max(map(len, facts)) + 2
+    for name, text in facts.items():
+        first, *rest = wrapped(text, line_width() - left) or [""]
+        print(f"{name:<{left}}{first}")
+        for more in rest:
+            print(f"{'':<{left}}{more}")
+
+
 def bank_line(out: Path, manifest: Mapping[str, Any]) -> str:
     """Say in a line what a bank holds, and how to use it."""
     counts = [f"{manifest['n']} images"]

@@ -1,5 +1,6 @@
 """``fsclip suite``: many comparisons from one configuration, and one table."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,11 +29,12 @@ def run(config: SuiteConfig, name: str) -> int:
     from fsclip_jax.devices import device_name
     from fsclip_jax.durable import only_writer, write_text
     from fsclip_jax.evaluation.config import check_eval_config
+    from fsclip_jax.features.progress import clock
     from fsclip_jax.report.suite import read_suite, suite_to_json
     from fsclip_jax.report.suite_markdown import suite_to_markdown
     from fsclip_jax.report.write import draw_suite
     from fsclip_jax.suite.cells import cells_of
-    from fsclip_jax.suite.run import run_cells
+    from fsclip_jax.suite.run import Done, run_cells
     from fsclip_jax.suite.table import suite_of
 
     cells = cells_of(config)
@@ -45,9 +47,17 @@ def run(config: SuiteConfig, name: str) -> int:
         for each in line.split("\n"):
             console.print(printable(each), markup=False, highlight=False, soft_wrap=True)
 
-    done = []
+    done: list[Done] = []
+    began = time.monotonic()
+
+    def begin(cell: str) -> None:
+        fresh = sum(not each.before for each in done)
+        rest = (time.monotonic() - began) / max(fresh, 1) * (len(cells) - len(done))
+        left = f", {clock(rest)} left" if fresh else ""
+        tell(f"cell {len(done) + 1} of {len(cells)}{left}: {cell}")
+
     with only_writer(folder, ".suite.lock", "works on a suite", "--out"):
-        for each in run_cells(cells, folder, tell, command_line()):
+        for each in run_cells(cells, folder, begin, command_line()):
             done.append(each)
             if each.report is None:
                 kind = "failed" if each.failed else "left out"

@@ -125,7 +125,7 @@ class Progress:
         rate = (self._done - before) / max(self._recent[-1][0] - since, 1e-9)
         text = f"{self._done}/{self._total} {self._unit}, {_short(rate)} {self._unit}/s"
         if rate > 0 and left > 0:
-            text += f", {_clock(left / rate)} left"
+            text += f", {clock(left / rate)} left"
         return text + self._fields
 
 
@@ -139,8 +139,13 @@ def _short(rate: float) -> str:
     return f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def _clock(seconds: float) -> str:
-    """Write a duration as ``1:15``, from an hour on as ``1:01:40``."""
+def clock(seconds: float) -> str:
+    """Write a duration.
+
+    Example:
+        >>> clock(75), clock(3700)
+        ('1:15', '1:01:40')
+    """
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

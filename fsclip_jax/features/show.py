@@ -1,27 +1,20 @@
-"""A table of what is in a feature bank."""
+"""What is in a feature bank, as facts."""
 
 from typing import Any
-
-from rich.table import Table
-from rich.text import Text
 
 from fsclip_jax.errors import some
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.printable import printable
 
 
-def bank_table(bank: StoredBank) -> Table:
-    """Lay out the contents of a bank for the terminal."""
-    manifest = bank.manifest
-    head = Text(printable(f"feature bank {bank.path}"))
-    table = Table("entry", "value", title=head, title_justify="left")
-    for name, value in _entries(bank).items():
-        table.add_row(name, Text(value))
-    _per_split(bank, table)
-    skipped = manifest["skipped"]
-    if skipped:
-        table.add_row("unreadable", Text(f"{len(skipped)}: {some(skipped)}"))
-    return table
+def bank_facts(bank: StoredBank) -> dict[str, str]:
+    """Say what is in a bank, by what it is about."""
+    facts = _entries(bank)
+    for name, count in bank.manifest["splits"].items():
+        facts[f"split {name}"] = f"{count} images"
+    if skipped := bank.manifest["skipped"]:
+        facts["unreadable"] = f"{len(skipped)}: {some(skipped)}"
+    return {printable(name): printable(value) for name, value in facts.items()}
 
 
 def _entries(bank: StoredBank) -> dict[str, str]:
@@ -46,11 +39,6 @@ def _entries(bank: StoredBank) -> dict[str, str]:
     if bank.domain_names:
         entries["families"] = some(bank.domain_names)
     return entries
-
-
-def _per_split(bank: StoredBank, table: Table) -> None:
-    for name, count in bank.manifest["splits"].items():
-        table.add_row(Text(f"split {name}"), Text(f"{count} images"))
 
 
 def _prompt_file(manifest: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ def npz(tmp_path):
 
 
 def test_import_then_show(npz, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     out = str(tmp_path / "bank")
     flags = ["--features", str(npz), "--out", out, "--logit-scale", "30", "--backbone-id", "mine"]
     assert main(["bank", "import", *flags]) == 0
@@ -34,6 +34,14 @@ def test_import_then_show(npz, tmp_path, capsys, monkeypatch):
     assert "note: no split in the file" in said.err
     assert main(["bank", "show", out, "--verify"]) == 0
     shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines()[1:])) <= 80
+    starts = {
+        line.index(word)
+        for line in shown.splitlines()
+        for word in ("mine", "9 ", "float16")
+        if line.startswith(("backbone", "images")) and word in line
+    }
+    assert len(starts) == 1, "values stand below one another"
     for word in ("mine", "cat, dog [wild], cow", "split train", "30", "float16", "every sha256"):
         assert word in shown
 

@@ -13,7 +13,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features.extract import extract, identity
 from fsclip_jax.features.layout import Rows
 from fsclip_jax.features.shards import ExtractSettings
-from fsclip_jax.features.show import bank_table
+from fsclip_jax.features.show import bank_facts
 from fsclip_jax.features.store import open_bank
 from fsclip_jax.features.writing import write_bank
 
@@ -69,8 +69,7 @@ def test_selected_patches_follow_their_image_and_stay_out_unless_asked_for(tmp_p
     assert bank.patches.dtype == jnp.float16
     own = np.abs(np.asarray(bank.features[0])[:, None] - rows.features[0][None]).max(-1).argmin(1)
     np.testing.assert_array_equal(bank.patches, rows.patches[own])
-    text = "\n".join(str(cell) for column in bank_table(stored).columns for cell in column.cells)
-    assert "4 of view 0" in text
+    assert bank_facts(stored)["patches"] == "4 of view 0"
 
 
 @pytest.mark.parametrize("patches", [3, "4", 0, True])

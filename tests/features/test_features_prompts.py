@@ -1,12 +1,10 @@
 """Prompt vectors one by one: from sentences to the bank, and from the bank to a task."""
 
-import io
 import json
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rich.console import Console
 from sample_banks import description, random_rows
 from tiny_clip import linear_towers, noise_source, tiny_backbone
 
@@ -15,7 +13,7 @@ from fsclip_jax.episodes.gather import gather_support
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.extract import bank_for, extract, identity, prompts_of
 from fsclip_jax.features.shards import ExtractSettings
-from fsclip_jax.features.show import bank_table
+from fsclip_jax.features.show import bank_facts
 from fsclip_jax.features.store import open_bank
 from fsclip_jax.features.text import tokenize
 from fsclip_jax.features.writing import write_bank
@@ -109,15 +107,9 @@ def test_a_bank_has_its_prompts_already(bank, sentences):
 
 
 def test_show_names_the_file(bank):
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(bank_table(bank))
-    text = "".join(
-        c if (c.isprintable() and ord(c) < 0x2500) or c == "\n" else " "
-        for c in console.export_text()
-    )
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert any(line.startswith("prompt file cupl.json (sha256 ") for line in lines)
-    assert "prompt vectors 1 to 3 a class" in lines
+    facts = bank_facts(bank)
+    assert facts["prompt file"].startswith("cupl.json (sha256 ")
+    assert facts["prompt vectors"] == "1 to 3 a class"
 
 
 def test_prompts_that_are_cut_are_counted(capsys):

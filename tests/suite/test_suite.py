@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -176,6 +177,10 @@ def test_what_fails_is_told_and_the_rest_goes_on(banks, tmp_path, monkeypatch, c
     out = capsys.readouterr().out
     assert "failed: prototype, 2 shots, cats, mini: RuntimeError: out of memory while" in out
     assert "8 cells: 3 done (0 by an earlier run), 5 failed, 0 left out" in out
+    begun = [line for line in out.splitlines() if line.startswith("cell ")]
+    assert begun[0] == "cell 1 of 8: zero_shot, 1 shots, cats, mini"
+    assert [line.split()[1] for line in begun] == [str(place) for place in range(1, 9)]
+    assert all(re.match(r"cell \d of 8, \d+:\d\d left: ", line) for line in begun[1:])
     tree = json.loads((tmp_path / "suite.json").read_text())
     assert not any(means["rows"] for means in tree["means"])
     assert sum(cell["status"] == "failed" for cell in tree["cells"]) == 5
@@ -186,7 +191,9 @@ def test_what_fails_is_told_and_the_rest_goes_on(banks, tmp_path, monkeypatch, c
     assert not list(tmp_path.glob("cells/cats/mini/prototype/2_shots/report.json"))
     monkeypatch.setattr(run_module, "evaluate_bank", evaluate)
     assert cli_suite.run(config(banks, tmp_path, data=data[:1]), "none") == 0
-    assert "4 done (3 by an earlier run), 0 failed" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "4 done (3 by an earlier run), 0 failed" in out
+    assert "cell 4 of 4: prototype, 2 shots, cats, mini" in out
 
 
 def test_all_leaves_out_what_does_not_apply(banks, tmp_path, monkeypatch, capsys):
