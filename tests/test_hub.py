@@ -277,5 +277,6 @@ def test_a_card_says_how_good_a_classifier_is_on_what(hub):
         f"| temperature | {about['temperature'][0]:.4f} |",
         f"| unknown | a score below {made.fitted_.familiar.threshold:.3f};",
         "FewShotClassifier.from_pretrained(",
+        "- Labelled pictures: the maker's own;",
     ):
         assert said in card, said

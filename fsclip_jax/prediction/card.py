@@ -17,6 +17,10 @@ classifier.predict({given})
 
 {clip} No file here holds code, and none is run."""
 
+_OWN = (
+    "Labelled pictures: the maker's own; who may use what was learned from them, the maker knows."
+)
+
 
 def classifier_card(
     classifier: Classifier,
@@ -39,7 +43,7 @@ def classifier_card(
     meta = {**classifier.record, "backbone": clip, "backbone_sha256": backbone.get("sha256")}
     origin = origin or Origin(classifier.method.adapter, classifier.method.params, meta)
     known = (("support", support and f"{support}: {said}"), *_facts(classifier))
-    return card_of(
+    card = card_of(
         origin._replace(meta=meta),
         facts=known,
         data=[support] if support else [],
@@ -47,6 +51,7 @@ def classifier_card(
         task="image-classification",
         **(texts or _texts(classifier, clip)),
     )
+    return card if support else card._replace(licences=[*card.licences, _OWN])
 
 
 def _texts(classifier: Classifier, clip: str | None) -> dict[str, str]:
