@@ -140,7 +140,7 @@ def _names(
         axes.annotate(
             method_title(method), at[i], (place.left, place.low), xycoords="figure points",
             textcoords="figure points", fontsize=SIZE, va="bottom", parse_math=False,
-            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4, "alpha": 0.8},
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.4, "alpha": 0.8}, zorder=2,
             color=INK if look[method].quiet else look[method].role,
         )  # fmt: skip
 
