@@ -230,7 +230,10 @@ def write_gallery(place: Path, gallery: Gallery, most_bytes: int = MOST_BYTES) -
         gallery = _filled(gallery, list(read([one.file for one in shown], room)))
         small = list(read(list(gallery.labelled.values()), room // 4))
     pictures = dict(zip(numbers, small, strict=True))
-    write_file(place, b"".join(piece.encode() for piece in _page(gallery, pictures)))
+    page = bytearray()  # a list of its pieces would take as much again
+    for piece in _page(gallery, pictures):
+        page += piece.encode()
+    write_file(place, bytes(page))
 
 
 def _filled(gallery: Gallery, pictures: Sequence[str]) -> Gallery:
