@@ -23,13 +23,6 @@ APART = ("cli", "assets")
 """Packages without a page: the commands have their own, and the rest is data."""
 SHIM = "https://unpkg.com/iframe-worker/shim"
 """What the theme fetches to search without a server; worker.js, ours, does it without a network."""
-FIRST = {
-    "FewShotClassifier": "prediction.estimator.FewShotClassifier",
-    "load_clip": "prediction.encoder.load_encoder",
-    "backbones": "clip.published.backbones",
-    "methods": "adapters.describe.methods",
-}
-"""What `fsclip_jax` itself offers, and where it is."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -164,9 +157,9 @@ def api_pages() -> tuple[dict[str, str], list[dict[str, Any]]]:
     """Return a page for every module, an index of them, and their sections of the navigation."""
     pages, sections, index = {}, [], ["# API reference", ""]
     index += ["`import fsclip_jax` offers", ""]
-    index += [f"- {api_link(name, f'fsclip_jax.{target}')}" for name, target in FIRST.items()] + [
-        ""
-    ]
+    index += [
+        f"- {api_link(name, f'fsclip_jax.{target}')}" for name, target in offers().items()
+    ] + [""]
     for package, modules in api_modules().items():
         index += [f"## {package}", "", "|module||", "|---|---|"]
         for module, about in modules.items():
@@ -176,6 +169,13 @@ def api_pages() -> tuple[dict[str, str], list[dict[str, Any]]]:
         sections.append({package.removeprefix("fsclip_jax."): names})
         index.append("")
     return pages | {"api/index.md": "\n".join(index)}, sections
+
+
+def offers() -> dict[str, str]:
+    """Return what `fsclip_jax` itself offers, and where within it that is: its table of places."""
+    tree = ast.parse((ROOT / "fsclip_jax" / "__init__.py").read_text("utf-8"))
+    values = (node.value for node in tree.body if isinstance(node, ast.Assign))
+    return next(ast.literal_eval(value) for value in values if isinstance(value, ast.Dict))
 
 
 def api_link(name: str, target: str) -> str:
