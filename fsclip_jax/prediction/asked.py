@@ -1,5 +1,6 @@
 """What a finished table says of the pictures that were asked, beside what is known of them."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,11 +104,14 @@ def tell_of(rows: Iterable[Row], folders: Mapping[str, int], names: Sequence[str
     numbers = {name: label for label, name in reversed(list(enumerate(names)))}
     asked: Counter[tuple[int, int]] = Counter()
     unknown: Counter[bool] = Counter()
+    labels: dict[str, int] = {}
     elsewhere, more = 0, 0
     twice: list[str] = []
     for row in rows:
-        own = folders.get(same_name(Path(row.image).parent.name), -1)
-        own = own if row.best in numbers else -1  # a table may have been edited
+        folder = os.path.basename(os.path.dirname(row.image))
+        if folder not in labels:
+            labels[folder] = folders.get(same_name(folder), -1)
+        own = labels[folder] if row.best in numbers else -1  # a table may have been edited
         if own >= 0:
             # Two classes may bear one name: an answer by that name is right for both.
             asked[own, own if row.best == names[own] else numbers[row.best]] += 1

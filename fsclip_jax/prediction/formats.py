@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -131,15 +132,29 @@ class Layout:
         Raises:
             ValueError, OverflowError, RecursionError: it is no line of such a table.
         """
-        return row_of(json.loads(line) if self.as_json else self._from_csv(line), self.columns)
+        return row_of(json.loads(line), self.columns) if self.as_json else self._from_csv(line)
 
-    def _from_csv(self, line: bytes) -> dict[str, str | float]:
+    def _from_csv(self, line: bytes) -> Row:
         cells = split_csv(line)
         if len(cells) != len(self.columns):
             raise ValueError(f"it has {len(cells)} cells, not {len(self.columns)}")
-        cells = [cell.removeprefix("'" * self.safe) for cell in cells]
-        values = zip(self.columns, cells, strict=True)
-        return {name: float(cell) if is_number(name) else cell for name, cell in values}
+        if self.safe:
+            cells = [cell.removeprefix("'") for cell in cells]
+        image, label, *rest = [cells[place] for place in self._places]
+        numbers = [float(cell) for cell in rest[: len(rest) // 2 + 1]]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a number is not finite")
+        _, *shares, similarity = numbers
+        names = rest[len(rest) // 2 + 1 :]
+        return Row(unescaped(image), label, tuple(zip(names, shares, strict=True)), similarity)
+
+    @cached_property
+    def _places(self) -> tuple[int, ...]:
+        """Where the words for the picture are, then all numbers, then the names of classes."""
+        names = columns((len(self.columns) - 4) // 2)
+        numbers = [name for name in names if is_number(name)]
+        ranked = [name for name in names if name.startswith("class_")]
+        return tuple(self.columns.index(name) for name in ("image", "label", *numbers, *ranked))
 
 
 def is_number(column: str) -> bool:

@@ -10,8 +10,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 from scipy.sparse import issparse
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d
 
 from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.left_out import Passed, passed_over
@@ -165,6 +163,10 @@ def as_labels(y: Any) -> np.ndarray:
     )
     if loose:
         given = _of_one_kind(given)
+    # Imported when there are labels: pandas and scipy.stats come with it, a second of work.
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import column_or_1d
+
     labels: np.ndarray = column_or_1d(given, warn=True)
     check_classification_targets(labels)
     return labels
