@@ -17,6 +17,7 @@ MOST_COMPARED = 10_000
 """Labelled pictures of which all are compared; of more, those of one class."""
 
 _ROWS = 512
+_FEW_PRODUCTS = 2**24  # of 64 pictures and 500 labelled ones with 512 numbers
 
 
 class Twins(NamedTuple):
@@ -75,10 +76,18 @@ def neighbours(
     places = np.zeros((len(features), near), np.int32)
     for low in range(0, len(features), _ROWS):
         rows = slice(low, low + _ROWS)
-        found = np.asarray(features[rows], np.float32) @ support.T
+        found = _products(np.asarray(features[rows], np.float32), support)
         places[rows] = _largest(found, near)
         cosines[rows] = np.minimum(np.take_along_axis(found, places[rows], 1), 1)
     return cosines, kept[places]
+
+
+def _products(features: np.ndarray, support: np.ndarray) -> np.ndarray:
+    """Multiply each with each; few without BLAS, whose threads wait for those of the tower."""
+    if features.size * len(support) <= _FEW_PRODUCTS:
+        found: np.ndarray = np.einsum("nd,sd->ns", features, support)
+        return found
+    return features @ support.T
 
 
 def _largest(values: np.ndarray, most: int) -> np.ndarray:
