@@ -41,6 +41,7 @@ class Interim:
         ...     again = Interim(Path(folder) / ".interim", {"seed": 0})
         ...     again.value("sum", lambda: "is not asked")
         2
+        going on: 1 parts of an earlier run are there
         2
     """
 

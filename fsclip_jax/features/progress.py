@@ -143,7 +143,7 @@ def clock(seconds: float) -> str:
     """Write a duration.
 
     Example:
-        >>> clock(75), clock(3700)
+        >>> clock(75.0), clock(3700.0)
         ('1:15', '1:01:40')
     """
     minutes, rest = divmod(int(seconds), 60)

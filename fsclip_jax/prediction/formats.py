@@ -212,12 +212,12 @@ def split_csv(line: bytes) -> list[str]:
     return rows[0] if len(rows) == 1 else []
 
 
-def lines_of(file: BinaryIO, *, quotes: bool) -> Iterator[bytes]:
+def lines_of(file: BinaryIO | io.BytesIO, *, quotes: bool) -> Iterator[bytes]:
     r"""Split a file into lines, the last perhaps without an end; quoted names may hold line feeds.
 
     Example:
-        >>> list(lines_of(io.BytesIO(b'a,"b\\n"\\nc'), quotes=True))
-        [b'a,"b\\n"\\n', b'c']
+        >>> list(lines_of(io.BytesIO(b'a,"b\n"\nc'), quotes=True))
+        [b'a,"b\n"\n', b'c']
     """
     parts: list[bytes] = []
     within = False

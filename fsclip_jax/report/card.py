@@ -112,7 +112,7 @@ def front_matter(card: Card) -> str:
         eval_results=results,
         library_name="fsclip_jax",
         metrics=["accuracy"],
-        model_name=card.method,
+        model_name=card.method if results else None,  # which goes with the results alone
         pipeline_tag=card.task,
         tags=["few-shot", "clip", "jax", card.method],
     )
