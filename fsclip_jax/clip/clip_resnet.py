@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -96,8 +97,8 @@ def _fold(config: ClipResNetConfig, leaves: Leaves) -> tuple[ClipResNetConfig, L
         )
         gain = scale / np.sqrt(var + NORM_EPS)
         kernel = np.asarray(leaves[f"{conv}.kernel"], np.float64)
-        leaves[f"{conv}.kernel"] = jnp.asarray(kernel * gain, jnp.float32)
-        leaves[f"{conv}.bias"] = jnp.asarray(bias - gain * mean, jnp.float32)
+        leaves[f"{conv}.kernel"] = jax.device_put((kernel * gain).astype(np.float32))
+        leaves[f"{conv}.bias"] = jax.device_put((bias - gain * mean).astype(np.float32))
     return _folded(config, True), leaves
 
 

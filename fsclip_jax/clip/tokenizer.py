@@ -13,6 +13,7 @@ from typing import Any
 import ftfy
 import numpy as np
 
+from fsclip_jax.clip.files import read_json
 from fsclip_jax.errors import UserError, first_line, require_extra
 from fsclip_jax.typing import Int
 
@@ -136,10 +137,7 @@ def load_tokenizer(folder: Path, context_length: int, eos_id: int | None = None)
             another token than the one that the tower reads.
     """
     _require_files(folder, "tokenizer.json, or vocab.json with merges.txt")
-    # Without a config that names its class, a tokenizer beside a CLIP is CLIP's.
-    named = any((folder / name).is_file() for name in ("tokenizer_config.json", "config.json"))
-    backend = _open(folder, "AutoTokenizer" if named else "CLIPTokenizer")
-    return wrap_tokenizer(backend, context_length, eos_id)
+    return wrap_tokenizer(_open(folder, _class_named(folder)), context_length, eos_id)
 
 
 def load_siglip_tokenizer(folder: Path, context_length: int) -> Tokenizer:
@@ -185,6 +183,17 @@ def _require_files(folder: Path, wanted: str) -> None:
         raise UserError(
             f"{folder} has no tokenizer; wanted is {wanted}, from the model's repository"
         )
+
+
+def _class_named(folder: Path) -> str:
+    own, model = folder / "tokenizer_config.json", folder / "config.json"
+    if model.is_file():
+        return "AutoTokenizer"
+    if not own.is_file():  # a tokenizer beside a CLIP is CLIP's
+        return "CLIPTokenizer"
+    # What AutoTokenizer would find as well, after a second that it takes to be imported.
+    plain = read_json(own).get("tokenizer_class") == "PreTrainedTokenizerFast"
+    return "PreTrainedTokenizerFast" if plain else "AutoTokenizer"
 
 
 def _open(folder: Path, kind: str) -> Any:

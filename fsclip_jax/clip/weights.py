@@ -162,8 +162,9 @@ def fill_state(
     }
     _raise_bad_keys(tensors, shapes, tuple(ignorable), Path(source).name)
     by_path = {entry.path: entry for entry in entries}
-    filled = [jnp.asarray(from_file(tensors[by_path[path].key], by_path[path])) for path in leaves]
-    return jax.tree.unflatten(jax.tree.structure(abstract), filled)
+    filled = [from_file(tensors[by_path[path].key], by_path[path]) for path in leaves]
+    # All at once: jnp.asarray compiles a program for every shape.
+    return jax.tree.unflatten(jax.tree.structure(abstract), jax.device_put(filled))
 
 
 def read_state(state: Params, entries: Sequence[Entry]) -> dict[str, np.ndarray]:

@@ -173,7 +173,7 @@ def _prepare(partial: Path, wanted: dict[str, Any]) -> None:
 
 def bank_for(
     data: str | ImageSource,
-    backbone: str | None = None,
+    backbone: str | Backbone | None = None,
     settings: ExtractSettings = _DEFAULTS,
     cache: Path | None = None,
 ) -> StoredBank:
@@ -185,9 +185,9 @@ def bank_for(
 
     Args:
         data: its name, or the images where they are opened already.
-        backbone: the CLIP; None means ``mini``. With ``bank:DIR`` these two mean whatever made
-            the bank, as ``mini`` is what configurations say when nobody chose; anything else
-            must be what the bank says.
+        backbone: the CLIP, loaded or by its name; None means ``mini``. With ``bank:DIR`` these two
+            mean whatever made the bank, as ``mini`` is what configurations say when nobody chose;
+            anything else must be what the bank says.
 
     Raises:
         UserError: a data set or backbone that is unknown, a bank of another backbone, or prompts
@@ -204,9 +204,11 @@ def bank_for(
                 f"{flag} does not go with {spec}, which has its text features already: give the "
                 "images, or extract a bank with that flag"
             )
-        return _open_given(Path(place), backbone)
+        return _open_given(Path(place), backbone.id if isinstance(backbone, Backbone) else backbone)
     source = open_source(data) if isinstance(data, str) else data
-    clip = load_clip(backbone or DEFAULT_BACKBONE)
+    clip = backbone
+    if not isinstance(clip, Backbone):
+        clip = load_clip(clip or DEFAULT_BACKBONE)
     prompts = prompts_of(source, clip, settings)
     tell((*source.notes, *prompts.notes))
     wanted = json.dumps(identity(source, clip, settings, prompts))

@@ -16,6 +16,7 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fsclip_jax.data.folder import open_folder
 from fsclip_jax.data.prompts import TemplateChoice
 from fsclip_jax.errors import UserError, some
 from fsclip_jax.features.extract import bank_for
@@ -137,7 +138,9 @@ class FewShotClassifier(
         settings, own = prompting(made.templates)
         if own:
             raise UserError("a folder takes templates='single' or 'ensemble'; fit takes your own")
-        stored = bank_for(f"folder:{folder}", made._spec(warn=True), settings)
+        source = open_folder(str(folder))
+        clip = load_encoder(made._spec(warn=True)).backbone
+        stored = bank_for(source, clip, settings)
         names = np.asarray(stored.class_names, object)
         features = _unit(np.asarray(stored.features[0], np.float32))
         return made._fit(features, np.asarray(stored.labels), names, stored.text_features)

@@ -107,7 +107,8 @@ def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
         tell([icons_only(f"give --backbone {PHOTO_BACKBONE}")])
     settings = ExtractSettings(templates=how.templates, prompt_file=how.prompt_file)
     source = open_folder(folder)
-    bank = bank_for(source, spec, settings)
+    clip = load_clip(spec)
+    bank = bank_for(source, clip, settings)
     features = FeatureSpec(bank.dim, bank.manifest["backbone"])
     methods = methods_for_pictures(how.method, features, how.checkpoint, text_missing(bank))
     draws = support_of(bank, how.shots)
@@ -115,7 +116,7 @@ def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
     left_out = dict(source.left_out)
     if lost := len(source) - len(bank.labels):
         left_out["unreadable files"] = lost
-    return PictureClassifier(classifier, load_clip(spec), bank, folder.expanduser(), left_out)
+    return PictureClassifier(classifier, clip, bank, folder.expanduser(), left_out)
 
 
 def open_table(
