@@ -72,6 +72,18 @@ def test_a_stop_that_is_lost_on_its_way_is_kept(lose, monkeypatch, capsys):
     assert capsys.readouterr().err == "fsclip: stopped\n"
 
 
+@pytest.fixture
+def heard():
+    """No signal is ignored, whatever started the tests: `nohup` has them ignore one."""
+    ignored = [name for name in ASKED if signal.getsignal(getattr(signal, name)) is signal.SIG_IGN]
+    for name in ignored:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    yield
+    for name in ignored:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("name", ASKED)
 def test_every_signal_has_its_exit_code(name, monkeypatch, capsys):
     cleared = []

@@ -96,7 +96,7 @@ def test_what_systems_leave_is_no_class_and_unread_folders_are_named(tmp_path, m
 
     monkeypatch.setattr(os, "scandir", scandir)
     (note,) = open_source(f"hf:{tmp_path / 'pets'}").notes
-    assert "passed over 1 folders that cannot be read" in note
+    assert "passed over 1 unreadable folders" in note
     assert "owl (Permission denied)" in note
 
 

@@ -125,7 +125,8 @@ def test_all_takes_the_methods_that_need_none(tmp_path, capsys):
 )
 def test_what_reads_text_is_refused_in_a_line(line, tmp_path, capsys):
     out = "--workdir" if line.startswith("train") else "--out"
-    said = run(f"{line} {out} {tmp_path / 'out'}", capsys, code=2)
+    name = "out.csv" if line.startswith("predict") else "out"
+    said = run(f"{line} {out} {tmp_path / name}", capsys, code=2)
     assert SAID in said
     assert "dino" in said
     assert "give --methods all" in said or "--methods" not in said
