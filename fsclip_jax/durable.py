@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from fsclip_jax.errors import UserError
 
@@ -60,11 +60,23 @@ def write_file(path: Path, data: bytes) -> str:
     Raises:
         UserError: the disk is full or the place cannot be written. The old file is untouched.
     """
+    with whole_file(path) as stream:
+        stream.write(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file under a temporary name; behind the block it is flushed and renamed.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written. The old file is untouched.
+    """
     temporary = path.with_name(path.name + ".tmp")
     with storage_errors(path):
         try:
             with temporary.open("wb") as stream:
-                stream.write(data)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -72,7 +84,6 @@ def write_file(path: Path, data: bytes) -> str:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
-    return hashlib.sha256(data).hexdigest()
 
 
 def publish_folder(partial: Path, final: Path) -> None:

@@ -1,11 +1,10 @@
 """Predictions in columns of Parquet, read and written some rows at a time."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fsclip_jax.durable import storage_errors, sync_folder
+from fsclip_jax.durable import whole_file
 from fsclip_jax.errors import require_extra
 from fsclip_jax.prediction.formats import (
     BROKEN,
@@ -51,22 +50,15 @@ def write_parquet(rows: Path, layout: Layout, table: Path) -> None:
     import pyarrow.parquet as pq
 
     kinds = [(name, pa.float64() if is_number(name) else pa.string()) for name in layout.columns]
-    temporary = table.with_name(f"{table.name}.tmp")
-    with storage_errors(table), rows.open("rb") as file:
-        try:
-            with temporary.open("wb") as sink:
-                with pq.ParquetWriter(sink, pa.schema(kinds), compression="zstd") as writer:
-                    group: list[dict[str, str | float]] = []
-                    for line in file:
-                        group.append(json.loads(line))
-                        if len(group) == _GROUP:
-                            writer.write_table(pa.Table.from_pylist(group, pa.schema(kinds)))
-                            group = []
-                    writer.write_table(pa.Table.from_pylist(group, pa.schema(kinds)))
-                sink.flush()
-                os.fsync(sink.fileno())
-            temporary.replace(table)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(table.parent)
+    group: list[dict[str, str | float]] = []
+    with (
+        rows.open("rb") as file,
+        whole_file(table) as sink,
+        pq.ParquetWriter(sink, pa.schema(kinds), compression="zstd") as writer,
+    ):
+        for line in file:
+            group.append(json.loads(line))
+            if len(group) == _GROUP:
+                writer.write_table(pa.Table.from_pylist(group, pa.schema(kinds)))
+                group = []
+        writer.write_table(pa.Table.from_pylist(group, pa.schema(kinds)))

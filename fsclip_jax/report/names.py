@@ -67,7 +67,7 @@ def spec_title(spec: str) -> str:
     """Return what a reader calls data of no published name.
 
     Example:
-        >>> [spec_title(s) for s in ("emoji:food", "folder:/home/me/holiday", "bank:banks/pets/")]
+        >>> [spec_title(s) for s in ("emoji:food", "folder:photos/holiday", "bank:banks/pets/")]
         ['Emoji: food', 'holiday', 'pets']
     """
     kind, colon, rest = spec.partition(":")

@@ -102,7 +102,7 @@ def test_an_adapter_of_other_data_is_told_in_a_line_above_the_table(capsys):
         ("eval.py", "predict", "python -m fsclip_jax predict"),
         ("/lib/fsclip_jax/__main__.py", "eval", "python -m fsclip_jax eval"),
         ("/lib/fsclip_jax/cli/main.py", "eval", "python -m fsclip_jax eval"),
-        ("/home/me/bin/fsclip", "eval", "fsclip eval"),
+        ("some/bin/fsclip", "eval", "fsclip eval"),
         ("/usr/bin/notebook", "eval", "fsclip eval"),
     ],
 )

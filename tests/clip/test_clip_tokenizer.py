@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+import transformers
 
+import fsclip_jax
 from fsclip_jax.clip.tokenizer import load_tokenizer, wrap_tokenizer
 from fsclip_jax.errors import UserError
 
@@ -55,3 +59,17 @@ def test_missing_and_broken_files_are_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(UserError, match="cannot be loaded"):
         load_tokenizer(tmp_path, 10)
+
+
+def test_a_plain_class_is_opened_without_asking_auto_tokenizer(monkeypatch):
+    mini = Path(fsclip_jax.__file__).parent / "assets" / "mini"
+    other = transformers.AutoTokenizer.from_pretrained(mini)
+
+    def refuse(*_, **__):
+        raise AssertionError("it takes a second to be imported")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
+    ours = load_tokenizer(mini, 16).backend
+    assert type(ours) is type(other)
+    prompts = ["a Cat's photo", "x" * 80, "naïve &amp; 日本"]
+    assert ours(prompts)["input_ids"] == other(prompts)["input_ids"]

@@ -187,7 +187,7 @@ def test_the_longest_jpeg_needs_little_memory(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert run.stdout == "(224, 224, 3)\n", run.stderr
+    assert (run.returncode, run.stdout) == (0, "(224, 224, 3)\n"), run.stderr
 
 
 def endless(width, height):

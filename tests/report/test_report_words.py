@@ -78,7 +78,7 @@ def test_people_read_names_and_the_facts_tell_the_ids():
     [
         ({"title": "Caltech-101", "spec": "coop:caltech101@/data"}, "Caltech-101"),
         ({"title": "bank:banks/pets", "spec": "bank:banks/pets"}, "pets"),
-        ({"spec": "folder:/home/me/holiday pictures/"}, "holiday pictures"),
+        ({"spec": "folder:photos/holiday pictures/"}, "holiday pictures"),
         ({"spec": "emoji"}, "Emoji"),
         ({"spec": "emoji:food"}, "Emoji: food"),
         ({"spec": "hf:somebody/birds@main"}, "birds"),
