@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fsclip_jax.cli import main as cli
-from fsclip_jax.stopping import stop_requests, stopping
+from fsclip_jax.stopping import stopping
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the signals are POSIX")
 
@@ -140,16 +140,6 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_work_that_asks_is_interrupted_by_the_second_signal_alone(capfd):
-    with stop_requests() as requested:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.1)
-        assert requested() == signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert capfd.readouterr().err == "stopping: one moment, to save a checkpoint\n"
-
-
 def started(words, place, **options):
     """A command in a process of its own, to which no signal is ignored."""
 
@@ -166,6 +156,27 @@ def started(words, place, **options):
         preexec_fn=heed,
         **options,
     )
+
+
+def test_work_that_asks_is_interrupted_by_the_second_signal_alone(tmp_path):
+    # In a process of its own: whoever goes on after the second is reminded, wherever it is.
+    program = (
+        "import os, signal, time\n"
+        "from fsclip_jax.stopping import Stopped, leave, stop_requests\n"
+        "try:\n"
+        "    with stop_requests() as requested:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(0.1)\n"
+        "        print(requested(), flush=True)\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "        time.sleep(60)\n"
+        "except Stopped as stopped:\n"
+        "    leave(stopped.number)\n"
+    )
+    process = started(["-c", program], tmp_path)
+    said, told = process.communicate(timeout=60)
+    assert (said, process.returncode) == (f"{signal.SIGTERM:d}\n", signal.SIGTERM)
+    assert told == "stopping: one moment, to save a checkpoint\n"
 
 
 def test_the_second_signal_ends_what_does_not_listen(tmp_path):
