@@ -26,6 +26,7 @@ from fsclip_jax.adapters.proker import ProKeR
 from fsclip_jax.adapters.prompt_text import example_words
 from fsclip_jax.adapters.prototype import Prototype
 from fsclip_jax.adapters.ridge import Ridge
+from fsclip_jax.adapters.ss_text_plus import SsTextPlus
 from fsclip_jax.adapters.taskres import TaskRes
 from fsclip_jax.adapters.text_prototype import TextPrototype
 from fsclip_jax.adapters.timo import Timo
@@ -50,6 +51,7 @@ ADAPTERS: Mapping[str, Callable[..., Adapter]] = MappingProxyType(
         "gda": Gda,
         "proker": ProKeR,
         "timo": Timo,
+        "ss_text_plus": SsTextPlus,
         "tip_adapter_f": TipAdapterF,
         "clip_adapter": ClipAdapter,
         "taskres": TaskRes,

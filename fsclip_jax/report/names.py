@@ -15,6 +15,7 @@ METHOD_TITLES: Mapping[str, str] = MappingProxyType(
         "gda": "GDA",
         "proker": "ProKeR",
         "timo": "TIMO",
+        "ss_text_plus": "SS-Text+",
         "tip_adapter_f": "Tip-Adapter-F",
         "clip_adapter": "CLIP-Adapter",
         "taskres": "TaskRes",

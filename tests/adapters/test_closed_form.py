@@ -1,4 +1,4 @@
-"""What is particular to ridge, GDA, ProKeR and TIMO, where their published forms end."""
+"""What is particular to ridge, GDA, ProKeR, TIMO and SS-Text+, beyond their published forms."""
 
 import jax
 import jax.numpy as jnp
@@ -123,3 +123,39 @@ def test_the_default_is_on_the_grid_or_between(name):
     defaults = adapter.init(KEY, 24)
     for scalar, values in grid_settings(adapter).items():
         assert values.min() <= float(defaults[scalar]) <= values.max()
+
+
+def test_ss_text_plus_counts_text_less_the_more_shots_a_class_has():
+    """Equal shots, once, twice and four times over: the text of the class turns less and less."""
+    task, _ = example_task(way=3, shot=4, dim=24)
+    shot = task.support[0, 0]
+    same = jnp.broadcast_to(shot, (3, 4, 24))
+    mask = jnp.arange(4)[None] < jnp.array([1, 2, 4])[:, None]
+    task = task._replace(support=same, support_mask=mask, logit_scale=jnp.float32(2.0))
+    weights = np.asarray(get_adapter("ss_text_plus").fit({}, task, KEY)["weights"])
+    for index, count in enumerate((1, 2, 4)):
+        expected = np.asarray(task.text[index]) + 2 * count / 7 * count * np.asarray(shot)
+        expected = expected / np.linalg.norm(expected)
+        np.testing.assert_allclose(weights[index], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("repel", [False, True])
+def test_ss_text_plus_leaves_a_class_without_shots_its_text(repel):
+    task, _ = uneven_task()
+    task = task._replace(support_mask=task.support_mask.at[2].set(False))
+    adapter = get_adapter("ss_text_plus", repel=repel)
+    weights = adapter.fit({}, task, KEY)["weights"]
+    np.testing.assert_allclose(weights[2], task.text[2], atol=1e-6)
+    others = jnp.array([0, 1, 3, 4, 5])
+    assert float(jnp.abs(weights - task.text)[others].max(-1).min()) > 0.01
+
+
+def test_ss_text_plus_repels_by_a_unit_away_from_the_others():
+    task, _ = uneven_task()
+    scale = jnp.float32(400.0)  # so long that a unit changes little
+    task = task._replace(logit_scale=scale)
+    plain, moved = (
+        np.asarray(get_adapter("ss_text_plus", repel=flag).fit({}, task, KEY)["weights"])
+        for flag in (False, True)
+    )
+    assert 1e-5 < np.abs(plain - moved).max() < 0.05
