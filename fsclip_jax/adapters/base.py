@@ -66,6 +66,8 @@ class Adapter(Protocol):
     - ``grid``: a :class:`Grid`, or several that name the same scalars, if scalars of ``params``
       are searched; and ``count_right``, if it knows a cheaper way over them than
       :func:`fsclip_jax.adapters.search.count_right`;
+    - ``by_shots(params, mask) -> params``, if values that its scalars stand for depend on the
+      number of shots; and ``most_searched``, shots in all above which no setting is searched;
     - ``meta_learned = True``, if ``params`` is learned across tasks by ``fsclip train``; and a
       function ``prime(params, task) -> params``, if they start from statistics of all the classes
       that are trained on;
@@ -112,6 +114,17 @@ def grids_of(adapter: Adapter) -> tuple[Grid, ...]:
     """Return the grids of the searched scalars of a method; none if nothing is searched."""
     grid: Grid | tuple[Grid, ...] = getattr(adapter, "grid", ())
     return (grid,) if isinstance(grid, Grid) else grid
+
+
+def setting_of(adapter: Adapter, params: Params, task: Task) -> Params:
+    """Return the values that the scalars of a method stand for at the shots of a task."""
+    by_shots: Any = getattr(adapter, "by_shots", None)
+    return params if by_shots is None else by_shots(params, task.support_mask)
+
+
+def most_searched(adapter: Adapter) -> int:
+    """Return the shots in all above which no setting is searched; 0 if there is no bound."""
+    return int(getattr(adapter, "most_searched", 0))
 
 
 def needs_of(adapter: Adapter) -> frozenset[str]:

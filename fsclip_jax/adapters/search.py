@@ -100,8 +100,6 @@ def count_late(adapter: Adapter, grid: Grid, state: State, query: Query) -> Int[
     names = tuple(grid.late)
     way = jax.eval_shape(partial(query_logits, adapter), state, query).shape[-1]
     number = math.prod(len(values) for values in grid.late.values())
-    count = query.labels.shape[0]
-    size = min(count, max(8, BLOCK // (number * way)))
 
     def right(block: Query, *values: Array) -> Int[Array, ""]:
         logits = query_logits(adapter, {**state, **dict(zip(names, values, strict=True))}, block)
@@ -113,10 +111,26 @@ def count_late(adapter: Adapter, grid: Grid, state: State, query: Query) -> Int[
         axes[1 + place] = 0  # type: ignore[call-overload]
         every = jax.vmap(every, in_axes=tuple(axes))
 
-    def in_blocks(leaf: Array) -> Array:
+    late = [jnp.asarray(values, jnp.float32) for values in grid.late.values()]
+    blocks = in_blocks(query, number * way)
+    counts = jax.lax.map(lambda block: every(block, *late), blocks)
+    return counts.sum(0).reshape(-1)
+
+
+def in_blocks(query: Query, logits: int) -> Query:
+    """Cut queries into blocks, with a leading axis; one query makes so many logits.
+
+    Example:
+        >>> from fsclip_jax.adapters.catalog import example_task
+        >>> in_blocks(example_task(query=20)[1], BLOCK // 8).labels.shape
+        (3, 8)
+    """
+    count = query.labels.shape[0]
+    size = min(count, max(8, BLOCK // logits))
+
+    def cut(leaf: Array) -> Array:
         padding = [(0, -count % size)] + [(0, 0)] * (leaf.ndim - 1)
         return jnp.pad(leaf, padding).reshape(-1, size, *leaf.shape[1:])
 
-    late = [jnp.asarray(values, jnp.float32) for values in grid.late.values()]
-    counts = jax.lax.map(lambda block: every(block, *late), jax.tree.map(in_blocks, query))
-    return counts.sum(0).reshape(-1)
+    blocks: Query = jax.tree.map(cut, query)
+    return blocks

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsclip_jax.adapters.base import Adapter, query_logits
+from fsclip_jax.adapters.base import Adapter, most_searched, query_logits
 from fsclip_jax.episodes.task import Query, Task, take_tasks, task_axes
 from fsclip_jax.features.buckets import padded
 from fsclip_jax.fitting.draws import Draws
@@ -121,7 +121,10 @@ def choose_setting(
     if not method.searched:
         return Choice(method.params, False, dict(method.origin))
     if select == "none":
-        return fixed(method.adapter, method.params, "one setting for all data")
+        return fixed(method.adapter, method.params, "one setting for all data", draws.task)
+    if (shots := most_searched(method.adapter)) and draws.task.support_mask[0].sum() > shots:
+        why = f"more than {shots:,} shots in all: its own setting, a search would take hours"
+        return fixed(method.adapter, method.params, why, draws.task)
     if select == "shots" or val is None or not val.query.labels.size:
         return select_held_out(engine, method.adapter, method.params, draws, together=together)
     return select_on(engine, method.adapter, method.params, val, together=together)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fsclip_jax.adapters.base import Adapter, grids_of
+from fsclip_jax.adapters.base import Adapter, grids_of, setting_of
 from fsclip_jax.adapters.search import count_right, grid_settings
 from fsclip_jax.episodes.task import Query, Task, take_tasks
 from fsclip_jax.fitting.draws import Draws
@@ -51,9 +51,10 @@ class Val(NamedTuple):
     split: str = "val"
 
 
-def fixed(adapter: Adapter, params: Params, why: str) -> Choice:
+def fixed(adapter: Adapter, params: Params, why: str, task: Task) -> Choice:
     """Keep the setting that a method comes with, for a reason that the report tells."""
-    values = {name: float(params[name]) for grid in grids_of(adapter)[:1] for name in grid.names}
+    told = {**params, **setting_of(adapter, params, task)}
+    values = {name: float(told[name]) for grid in grids_of(adapter)[:1] for name in grid.names}
     return Choice(params, False, {"split": "none", "rule": why, **values})
 
 
@@ -83,7 +84,7 @@ def select_held_out(
     """
     shots = draws.task.support.shape[2]
     if shots < 2:
-        return fixed(adapter, params, "a single shot leaves none to hold out")
+        return fixed(adapter, params, "a single shot leaves none to hold out", draws.task)
     tasks, way = draws.task.text.shape[:2]
     folds, held_out = min(shots, MOST_FOLDS), 0
     counts: list[Int[np.ndarray, "draw setting"]] = []

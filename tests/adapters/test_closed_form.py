@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fsclip_jax.adapters.base import setting_of
 from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.adapters.gaussian import TYPICAL_SCATTER, fit_gaussian
 from fsclip_jax.adapters.search import count_right, grid_settings
@@ -85,12 +86,41 @@ def test_ridge_never_predicts_a_class_without_shots():
     np.testing.assert_allclose(logits.sum(1), task.logit_scale, rtol=1e-4)
 
 
-def test_proker_passes_through_the_labels_without_penalty():
-    task, _ = uneven_task()
-    shots = task.support[task.support_mask]
+def test_proker_is_the_damped_regression_of_the_published_code():
+    """In NumPy: the height of a label is the scale, and the penalty also weighs what is added."""
+    task, query = uneven_task()
+    shots, text = (np.asarray(x, float) for x in (task.support[task.support_mask], task.text))
+    features = np.asarray(query.features, float)
+    labels = np.eye(6)[np.nonzero(np.asarray(task.support_mask))[0]]
+    system = np.exp(-2.0 * (1 - shots @ shots.T)) / 0.1 + np.eye(len(shots))
+    found = np.linalg.solve(system, labels - shots @ text.T)
+    expected = features @ text.T + np.exp(-2.0 * (1 - features @ shots.T)) @ found
+    agree(ours("proker", task, query, beta=2.0, penalty=0.1), 30 * expected, relative=False)
+
+
+def test_proker_has_the_published_setting_of_the_number_of_shots():
+    adapter = get_adapter("proker")
+    params = adapter.init(KEY, 24)
+    for shots, expected in {
+        1: (3, 0.05),
+        3: (1.9566, 0.05),
+        8: (1.66, 0.07),
+        64: (1.7, 0.1),
+    }.items():
+        found = adapter.by_shots(params, jnp.ones((3, 5, shots), bool).at[:, 4].set(False))
+        np.testing.assert_allclose([found["beta"], found["penalty"]], expected, rtol=1e-3)
+    given = adapter.by_shots({**params, "beta": jnp.float32(9)}, jnp.ones((3, 1), bool))
+    np.testing.assert_allclose([given["beta"], given["penalty"]], [9, 0.05])
+
+
+def test_a_classifier_that_was_saved_before_refits_as_before():
+    """With a height ProKeR is what this project called so: it meets the labels at that height."""
+    task, query = uneven_task()
+    query = query._replace(features=task.support[task.support_mask])
     labels = np.nonzero(np.asarray(task.support_mask))[0]
-    query = example_task(dim=24)[1]._replace(features=shots)
-    logits = ours("proker", task, query, penalty=1e-4, beta=4.0)
+    adapter = get_adapter("proker", height=20.0)
+    params = {"beta": jnp.float32(4.0), "penalty": jnp.float32(1e-4)}
+    logits = adapter.logits(jax.jit(adapter.fit)(params, task, KEY), query.features)
     np.testing.assert_allclose(logits, 20 * np.eye(6)[labels], atol=0.02)
 
 
@@ -120,7 +150,8 @@ def test_the_search_counts_what_each_setting_gets_right(name):
 @pytest.mark.parametrize("name", ["ridge", "gda", "proker", "timo"])
 def test_the_default_is_on_the_grid_or_between(name):
     adapter = get_adapter(name)
-    defaults = adapter.init(KEY, 24)
+    task, _ = uneven_task()
+    defaults = setting_of(adapter, adapter.init(KEY, 24), task)
     for scalar, values in grid_settings(adapter).items():
         assert values.min() <= float(defaults[scalar]) <= values.max()
 

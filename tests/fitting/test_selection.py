@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 from synthetic_bank import CLASSES, DIM, synthetic_bank
 
-from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.adapters.text_prototype import GATES
 from fsclip_jax.evaluation import prepare
 from fsclip_jax.evaluation.draws import draw_supports
 from fsclip_jax.evaluation.label_spaces import Group, LabelSpace
+from fsclip_jax.fitting.draws import draws_of
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.fitted import fit_and_predict
+from fsclip_jax.fitting.fitted import choose_setting, fit_and_predict
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Choice, Val, hold_out, select_held_out, select_on
 
@@ -113,3 +114,21 @@ def test_no_more_folds_than_a_choice_needs(tmp_path, monkeypatch):
     # The images of all draws count where one setting serves them all.
     choice = select_held_out(*chosen, together=True)
     assert choice.record["rule"].endswith("1 of 4 folds")
+
+
+def test_a_setting_by_the_number_of_shots_is_told_as_it_is_used():
+    """Nothing chosen, one shot, or more shots than a search has time for: the published values."""
+    method = Method(
+        "proker", get_adapter("proker"), get_adapter("proker").init(jax.random.key(0), DIM)
+    )
+
+    def record(shots, select):
+        task = example_task(way=4, shot=shots, dim=4)[0]
+        draws = draws_of(jax.tree.map(lambda leaf: leaf[None], task))
+        return choose_setting(Engine(), method, draws, select).record
+
+    assert record(16, "none")["penalty"] == np.float32(0.1)
+    assert record(1, "shots")["beta"] == 3
+    many = record(1000, "shots")
+    assert many["beta"] == np.float32(1.7)
+    assert many["rule"].startswith("more than 3,000 shots")
