@@ -17,6 +17,7 @@ from fsclip_jax.adapters.clap import Clap
 from fsclip_jax.adapters.clip_adapter import ClipAdapter
 from fsclip_jax.adapters.cocoop import CoCoOp
 from fsclip_jax.adapters.coop import CoOp
+from fsclip_jax.adapters.cross_modal import CrossModal
 from fsclip_jax.adapters.gda import Gda
 from fsclip_jax.adapters.linear_probe import LinearProbe
 from fsclip_jax.adapters.lp_plus_plus import LpPlusPlus
@@ -56,6 +57,7 @@ ADAPTERS: Mapping[str, Callable[..., Adapter]] = MappingProxyType(
         "clip_adapter": ClipAdapter,
         "taskres": TaskRes,
         "linear_probe": LinearProbe,
+        "cross_modal": CrossModal,
         "lp_plus_plus": LpPlusPlus,
         "clap": Clap,
         "ape_t": ApeT,

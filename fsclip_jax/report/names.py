@@ -19,6 +19,7 @@ METHOD_TITLES: Mapping[str, str] = MappingProxyType(
         "tip_adapter_f": "Tip-Adapter-F",
         "clip_adapter": "CLIP-Adapter",
         "taskres": "TaskRes",
+        "cross_modal": "Cross-modal probe",
         "lp_plus_plus": "LP++",
         "clap": "CLAP",
         "ape_t": "APE-T",

@@ -165,6 +165,30 @@ def test_texts_as_shots_are_learned_with_their_classes():
     assert nll[True] < 0.1 * nll[False]
 
 
+def test_names_are_half_of_what_a_cross_modal_probe_learns_from():
+    """However many shots there are: the texts are still told apart, which images alone forget."""
+    task, _ = uneven_task(shot=8)
+    adapter = get_adapter("cross_modal", epochs=100)
+    state = adapter.fit({"rate": jnp.float32(0.15)}, task, KEY)
+    log = jax.nn.log_softmax(adapter.logits(state, task.text))
+    assert float(-jnp.diagonal(log).mean()) < 0.1
+    # The first loss is the mean of both, from the zero-shot weights.
+    first = adapter.train({"rate": jnp.float32(0)}, task, KEY).losses[0]
+    shots, labels = task.support[task.support_mask], np.nonzero(np.asarray(task.support_mask))[0]
+    halves = [
+        -jax.nn.log_softmax(50.0 * rows @ task.text.T)[np.arange(len(own)), own].mean()
+        for rows, own in ((shots, labels), (task.text, np.arange(7)))
+    ]
+    np.testing.assert_allclose(first, np.mean(halves), rtol=1e-5)
+
+
+def test_a_cross_modal_probe_without_images_is_zero_shot():
+    task, _ = uneven_task()
+    task = task._replace(support_mask=jnp.zeros_like(task.support_mask))
+    weights = get_adapter("cross_modal", epochs=20).fit({"rate": jnp.float32(0.1)}, task, KEY)
+    np.testing.assert_array_equal(weights["weights"], task.text)
+
+
 def test_largest_eigenvalue():
     features = np.asarray(uneven_task()[0].support).reshape(-1, 24)
     gram = features.T @ features
@@ -203,8 +227,10 @@ def test_lp_plus_plus_ignores_masked_rows():
 
 
 @pytest.mark.parametrize(
-    "name", ["tip_adapter_f", "clip_adapter", "taskres", "linear_probe", "lp_plus_plus", "clap"]
-)
+    "name",
+    ["tip_adapter_f", "clip_adapter", "taskres", "linear_probe", "cross_modal", "lp_plus_plus",
+     "clap"],
+)  # fmt: skip
 def test_training_answers_the_shots(name):
     """On its own support every method does better than the text alone."""
     task, _ = uneven_task(way=10, seed=4)
