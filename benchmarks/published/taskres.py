@@ -2,7 +2,7 @@
 
 Section 3.3 of "Task Residual for Tuning Vision-Language Models". The text features are raw in the
 published code, here unit vectors times ``text_length``, a twentieth of the scale; a scaled
-residual is added and the sum is normalised, Adam.
+residual is added and the sum is normalised, Adam with weight decay.
 """
 
 import torch
@@ -12,11 +12,12 @@ from published.loop import labelled, shuffled, train
 CASES = [{"rate": 0.02}, {"rate": 0.02, "views": 3}]
 
 
-def fit(task, alpha=0.5, rate=2e-3, epochs=100, batch=256, text_length=None, batches=None):
+def fit(task, alpha=0.5, rate=2e-3, epochs=None, batch=256, text_length=None, batches=None):
     images, labels = labelled(task)
     text_length = text_length or task["logit_scale"] / 20
     base, scale = text_length * torch.as_tensor(task["text"]), float(task["logit_scale"])
     if batches is None:
+        epochs = epochs or (200 if task["mask"].shape[1] > 4 else 100)
         batches = shuffled(*images.shape[:2], epochs, batch)
     residual = torch.nn.Parameter(torch.zeros_like(base))
 
@@ -24,7 +25,7 @@ def fit(task, alpha=0.5, rate=2e-3, epochs=100, batch=256, text_length=None, bat
         answer = classify(image, base + alpha * residual, scale)
         return torch.nn.functional.cross_entropy(answer, label)
 
-    optimizer = torch.optim.Adam([residual], lr=rate)
+    optimizer = torch.optim.Adam([residual], lr=rate, weight_decay=5e-4)
     losses = train([residual], optimizer, loss, images, labels, batches)
     return {"prototypes": base + alpha * residual, "logit_scale": scale, "losses": losses}
 

@@ -1,10 +1,9 @@
 """TIMO in plain PyTorch, from "Text and Image Are Mutually Beneficial" (arXiv 2412.11375).
 
 In the order of the published code: class by class, score the prompts by the mean shot and take
-their weighted mean for the text; then GDA on the shots and the prompts times their scores.
-``prompt_views`` is the number of times that every view is listed against one row a prompt: the
-published bank has ten views an image, one with a single view stands for all ten. ``alpha`` weighs
-the densities and is in the published unit of GDA.
+their weighted mean for the text; then GDA on the shots and the prompts times their scores, one row
+a prompt and one an image. Where an image has several views each is a row, and a prompt is as many.
+``alpha`` weighs the densities and is in the published unit of GDA.
 """
 
 import torch
@@ -23,28 +22,27 @@ CASES = [
 
 
 def in_published_units(task, alpha=0.05, gamma=50.0):
-    """The package's weight of the densities in that of the code; ten prompts are an image."""
-    images = task["mask"].sum() + task["prompts"][1].sum() / 10
+    """The package's weight of the densities in that of the code; a prompt is an image."""
+    images = task["mask"].sum() + task["prompts"][1].sum()
     return {"alpha": alpha * (images - 1) / task["text"].shape[1], "gamma": gamma}
 
 
-def fit(task, alpha=0.05, gamma=50.0, prompt_views=10):
+def fit(task, alpha=0.05, gamma=50.0):
     support, mask = torch.as_tensor(task["support"]), torch.as_tensor(task["mask"])
     vectors, there = (torch.as_tensor(x) for x in task["prompts"])
+    views = 1 if task.get("views") is None else task["views"].shape[2]
     text, rows, labels = [], [], []
     for c in range(len(mask)):
         prompts = vectors[c][there[c]]
         score = prompts @ normalize(support[c][mask[c]].mean(0), dim=0)
         weights = torch.softmax(gamma * score / score.norm(), dim=0)
         text.append(normalize(weights @ prompts, dim=0))
-        rows.append(score[:, None] * prompts)
-        labels.append(torch.full((len(prompts),), c))
+        rows.append((score[:, None] * prompts).repeat(views, 1))
+        labels.append(torch.full((views * len(prompts),), c))
     images, image_labels = samples(task)
-    views = 1 if task.get("views") is None else task["views"].shape[2]
-    repeats = prompt_views // views
-    rows = torch.cat([*rows, images.repeat(repeats, 1)])
-    labels = torch.cat([*labels, image_labels.repeat(repeats)])
-    weights, bias = discriminant(rows, labels, len(mask), len(rows) / prompt_views)
+    rows = torch.cat([*rows, images])
+    labels = torch.cat([*labels, image_labels])
+    weights, bias = discriminant(rows, labels, len(mask), len(rows) / views)
     return {
         "text": torch.stack(text),
         "weights": weights,

@@ -15,11 +15,11 @@ from fsclip_jax.numerics import cosine_logits, l2_normalize
 from fsclip_jax.typing import Array, Float, Int, Params, PRNGKeyArray, State
 
 APE_GRIDS = (
-    (TipGrid(7.0, 7.0, beta_steps=20), (0.0, 0.2, 0.4, 0.6, 0.8)),
-    (TipGrid(30.0, 10.0, beta_steps=20), (0.0, 0.3, 0.6, 0.9, 1.2)),
+    (TipGrid(7.0, 7.0), tuple(i / 20 for i in range(20))),
+    (TipGrid(30.0, 10.0), tuple(i * 1.5 / 20 for i in range(20))),
 )
-"""Betas and alphas, and gammas, that are searched: the published scales of most data sets, and the
-widest of each scalar. Published are 200 betas and, but on ImageNet, 20 gammas."""
+"""Betas and alphas, and gammas, that are searched: the published grid of most data sets, and the
+widest scale of each scalar in the published number of steps."""
 
 _SMOOTH = 1e-6  # of the published logarithms
 
@@ -33,7 +33,8 @@ class Ape:
     the weight ``exp(gamma D)`` with ``D = log2(1 / p)``, ``p`` the share of its own class in
     ``softmax(F' W'^T)``: keys that the text does not see in their class count more. As
     published, that softmax is of plain cosines (no scale), so ``D`` is close to ``log2(way)``
-    and ``gamma`` mostly scales ``alpha``; and the votes are not scaled by ``logit_scale``.
+    and ``gamma`` mostly scales ``alpha``; and the votes are not scaled by ``logit_scale``. The
+    channels are judged by the text, as in the paper; the published code takes the shots along.
 
     ``params``: ``alpha``, the weight of the cache (0 gives zero-shot), ``beta``, its sharpness,
     ``gamma``.

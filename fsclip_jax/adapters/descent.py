@@ -170,9 +170,17 @@ def adamw(eps: float = 1e-8, weight_decay: float = 0.01) -> Optimizer:
     )
 
 
-def adam(eps: float = 1e-8) -> Optimizer:
-    """Return Adam with PyTorch's defaults, to be given a schedule."""
-    return lambda schedule: optax.adam(schedule, eps=eps, eps_root=EPS_ROOT)
+def adam(eps: float = 1e-8, weight_decay: float = 0.0) -> Optimizer:
+    """Return Adam with PyTorch's defaults, to be given a schedule.
+
+    With weight decay as PyTorch's Adam has it, in the gradient: ``g + decay p``.
+    """
+
+    def make(schedule: optax.Schedule) -> optax.GradientTransformation:
+        step = optax.adam(schedule, eps=eps, eps_root=EPS_ROOT)
+        return optax.chain(optax.add_decayed_weights(weight_decay), step) if weight_decay else step
+
+    return make
 
 
 def sgd(weight_decay: float = 0.0) -> Optimizer:

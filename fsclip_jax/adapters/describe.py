@@ -87,6 +87,8 @@ def methods() -> tuple[MethodSummary, ...]:
 def _cost(adapter: Adapter) -> str:
     if is_meta_learned(adapter):
         return ""
+    if told := getattr(adapter, "cost", ""):
+        return str(told)
     units = (name for name in ("epochs", "iterations", "steps") if hasattr(adapter, name))
     return next((f"{getattr(adapter, name)} {name}" for name in units), "")
 

@@ -13,8 +13,8 @@ from fsclip_jax.episodes.task import Prompts, Task
 from fsclip_jax.numerics import l2_normalize, masked_mean
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, State
 
-PROMPT_COUNT = 0.1
-"""Images that a prompt counts for: as published, where it is one row beside ten views an image."""
+PROMPT_COUNT = 1.0
+"""Images that a prompt counts for."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Timo:
         T_c = normalise(sum_j softmax_j(gamma s_cj / |s_c|) P_cj)
 
     and ``v``, ``b`` the log-densities of :func:`fsclip_jax.adapters.gaussian.fit_gaussian` for
-    the views of the shots and, as further samples of their class, the vectors ``s_cj P_cj``. A
+    the views of the shots and, as further images of their class, the vectors ``s_cj P_cj``. A
     class without a shot has no scores: its prompts count alike in ``T`` and nowhere else.
 
     Published is ``alpha' f T^T + f . v_c + b_c``, which for ``alpha' = logit_scale / alpha``

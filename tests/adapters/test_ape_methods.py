@@ -1,5 +1,7 @@
 """What is particular to Tip-X, APE and APE-T."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -116,17 +118,26 @@ def test_a_key_that_the_text_sees_elsewhere_counts_more():
     np.testing.assert_allclose(divergence, expected, rtol=1e-5)
 
 
+def settings_of(scalars):
+    return [dict(zip(scalars, x, strict=True)) for x in itertools.product(*scalars.values())]
+
+
 @pytest.mark.parametrize(
     ("name", "sizes"), [("tip_x", {}), ("ape", {"shot": 2, "seed": 5}), ("ape_t", {})]
 )
 def test_the_search_counts_what_the_logits_say(name, sizes):
     task, query = uneven_task(query=30, dim=12, logit_scale=10.0, **sizes)
     query = query._replace(mask=query.mask.at[25:].set(False))
-    adapter = get_adapter(name, **({"epochs": 3} if name == "ape_t" else {}))
-    params = adapter.init(KEY, 12) | numbers(rate=0.03)
+    adapter = get_adapter(name, **({"epochs": 200} if name == "ape_t" else {}))
+    params, fit = adapter.init(KEY, 12), jax.jit(adapter.fit)
     counts = np.asarray(jax.jit(adapter.count_right)(params, task, query, KEY))
-    state = adapter.fit(params, task, KEY)
-    expected = np.concatenate([count_late(adapter, grid, state, query) for grid in adapter.grid])
+    expected = np.concatenate(
+        [
+            count_late(adapter, grid, fit(params | numbers(**refit), task, KEY), query)
+            for grid in adapter.grid
+            for refit in settings_of(grid.refit)
+        ]
+    )
     assert counts.shape == grid_settings(adapter)["alpha"].shape
     # A query within rounding of a tie may fall on either side, in a cell of thousands.
     assert np.abs(counts - expected).max() <= 1
