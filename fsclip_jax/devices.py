@@ -3,8 +3,9 @@
 import importlib.util
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -41,6 +42,60 @@ def data_mesh(n_devices: int | None = None) -> Mesh:
             f"ask for 1 to {len(devices)}"
         )
     return _mesh(devices[:count])
+
+
+def shared_mesh(batch: int) -> Mesh:
+    """Make the mesh that a batch is split over: as many devices of every process as divide it.
+
+    Raises:
+        UserError: the processes cannot share the batch evenly.
+
+    Example:
+        >>> shared_mesh(1).size
+        1
+    """
+    each: dict[int, list[jax.Device]] = {}
+    for device in jax.devices():
+        each.setdefault(device.process_index, []).append(device)
+    most = min(map(len, each.values()))
+    fitting = [n for n in range(1, most + 1) if batch % (n * len(each)) == 0]
+    if not fitting:
+        raise UserError(
+            f"--batch is {batch}, which {len(each)} processes cannot share: "
+            f"give a multiple of {len(each)}, or another number of processes"
+        )
+    return _mesh([device for of in each.values() for device in of[: fitting[-1]]])
+
+
+def on_every_device(tree: Any, mesh: Mesh) -> Any:
+    """Put a whole copy of arrays on every device; all processes have the same arrays."""
+    whole = replicated(mesh)
+    if whole.is_fully_addressable:
+        return jax.device_put(tree, whole)
+
+    def put(leaf: Any) -> jax.Array:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = put(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        here = np.asarray(leaf)
+        return jax.make_array_from_callback(here.shape, whole, lambda index: here[index])
+
+    return jax.tree.map(put, tree)
+
+
+def largest_of_all(mesh: Mesh) -> Callable[[int], int]:
+    """Return the function that tells every process the largest number that one of them gives."""
+    parts = batch_sharding(mesh)
+    if parts.is_fully_addressable:
+        return lambda number: number
+    largest = jax.jit(lambda numbers: numbers.max(), out_shardings=replicated(mesh))
+
+    def ask(number: int) -> int:
+        given = np.full(1, number, np.int32)
+        numbers = jax.make_array_from_callback((mesh.size,), parts, lambda _: given)
+        return int(largest(numbers))
+
+    return ask
 
 
 def accelerator_mesh() -> Mesh | None:

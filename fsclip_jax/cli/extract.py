@@ -69,8 +69,8 @@ def main(argv: Sequence[str]) -> int:
     from fsclip_jax.data.registry import open_source
     from fsclip_jax.devices import accelerator_mesh
     from fsclip_jax.features.extract import ExtractSettings, extract, prompts_of
-    from fsclip_jax.features.hosts import join_hosts
     from fsclip_jax.features.layout import partial_name
+    from fsclip_jax.hosts import join_hosts
 
     hosts = join_hosts(config.coordinator, config.processes, config.process)
     source, clip = open_source(config.data), load_clip(config.backbone)

@@ -22,8 +22,10 @@ def run(config: TrainConfig, name: str) -> int:
         UserError: see `training.run.train`.
     """
     from fsclip_jax.cli.train_display import Display, summary
+    from fsclip_jax.hosts import join_hosts
     from fsclip_jax.training.loop import Observer
-    from fsclip_jax.training.run import make_adapter, train
+    from fsclip_jax.training.method import make_adapter
+    from fsclip_jax.training.run import train
 
     check_train_config(config)
     make_adapter(config)
@@ -38,15 +40,18 @@ def run(config: TrainConfig, name: str) -> int:
         )
         return bank_for(config.data, config.backbone, settings)
 
-    with Display(config.steps) as display:
+    hosts = join_hosts(config.coordinator, config.processes, config.process, devices=True)
+    with Display(config.steps, shown=not hosts.index) as display:
         observer = Observer(display.begin, display.row, display.stop_requested)
-        outcome = train(config, workdir, open_stored, observer)
+        outcome = train(config, workdir, open_stored, observer, hosts)
     if outcome.step < config.steps:
         say(
             f"stopped at step {outcome.step} of {config.steps}; "
             f"the same command with --resume continues in {workdir}"
         )
-        return 128 + display.stop_requested()
+        return 128 + outcome.stopped
+    if hosts.index:  # process 0 says it for all
+        return 0
     for line in summary(config, workdir, outcome).splitlines():
         say(line)
     return 0

@@ -16,20 +16,22 @@ from fsclip_jax.training.run import TrainOutcome
 
 
 class Display(contextlib.ExitStack):
-    """Progress of a run; from its first step on, Ctrl-C is a request to stop."""
+    """Progress of a run, where it is shown; from its first step on, Ctrl-C is a request to stop."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, *, shown: bool = True) -> None:
         super().__init__()
-        self._steps, self._step = steps, 0
+        self._steps, self._step, self._shown = steps, 0, shown
         self._progress: Progress | None = None
         self._requested: Callable[[], int] = lambda: 0
 
     def begin(self, stored: StoredBank, episodes: Episodes, step: int) -> None:
         """Show what is trained on."""
         self._step = step
-        self._progress = self.enter_context(Progress(self._steps, "steps", "train", start=step))
-        self._progress.note(describe_episodes(stored, episodes, step))
-        self._progress.doing("compiling")
+        if self._shown:
+            bar = Progress(self._steps, "steps", "train", start=step)
+            self._progress = self.enter_context(bar)
+            self._progress.note(describe_episodes(stored, episodes, step))
+            self._progress.doing("compiling")
         self._requested = self.enter_context(stop_requests())
 
     def stop_requested(self) -> int:
@@ -38,7 +40,8 @@ class Display(contextlib.ExitStack):
 
     def row(self, row: LogRow) -> None:
         """Show a row of the log."""
-        assert self._progress is not None
+        if self._progress is None:
+            return
         step = int(row["step"] or 0)
         self._progress.advance(step - self._step, **_moving(row))
         self._step = step

@@ -23,7 +23,6 @@ from fsclip_jax.durable import exclusive, storage_errors, write_file
 from fsclip_jax.errors import UserError, tell
 from fsclip_jax.features.augment import describe_views
 from fsclip_jax.features.bank import StoredBank
-from fsclip_jax.features.hosts import ALONE, Hosts
 from fsclip_jax.features.identity import DEFAULT_BACKBONE, identity, preprocessing_of, prompts_of
 from fsclip_jax.features.layout import MANIFEST
 from fsclip_jax.features.shards import (
@@ -35,6 +34,7 @@ from fsclip_jax.features.shards import (
 from fsclip_jax.features.store import open_bank
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.features.writing import Description, finish_bank, refuse_existing
+from fsclip_jax.hosts import ALONE, Hosts
 from fsclip_jax.json_files import read_json
 
 __all__ = ["ExtractSettings", "bank_for", "default_cache", "extract", "identity", "prompts_of"]

@@ -14,12 +14,12 @@ from fsclip_jax.data.source import ImageSource
 from fsclip_jax.errors import UserError, some
 from fsclip_jax.features.buckets import bucket_size
 from fsclip_jax.features.decode import Chunk, chunk_images, make_decoder, split_rows
-from fsclip_jax.features.hosts import ALONE, Hosts
 from fsclip_jax.features.images import Batcher, Compute, Encoded, image_encoder
 from fsclip_jax.features.layout import Rows, partial_name, shard_name
 from fsclip_jax.features.progress import Progress
 from fsclip_jax.features.workers import decoded
 from fsclip_jax.features.writing import shard_contents, write_shard
+from fsclip_jax.hosts import ALONE, Hosts
 
 
 @dataclass(frozen=True)

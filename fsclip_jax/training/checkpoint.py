@@ -1,5 +1,6 @@
 """Checkpoints of a run: the last two, from which it continues bit for bit, and the best."""
 
+import base64
 import contextlib
 import errno
 import gc
@@ -50,6 +51,22 @@ class Saved(NamedTuple):
 def to_host(tree: Any) -> Any:
     """Copy a pytree to NumPy arrays that nothing else writes to."""
     return jax.tree.map(np.array, jax.device_get(tree))
+
+
+def packed(saved: Saved) -> str:
+    """Return the bytes of every array as text, for a process that knows their shapes."""
+    return base64.b64encode(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(saved))).decode()
+
+
+def unpacked(text: str, like: Saved) -> Saved:
+    """Return what was packed, bit for bit."""
+    data, leaves, at = base64.b64decode(text), [], 0
+    for leaf in jax.tree.leaves(like):
+        array = np.frombuffer(data, leaf.dtype, leaf.size, at).reshape(leaf.shape)
+        leaves.append(array.copy())
+        at += array.nbytes
+    found: Saved = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    return found
 
 
 def first_best(params: Params) -> Best:
@@ -235,11 +252,17 @@ def _small(leaf: np.ndarray) -> np.ndarray:
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
     folder.mkdir(parents=True, exist_ok=True)
+    # Every process has the whole state, and process 0 alone comes here: orbax is to wait for none.
+    alone = ocp.options.MultiprocessingOptions(active_processes={0})
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        max_to_keep=keep,
+        enable_async_checkpointing=False,
+        cleanup_tmp_directories=True,
+        create=False,
+        multiprocessing_options=alone,
     )
     # Told what a step holds, or an empty folder among them would decide it.
-    handler = ocp.StandardCheckpointHandler()
+    handler = ocp.StandardCheckpointHandler(multiprocessing_options=alone)
     try:
         return ocp.CheckpointManager(folder, options=options, item_handlers=handler)
     except OSError:

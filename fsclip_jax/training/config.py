@@ -54,7 +54,7 @@ class TrainConfig:
     query: int = 2
     """Query images a class."""
     batch: int = 4
-    """Episodes of a step, split over as many devices as divide it."""
+    """Episodes of a step, split over as many devices of every host as divide it."""
     classes: Literal["base", "easy", "all"] = "base"
     """Classes to train on: the base half, the 70 % that zero-shot classifies best, or all. The last
     fifth only validates."""
@@ -83,6 +83,13 @@ class TrainConfig:
     """Fixed episodes on held-out classes to validate on."""
     resume: bool = False
     """Continue the run in the workdir from its last checkpoint, if there is one."""
+    coordinator: str | None = None
+    """Several hosts: HOST:PORT of process 0, or auto, to ask the environment (Slurm, Open MPI,
+    Kubernetes, TPU pods)."""
+    processes: int | None = None
+    """Several hosts: how many processes there are; process 0 alone writes to the workdir."""
+    process: int | None = None
+    """Several hosts: which one this is, from 0."""
 
 
 EMOJI_RECIPE = TrainConfig(steps=400, way=100, shot=4, batch=8, eval_every=100)

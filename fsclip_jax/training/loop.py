@@ -10,9 +10,10 @@ from jax.sharding import Mesh
 
 from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.adapters.catalog import get_adapter
-from fsclip_jax.devices import data_mesh, replicated
+from fsclip_jax.devices import largest_of_all, on_every_device, shared_mesh
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.hosts import ALONE, Hosts, settle
 from fsclip_jax.training.checkpoint import Best, Checkpoints, Saved, to_host
 from fsclip_jax.training.config import TrainConfig
 from fsclip_jax.training.metrics_log import LogRow, MetricsLog
@@ -34,17 +35,6 @@ class Episodes(NamedTuple):
     source: EpisodeSource
     plan: EpisodePlan
     validation: Validation | None
-
-
-def mesh_for(batch: int) -> Mesh:
-    """Make a mesh of as many devices as divide a batch of episodes evenly.
-
-    Example:
-        >>> mesh_for(1).size
-        1
-    """
-    count = len(jax.devices())
-    return data_mesh(max(n for n in range(1, count + 1) if batch % n == 0))
 
 
 def dispatch_end(step: int, config: TrainConfig) -> int:
@@ -78,61 +68,77 @@ class Observer(NamedTuple):
 SILENT = Observer()
 
 
+class Store(NamedTuple):
+    """Where a run is written; one process has it."""
+
+    checkpoints: Checkpoints
+    log: MetricsLog
+
+
 def run_loop(
     config: TrainConfig,
     adapter: Adapter,
     episodes: Episodes,
     begin: Saved,
-    checkpoints: Checkpoints,
-    log: MetricsLog,
+    store: Store | None,
     observer: Observer,
-) -> Saved:
-    """Train from a saved state to the last step, or until the observer wants a stop.
+    hosts: Hosts = ALONE,
+) -> tuple[Saved, int]:
+    """Train from a saved state to the last step, or until an observer wants a stop.
 
-    The last state and the best parameters are saved in ``checkpoints``.
+    Args:
+        store: where the last state and the best parameters are saved; None for a process that
+            leaves this to another.
+        hosts: who computes together; all stop at the same step.
+
+    Returns:
+        The last state, and the number of the signal that asked for a stop, 0 if none did.
 
     Raises:
         UserError: the loss or the gradient is not finite, or the disk is full.
     """
-    mesh = mesh_for(config.batch)
+    mesh = shared_mesh(config.batch)
+    agreed = largest_of_all(mesh)
+    settle(hosts, lambda: agreed(0))
     sample = make_sampler(episodes.plan, config.batch, mesh)
     multi_step = make_multi_step(adapter, config, sample, mesh)
-    state, source, key, validation = jax.device_put(
-        (begin.state, episodes.source, run_keys(config.seed).episodes, episodes.validation),
-        replicated(mesh),
+    state, source, key, validation = on_every_device(
+        (begin.state, episodes.source, run_keys(config.seed).episodes, episodes.validation), mesh
     )
-    step, best, validate = int(begin.state.step), begin.best, make_validate(adapter)
+    step, best, validate = int(begin.state.step), begin.best, make_validate(adapter, mesh)
+    stop = 0
 
     def judge(params: Params) -> float:
         return float("nan") if validation is None else float(validate(params, validation))
 
     def report(row: LogRow) -> None:
-        log.write(row)
+        if store is not None:
+            store.log.write(row)
         observer.row(row)
 
     if best.step < 0:
         accuracy = judge(state.params)
         best = _better(best, step, accuracy, state.params)
-        references = {} if validation is None else _reference_lines(validation)
+        references = {} if validation is None else _reference_lines(validation, mesh)
         report({"step": step, "time": time.time(), "val_accuracy": accuracy, **references})
     while step < config.steps:
         before, end = time.perf_counter(), dispatch_end(step, config)
         state, metrics = multi_step(state, key, (source,), steps=end - step)
         metrics = to_host(metrics)
         seconds = time.perf_counter() - before
-        _check_finite(config, step, metrics, checkpoints.latest_step())
+        _check_finite(config, step, metrics, store)
         row = _row(end, metrics, config.batch * (end - step) / seconds)
-        step, last, stop = end, end == config.steps, observer.stop_requested()
+        step, last, stop = end, end == config.steps, agreed(observer.stop_requested())
         if step % config.eval_every == 0 or last:
             row["val_accuracy"] = accuracy = judge(state.params)
             best = _better(best, step, accuracy, state.params)
         report(row)
-        if step % config.checkpoint_every == 0 or last or stop:
-            log.sync()
-            checkpoints.save(Saved(to_host(state), best))
+        if store is not None and (step % config.checkpoint_every == 0 or last or stop):
+            store.log.sync()
+            store.checkpoints.save(Saved(to_host(state), best))
         if stop:
             break
-    return Saved(to_host(state), best)
+    return Saved(to_host(state), best), stop
 
 
 def _row(step: int, metrics: StepMetrics, rate: float) -> LogRow:
@@ -155,20 +161,23 @@ def _better(best: Best, step: int, accuracy: float, params: Params) -> Best:
     return best
 
 
-def _reference_lines(validation: Validation) -> LogRow:
+def _reference_lines(validation: Validation, mesh: Mesh) -> LogRow:
     """Accuracies that training must exceed to be worth it, on the same episodes."""
     lines: LogRow = {}
     dim = validation.support.mean.shape[-1]
     for name in ("zero_shot", "text_prototype"):
         adapter = get_adapter(name)
         params = jax.tree.map(np.asarray, adapter.init(jax.random.key(0), dim))
-        lines[f"val_{name}"] = float(make_validate(adapter)(params, validation))
+        lines[f"val_{name}"] = float(make_validate(adapter, mesh)(params, validation))
     return lines
 
 
-def _check_finite(config: TrainConfig, step: int, metrics: StepMetrics, saved: int | None) -> None:
+def _check_finite(
+    config: TrainConfig, step: int, metrics: StepMetrics, store: Store | None
+) -> None:
     bad = np.flatnonzero(~np.isfinite(metrics.loss) | ~np.isfinite(metrics.grad_norm))
     if len(bad):
+        saved = None if store is None else store.checkpoints.latest_step()
         kept = (
             "no checkpoint was made yet"
             if saved is None

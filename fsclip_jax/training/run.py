@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,17 +10,26 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from fsclip_jax.adapters.base import Adapter, needs_of, reads_patches
-from fsclip_jax.adapters.catalog import example_task, get_adapter
+from fsclip_jax.adapters.base import Adapter, reads_patches
 from fsclip_jax.adapters.checkpoint import save_adapter
+from fsclip_jax.devices import shared_mesh
 from fsclip_jax.durable import storage_errors
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.easy_hard import easy_hard, zero_shot_by_class
 from fsclip_jax.fitting.methods import text_missing
-from fsclip_jax.training.checkpoint import Checkpoints, Saved, first_best, to_host
+from fsclip_jax.hosts import ALONE, Hosts
+from fsclip_jax.training.checkpoint import (
+    Checkpoints,
+    Saved,
+    first_best,
+    packed,
+    to_host,
+    unpacked,
+)
 from fsclip_jax.training.config import TrainConfig, check_train_config
-from fsclip_jax.training.loop import SILENT, Episodes, Observer, run_loop
+from fsclip_jax.training.loop import SILENT, Episodes, Observer, Store, run_loop
+from fsclip_jax.training.method import check_width, make_adapter
 from fsclip_jax.training.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 from fsclip_jax.training.state import can_prime, init_state, prime
 from fsclip_jax.training.tasks import (
@@ -36,6 +46,7 @@ class TrainOutcome(NamedTuple):
 
     Attributes:
         val_accuracy: theirs, in percent; NaN where no class was held out.
+        stopped: the number of the signal that asked for a stop, 0 if none did.
     """
 
     step: int
@@ -43,58 +54,7 @@ class TrainOutcome(NamedTuple):
     val_accuracy: float
     references: dict[str, float]
     was_done: bool
-
-
-def make_adapter(config: TrainConfig) -> Adapter:
-    """Return the method to train, with its static fields.
-
-    Raises:
-        UserError: an unknown method, a field that it does not have, a value of another type, or
-            a method that needs the text tower.
-
-    Example:
-        >>> make_adapter(TrainConfig(fields=("heads=2", "text_in_keys=false")))
-        MetaAdapter(heads=2, text_in_keys=False)
-    """
-    adapter = get_adapter(config.method)
-    given: dict[str, Any] = {}
-    for pair in config.fields:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise UserError(f"--fields {pair} is not NAME=VALUE, such as heads=4")
-        given[name] = _value(config.method, name, text, getattr(adapter, name, None))
-    if "words" in needs_of(adapter):
-        raise UserError(
-            f"--method {config.method} learns through the text tower, which episodes do not carry; "
-            f"compare it with `fsclip eval --methods {config.method}`"
-        )
-    return get_adapter(config.method, **given)
-
-
-def _value(method: str, name: str, text: str, default: Any) -> Any:
-    """Read a field as the type of its default; a field that is not there is refused later."""
-    kind = type(default)
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[text.lower()]
-        return kind(text) if kind in (int, float) else text
-    except (KeyError, ValueError):
-        accepted = "true or false" if kind is bool else f"a number, like {default}"
-        raise UserError(f"--fields {name}={text}: {name} of {method} is {accepted}") from None
-
-
-def _check_width(adapter: Adapter, dim: int) -> None:
-    """Refuse fields that features of this width do not go with, such as a number of heads."""
-    task, _ = example_task(way=2, shot=1, query=1, dim=dim)
-
-    def fit() -> Any:
-        key = jax.random.key(0)
-        return adapter.fit(adapter.init(key, dim), task, key)
-
-    try:
-        jax.eval_shape(fit)
-    except ValueError as error:
-        raise UserError(f"--method {adapter.name}: {error}; give --fields that fit") from None
+    stopped: int = 0
 
 
 def train(
@@ -102,18 +62,22 @@ def train(
     workdir: Path,
     open_stored: Callable[[], StoredBank],
     observer: Observer = SILENT,
+    hosts: Hosts = ALONE,
 ) -> TrainOutcome:
     """Meta-train an adapter in a workdir.
 
     Args:
         open_stored: opens the bank, or extracts it; not called where the run is done already.
+        hosts: who trains together, all with the same arguments. Process 0 alone reads and writes
+            the workdir, which the others need not see.
 
     Returns:
         How it ended. ``step < config.steps`` means that a stop was requested.
 
     Raises:
         UserError: wrong input; a workdir of another or an unfinished run; a loss that is not
-            finite; a full disk. The workdir can be resumed from its last checkpoint.
+            finite; a full disk; a process that was lost. The workdir can be resumed from its last
+            checkpoint.
     """
     check_train_config(config)
     adapter = make_adapter(config)
@@ -121,30 +85,94 @@ def train(
         raise UserError(
             f"--workdir {workdir} is no UTF-8, and orbax writes nowhere else; rename it"
         )
-    with locked(workdir), contextlib.closing(Checkpoints(workdir)) as checkpoints:
-        before = read_run(workdir)
-        begin = _continued(config, workdir, adapter, checkpoints, before)
-        if begin is not None and before is not None and begin.state.step >= config.steps:
-            return _finish(config, workdir, adapter, begin, before, was_done=True)
+    with hosts.failing_together():
+        if hosts.count > 1:
+            shared_mesh(config.batch)  # refuses what cannot be shared
+        hosts.same("configuration", run_record(config))
+        if hosts.index:
+            return _take_part(config, adapter, open_stored, observer, hosts)
+        with locked(workdir), contextlib.closing(Checkpoints(workdir)) as checkpoints:
+            outcome = _lead(config, workdir, open_stored, observer, hosts, checkpoints)
+        hosts.tell("finished")
+        return outcome
 
-        stored = open_stored()
-        if why := text_missing(stored).get("text"):
-            raise UserError(f"fsclip train learns adapters of text features, and {why}")
-        _check_width(adapter, stored.dim)
-        facts = _facts(stored, adapter)
-        step = None
-        if begin is not None and before is not None:
-            check_same(workdir, {name: before.get(name) for name in facts}, facts, "bank")
-            episodes, step = _episodes(stored, config, adapter), int(begin.state.step)
-        else:
-            begin = _blank(config, adapter, stored.dim)
-            episodes = _episodes(stored, config, adapter)
-            begin = _primed(begin, adapter, episodes)
-        write_run(workdir, config, facts)
-        observer.begin(stored, episodes, step or 0)
-        with MetricsLog(workdir, step) as log:
-            saved = run_loop(config, adapter, episodes, begin, checkpoints, log, observer)
-        return _finish(config, workdir, adapter, saved, facts)
+
+def _lead(
+    config: TrainConfig,
+    workdir: Path,
+    open_stored: Callable[[], StoredBank],
+    observer: Observer,
+    hosts: Hosts,
+    checkpoints: Checkpoints,
+) -> TrainOutcome:
+    """Train as the process that reads and writes the workdir."""
+    adapter, before = make_adapter(config), read_run(workdir)
+    begin = _continued(config, workdir, adapter, checkpoints, before)
+    if begin is not None and before is not None and begin.state.step >= config.steps:
+        hosts.tell("start", "done")
+        return _finish(config, workdir, adapter, begin, before, was_done=True)
+    hosts.tell("start")
+    stored, facts = _opened(adapter, open_stored)
+    step = None
+    if begin is not None and before is not None:
+        check_same(workdir, {name: before.get(name) for name in facts}, facts, "bank")
+        episodes, step = _episodes(stored, config, adapter), int(begin.state.step)
+    else:
+        begin = _blank(config, adapter, stored.dim)
+        episodes = _episodes(stored, config, adapter)
+        begin = _primed(begin, adapter, episodes)
+    hosts.same("bank", _told(facts, episodes, hosts))
+    hosts.tell("state", packed(begin))
+    write_run(workdir, config, facts)
+    observer.begin(stored, episodes, step or 0)
+    with MetricsLog(workdir, step) as log:
+        store = Store(checkpoints, log)
+        saved, stop = run_loop(config, adapter, episodes, begin, store, observer, hosts)
+    return _finish(config, workdir, adapter, saved, facts)._replace(stopped=stop)
+
+
+def _take_part(
+    config: TrainConfig,
+    adapter: Adapter,
+    open_stored: Callable[[], StoredBank],
+    observer: Observer,
+    hosts: Hosts,
+) -> TrainOutcome:
+    """Train as a process that writes nothing: the state is that of process 0 at every step."""
+    stop, done = 0, hosts.hear("start")
+    if not done:
+        stored, facts = _opened(adapter, open_stored)
+        episodes = _episodes(stored, config, adapter)
+        hosts.same("bank", _told(facts, episodes, hosts))
+        begin = unpacked(hosts.hear("state"), _blank(config, adapter, stored.dim))
+        observer.begin(stored, episodes, int(begin.state.step))
+        saved, stop = run_loop(config, adapter, episodes, begin, None, observer, hosts)
+    hosts.hear("finished")
+    if done:
+        return TrainOutcome(config.steps, config.steps, float("nan"), {}, was_done=True)
+    step, best = int(saved.state.step), saved.best
+    return TrainOutcome(step, int(best.step), float(best.accuracy), {}, False, stop)
+
+
+def _opened(
+    adapter: Adapter, open_stored: Callable[[], StoredBank]
+) -> tuple[StoredBank, dict[str, Any]]:
+    """Open the bank if it goes with the adapter."""
+    stored = open_stored()
+    if why := text_missing(stored).get("text"):
+        raise UserError(f"fsclip train learns adapters of text features, and {why}")
+    check_width(adapter, stored.dim)
+    return stored, _facts(stored, adapter)
+
+
+def _told(facts: dict[str, Any], episodes: Episodes, hosts: Hosts) -> dict[str, Any]:
+    """What the processes compare: the facts, and a sum of every number to train on."""
+    if hosts.count == 1:
+        return facts
+    total = 0
+    for leaf in jax.tree.leaves((episodes.source, episodes.validation)):
+        total = zlib.crc32(np.asarray(leaf).tobytes(), total)
+    return {**facts, "sum": total}
 
 
 def _continued(

@@ -1,15 +1,15 @@
 """The loss of a batch of episodes, and several optimiser steps in one compiled call."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from fsclip_jax.adapters.base import Adapter, query_logits
-from fsclip_jax.devices import replicated
+from fsclip_jax.devices import DATA_AXIS, replicated
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.training.config import TrainConfig, learning_rate, meta_optimizer
 from fsclip_jax.training.state import TrainState
@@ -54,6 +54,38 @@ def batch_loss(
     return loss.mean(), accuracy.mean()
 
 
+def _loss_and_grads(adapter: Adapter, mesh: Mesh | None) -> Callable[..., tuple]:
+    """Return the function that gives loss, accuracy and gradients of a batch.
+
+    Every device computes those of its share. They are brought together before they are added, in
+    the order of the devices: what adds on the way does so in an order of its own, other within a
+    process than between two.
+    """
+
+    def of_share(params: Params, task: Task, query: Query, keys: Array) -> tuple:
+        (loss, accuracy), grads = jax.value_and_grad(
+            lambda params: batch_loss(adapter, params, task, query, keys), has_aux=True
+        )(params)
+        return loss, accuracy, grads
+
+    if mesh is None or mesh.size == 1:
+        return of_share
+    shares = jax.shard_map(
+        lambda *given: jax.tree.map(lambda leaf: leaf[None], of_share(*given)),
+        mesh=mesh,
+        in_specs=(PartitionSpec(), *[PartitionSpec(DATA_AXIS)] * 3),
+        out_specs=PartitionSpec(DATA_AXIS),
+        check_vma=False,
+    )
+
+    def of_all(*given: Any) -> tuple:
+        together = jax.lax.with_sharding_constraint(shares(*given), replicated(mesh))
+        means: tuple = jax.tree.map(lambda leaf: leaf.mean(0), together)
+        return means
+
+    return of_all
+
+
 def make_multi_step(
     adapter: Adapter,
     config: TrainConfig,
@@ -76,14 +108,13 @@ def make_multi_step(
         of n. The memory of the state that goes in is used again.
     """
     optimizer, rate = meta_optimizer(config), learning_rate(config)
+    loss_and_grads = _loss_and_grads(adapter, mesh)
 
     def one_step(state: TrainState, key: PRNGKeyArray, data: tuple) -> tuple:
         episodes, fits = jax.random.split(jax.random.fold_in(key, state.step))
         task, query = sample(episodes, *data)
         keys = jax.random.split(fits, config.batch)
-        (loss, accuracy), grads = jax.value_and_grad(
-            lambda params: batch_loss(adapter, params, task, query, keys), has_aux=True
-        )(state.params)
+        loss, accuracy, grads = loss_and_grads(state.params, task, query, keys)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = StepMetrics(loss, accuracy, optax.tree.norm(grads), rate(state.step))

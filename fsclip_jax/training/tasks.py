@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from fsclip_jax.adapters.base import Adapter, query_logits
 from fsclip_jax.data.splits import base_novel, meta_val
-from fsclip_jax.devices import batch_sharding
+from fsclip_jax.devices import DATA_AXIS, batch_sharding
 from fsclip_jax.episodes.check import check_shots
 from fsclip_jax.episodes.gather import gather, gather_query, gather_support, mean_view
 from fsclip_jax.episodes.sampler import (
@@ -209,14 +209,16 @@ def _without_families(bank: Bank) -> Bank:
 
 
 def make_validate(
-    adapter: Adapter,
+    adapter: Adapter, mesh: Mesh | None = None
 ) -> Callable[[Params, Validation], Float[Array, ""]]:
-    """Compile ``validate(params, validation)``: percent of the queries classified rightly."""
+    """Compile ``validate(params, validation)``: percent of the queries classified rightly.
 
-    @jax.jit
-    def validate(params: Params, validation: Validation) -> Float[Array, ""]:
-        support, query, episodes = validation
+    The episodes are split over the devices of the mesh.
+    """
 
+    def of_share(
+        params: Params, support: EpisodeSource, query: EpisodeSource, episodes: Episode
+    ) -> tuple[Array, Array]:
         def one(episode: Episode) -> tuple[Array, Array]:
             task = gather_support(
                 support.bank,
@@ -230,7 +232,32 @@ def make_validate(
             right = query_logits(adapter, state, queries).argmax(-1) == queries.labels
             return (right & queries.mask).sum(), queries.mask.sum()
 
-        right, count = jax.lax.map(one, episodes, batch_size=_EPISODES_AT_ONCE)
+        counts: tuple[Array, Array] = jax.lax.map(one, episodes, batch_size=_EPISODES_AT_ONCE)
+        return counts
+
+    count_right = of_share
+    if mesh is not None and mesh.size > 1:
+        whole, parts = PartitionSpec(), PartitionSpec(DATA_AXIS)
+        count_right = jax.shard_map(
+            of_share, mesh=mesh, in_specs=(whole, whole, whole, parts), out_specs=parts,
+            check_vma=False,
+        )  # fmt: skip
+
+    @jax.jit
+    def validate(params: Params, validation: Validation) -> Float[Array, ""]:
+        support, query, episodes = validation
+        shared = episodes if mesh is None else _filled(episodes, mesh.size)
+        right, count = count_right(params, support, query, shared)
         return 100 * right.sum() / jnp.maximum(count.sum(), 1)
 
     return validate
+
+
+def _filled(episodes: Episode, devices: int) -> Episode:
+    """Add episodes without queries, that count nothing, until the devices can share them."""
+    lacking = -len(episodes.classes) % devices
+    fill = jax.tree.map(
+        lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[:1], lacking, axis=0)]), episodes
+    )
+    real = jnp.arange(len(fill.classes)) < len(episodes.classes)
+    return fill._replace(query_mask=fill.query_mask & real[:, None, None])

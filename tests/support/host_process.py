@@ -1,4 +1,4 @@
-"""One of several processes that extract a bank together: run by test_features_hosts.py.
+"""One of several processes that extract a bank together: run by test_hosts.py.
 
 host_process.py OUT COORDINATOR PROCESSES PROCESS VIEWS
 """
@@ -10,8 +10,8 @@ from tiny_clip import noise_source, tiny_backbone
 
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.extract import extract
-from fsclip_jax.features.hosts import join_hosts
 from fsclip_jax.features.shards import ExtractSettings
+from fsclip_jax.hosts import join_hosts
 
 
 def main(out: str, coordinator: str, processes: str, process: str, views: str) -> int:

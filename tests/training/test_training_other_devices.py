@@ -21,14 +21,14 @@ CONTINUE = """
 import json, sys
 from pathlib import Path
 import jax
+from fsclip_jax.devices import shared_mesh
 from fsclip_jax.features.store import open_bank
 from fsclip_jax.training.config import TrainConfig
-from fsclip_jax.training.loop import mesh_for
 from fsclip_jax.training.run import train
 
 workdir, bank, fields = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 config = TrainConfig(**fields, resume=True)
-assert mesh_for(config.batch).size == len(jax.devices()) == int(sys.argv[4])
+assert shared_mesh(config.batch).size == len(jax.devices()) == int(sys.argv[4])
 print(train(config, workdir, lambda: open_bank(bank)).step)
 """
 

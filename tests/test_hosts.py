@@ -11,12 +11,12 @@ from tiny_clip import noise_source, tiny_backbone
 
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.extract import extract
-from fsclip_jax.features.hosts import ALONE, Hosts, join_hosts
 from fsclip_jax.features.layout import partial_name
 from fsclip_jax.features.shards import Extraction, ExtractSettings, encode_missing
+from fsclip_jax.hosts import ALONE, Hosts, join_hosts
 
 SETTINGS = ExtractSettings(views=2, dtype="float32", shard=4, batch=8)
-PROGRAM = Path(__file__).parents[1] / "support" / "host_process.py"
+PROGRAM = Path(__file__).parent / "support" / "host_process.py"
 
 
 def test_each_host_writes_its_own_shards(tmp_path, monkeypatch):

@@ -1,0 +1,62 @@
+"""The method that a run trains, as its configuration says."""
+
+from typing import Any
+
+import jax
+
+from fsclip_jax.adapters.base import Adapter, needs_of
+from fsclip_jax.adapters.catalog import example_task, get_adapter
+from fsclip_jax.errors import UserError
+from fsclip_jax.training.config import TrainConfig
+
+
+def make_adapter(config: TrainConfig) -> Adapter:
+    """Return the method to train, with its static fields.
+
+    Raises:
+        UserError: an unknown method, a field that it does not have, a value of another type, or
+            a method that needs the text tower.
+
+    Example:
+        >>> make_adapter(TrainConfig(fields=("heads=2", "text_in_keys=false")))
+        MetaAdapter(heads=2, text_in_keys=False)
+    """
+    adapter = get_adapter(config.method)
+    given: dict[str, Any] = {}
+    for pair in config.fields:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise UserError(f"--fields {pair} is not NAME=VALUE, such as heads=4")
+        given[name] = _value(config.method, name, text, getattr(adapter, name, None))
+    if "words" in needs_of(adapter):
+        raise UserError(
+            f"--method {config.method} learns through the text tower, which episodes do not carry; "
+            f"compare it with `fsclip eval --methods {config.method}`"
+        )
+    return get_adapter(config.method, **given)
+
+
+def _value(method: str, name: str, text: str, default: Any) -> Any:
+    """Read a field as the type of its default; a field that is not there is refused later."""
+    kind = type(default)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return kind(text) if kind in (int, float) else text
+    except (KeyError, ValueError):
+        accepted = "true or false" if kind is bool else f"a number, like {default}"
+        raise UserError(f"--fields {name}={text}: {name} of {method} is {accepted}") from None
+
+
+def check_width(adapter: Adapter, dim: int) -> None:
+    """Refuse fields that features of this width do not go with, such as a number of heads."""
+    task, _ = example_task(way=2, shot=1, query=1, dim=dim)
+
+    def fit() -> Any:
+        key = jax.random.key(0)
+        return adapter.fit(adapter.init(key, dim), task, key)
+
+    try:
+        jax.eval_shape(fit)
+    except ValueError as error:
+        raise UserError(f"--method {adapter.name}: {error}; give --fields that fit") from None
