@@ -102,7 +102,8 @@ def main() -> None:
     whole = []
     for name in ADAPTERS if "all" in given.methods else given.methods:
         adapter = get_adapter(name)
-        if needs_of(adapter) & {"words", "patches"} or not find_spec(f"published.{name}"):
+        other = needs_of(adapter) & {"words", "patches", "projection"}
+        if other or not find_spec(f"published.{name}"):
             continue  # benchmarks/prompts.py has learned prompts; ours has no other form
         published = importlib.import_module(f"published.{name}")
         parts = compare(adapter, published, tasks, given.pairs)

@@ -6,7 +6,8 @@
 
 The base and the novel half of the classes, artists that nobody trained on, three draws of the
 support. What was not meta-trained before takes part untrained. CoOp and CoCoOp train through the
-text tower and take longer: add ``--methods all coop cocoop``.
+text tower and take longer: add ``--methods all coop cocoop``. ProLIP trains the last projection of
+the image tower: add ``--features pre``.
 """
 
 from fsclip_jax.evaluation.config import EvalConfig

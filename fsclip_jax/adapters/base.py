@@ -72,8 +72,8 @@ class Adapter(Protocol):
       function ``prime(params, task) -> params``, if they start from statistics of all the classes
       that are trained on;
     - ``one_by_one = True``, if several tasks are better fitted one after the other;
-    - ``needs``: fields of the task beyond the features (``prompts``, ``words``) or of the
-      query (``patches``), without which the method does not apply;
+    - ``needs``: fields of the task beyond the features (``prompts``, ``words``, ``projection``)
+      or of the query (``patches``), without which the method does not apply;
     - ``without_text``: scalars of ``params`` that are fixed where there is no text, perhaps none;
       a method that has it runs there, and ``task.text`` is zero;
     - ``reads_patches = True``, if ``logits`` takes the patches of the query images as a third

@@ -24,6 +24,7 @@ from fsclip_jax.adapters.lp_plus_plus import LpPlusPlus
 from fsclip_jax.adapters.meta_adapter import MetaAdapter
 from fsclip_jax.adapters.meta_prior import MetaPrior
 from fsclip_jax.adapters.proker import ProKeR
+from fsclip_jax.adapters.prolip import ProLip
 from fsclip_jax.adapters.prompt_text import example_words
 from fsclip_jax.adapters.prototype import Prototype
 from fsclip_jax.adapters.ridge import Ridge
@@ -37,6 +38,7 @@ from fsclip_jax.adapters.tip_x import TipX
 from fsclip_jax.adapters.zero_shot import ZeroShot
 from fsclip_jax.episodes.task import Prompts, Query, Task
 from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.features.projection import Projection
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Array, Float
 
@@ -61,6 +63,7 @@ ADAPTERS: Mapping[str, Callable[..., Adapter]] = MappingProxyType(
         "lp_plus_plus": LpPlusPlus,
         "clap": Clap,
         "ape_t": ApeT,
+        "prolip": ProLip,
         "coop": CoOp,
         "cocoop": CoCoOp,
         "meta_adapter": MetaAdapter,
@@ -108,12 +111,13 @@ def example_task(
     views: int = 1,
     prompts: int = 0,
     words: bool = False,
+    projection: bool = False,
 ) -> tuple[Task, Query]:
     """Make a small random task, for examples and tests: unit vectors around one centre a class.
 
     ``support`` is the mean of the ``views``, ``text`` that of the ``prompts`` of each class; 0
     leaves these out. ``words`` adds names as tokens, and a tiny text tower that is the same for
-    all seeds.
+    all seeds. ``projection`` adds one that changes nothing.
 
     Example:
         >>> task, query = example_task(way=3, shot=2)
@@ -146,6 +150,9 @@ def example_task(
     if words:
         tower = example_words(1, dim).tower
         task = task._replace(words=example_words(way, dim, seed)._replace(tower=tower))
+    if projection:
+        identity = Projection(jnp.asarray(np.eye(dim, dtype=np.float32)), jnp.zeros(dim))
+        task = task._replace(projection=identity)
     mask = jnp.asarray(np.ones(query, bool))
     return task, Query(near(centres[labels]), jnp.asarray(labels), mask)
 
@@ -159,6 +166,7 @@ def example_logits(adapter: Adapter) -> Float[Array, "query way"]:
     """
     needs, key = needs_of(adapter), jax.random.key(0)
     prompts = 2 if "prompts" in needs else 0
-    task, query = example_task(way=3, prompts=prompts, words="words" in needs)
+    extras: dict[str, Any] = {"words": "words" in needs, "projection": "projection" in needs}
+    task, query = example_task(way=3, prompts=prompts, **extras)
     state = adapter.fit(adapter.init(key, task.text.shape[1]), task, key)
     return query_logits(adapter, state, query)

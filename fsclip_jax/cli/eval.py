@@ -46,6 +46,7 @@ def run(config: EvalConfig, name: str) -> int:
         prompts=config.prompts,
         templates=config.templates,
         prompt_file=config.prompt_file,
+        features=config.features,
     )
     stored, *targets = (
         bank_for(spec, config.backbone, settings) for spec in (config.data, *config.targets)

@@ -40,6 +40,9 @@ class ExtractConfig:
     """JSON of class -> list of sentences, in place of the templates, for mini too."""
     patches: bool = False
     """Store the features of every patch of view 0 too, for attn_adapter. P times as large."""
+    features: Literal["post", "pre"] = "post"
+    """pre stores the features before the last projection, and the projection with them: prolip
+    trains it, and methods see either side. Not with `--patches`."""
     workers: int | None = None
     """Processes that decode; 0 decodes in threads. None: a process a core from 4 cores and 20,000
     images, else threads."""

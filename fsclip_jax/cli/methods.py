@@ -36,8 +36,8 @@ def main(argv: Sequence[str]) -> int:
         (
             method.name,
             method.kind.removesuffix(" on the shots"),
-            method.cost or "-",
-            ", ".join(method.needs) or "-",
+            method.cost.replace("iterations", "steps").replace(" or ", "/") or "-",
+            ", ".join((*method.needs, *(["val"] if method.searched else []))) or "-",
             _who(method.source),
         )
         for method in methods()
@@ -48,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
         "closed form: no training. trained, learned prompt: on the shots of each task.",
         "meta-learned: by `fsclip train`, once for all tasks; fits in one pass.",
         "needs: beside image features and names of classes; prompts are single prompts' "
-        "vectors (--prompts), words the text tower.",
+        "vectors (--prompts), words the text tower, projection features before the last one "
+        "(--features pre), val images or held-out shots to choose scalars on.",
         "`fsclip methods NAME` says all about one: equation, fields, what is searched.",
     )
     return 0

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 GROUPS: Mapping[str, str] = {
     "Data": "data support images root tfds_dir features targets scenes annotations proposals "
     "support_annotations support_images val_annotations val_images val_proposals proposals_for "
-    "views patches",
+    "views patches probe",
     "Model": "backbone backbones backbone_id logit_scale detector method methods fields checkpoint "
     "templates prompt_file prompts calibrate crops windows segments",
     "Task": "protocol classes class_split label_space shots shot min_shot seeds way query episodes "

@@ -72,6 +72,42 @@ def encode_image(
     return model.vision(pixels.astype(_dtype(model.vision))).astype(jnp.float32)
 
 
+def encode_before(
+    graphdef: nnx.GraphDef, state: Params, pixels: Float[Array, "batch size size 3"]
+) -> Float[Array, "batch before"]:
+    """Encode normalised images as far as the last projection of the tower, in float32.
+
+    ``x`` of ``encode_image = x W + b``, see :func:`last_projection`; what a vision transformer's
+    class token is after the post layer norm, or what a ResNet's attention has pooled.
+    """
+    model = nnx.merge(graphdef, state)
+    return model.vision.before_projection(pixels.astype(_dtype(model.vision))).astype(jnp.float32)
+
+
+def last_projection(
+    graphdef: nnx.GraphDef, state: Params
+) -> tuple[Float[Array, "before dim"], Float[Array, " dim"]] | None:
+    """Return ``W`` and ``b`` of the last projection of the image tower; None if it has none.
+
+    Example:
+        >>> from fsclip_jax.clip.config import TextConfig, VitConfig
+        >>> text = TextConfig(64, 8, 16, 1, 2, 32, embed_dim=8)
+        >>> config = ClipConfig(VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8), text)
+        >>> model = init_clip(config, 0)
+        >>> kernel, bias = last_projection(*model)
+        >>> pixels = jnp.ones((2, 32, 32, 3))
+        >>> after = encode_before(*model, pixels) @ kernel + bias[None]
+        >>> bool(jnp.allclose(after, encode_image(*model, pixels), atol=1e-5))
+        True
+    """
+    last = getattr(nnx.merge(graphdef, state).vision, "last", None)
+    if last is None:
+        return None
+    kernel = last.kernel[...].astype(jnp.float32)
+    bias = jnp.zeros(kernel.shape[1]) if last.bias is None else last.bias[...]
+    return kernel, bias.astype(jnp.float32)
+
+
 def encode_patches(
     graphdef: nnx.GraphDef, state: Params, pixels: Float[Array, "batch size size 3"]
 ) -> tuple[Float[Array, "batch dim"], Float[Array, "batch patches dim"]]:

@@ -69,6 +69,12 @@ class AttentionPool(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch dim"]:
         """Pool each map to one vector."""
+        return self.out_proj(self.pool(x))
+
+    def pool(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch channels"]:
+        """Pool each map, before the last projection."""
         batch, _, _, channels = x.shape
         x = x.reshape(batch, -1, channels)
         x = jnp.concatenate([x.mean(1, keepdims=True), x], axis=1)
@@ -80,7 +86,7 @@ class AttentionPool(nnx.Module):
             "bhd,bkhd->bhk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32
         )
         weights = nnx.softmax(scores, axis=-1).astype(v.dtype)
-        return self.out_proj(jnp.einsum("bhk,bkhd->bhd", weights, v).reshape(batch, channels))
+        return jnp.einsum("bhk,bkhd->bhd", weights, v).reshape(batch, channels)
 
     def every_position(
         self, x: Float[Array, "batch height width channels"]
@@ -145,6 +151,22 @@ class ModifiedResNet(nnx.Module):
         return in_pieces(
             lambda x: self.attnpool(self._map(x, train=False)), pixels, resnet_piece(self.config)
         )
+
+    def before_projection(
+        self, pixels: Float[Array, "batch size size 3"]
+    ) -> Float[Array, "batch channels"]:
+        """Encode images as far as the last projection, :attr:`last`."""
+        return in_pieces(
+            lambda x: self.attnpool.pool(self._map(x, train=False)),
+            pixels,
+            resnet_piece(self.config),
+        )
+
+    @property
+    def last(self) -> nnx.Linear:
+        """The projection of the pooled map to the joint space."""
+        last: nnx.Linear = self.attnpool.out_proj
+        return last
 
     def with_patches(
         self, pixels: Float[Array, "batch size size 3"]

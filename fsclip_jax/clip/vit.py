@@ -51,13 +51,22 @@ class VisionTransformer(nnx.Module):
 
     def __call__(self, pixels: Float[Array, "batch size size 3"]) -> Float[Array, "batch dim"]:
         """Encode normalised images of side ``image_size``; features are not normalised."""
+        return in_pieces(lambda x: self._project(self._pool(x)), pixels, self._piece())
 
-        def encode(pixels: Array) -> Array:
-            x = self.tokens(pixels)
-            x = run_blocks(self.blocks, x, jnp.zeros(x.shape[0], jnp.int32))
-            return self._project(x)
+    def before_projection(
+        self, pixels: Float[Array, "batch size size 3"]
+    ) -> Float[Array, "batch width"]:
+        """Encode images as far as the last projection, :attr:`last`."""
+        return in_pieces(lambda x: self.post_norm(self._pool(x)), pixels, self._piece())
 
-        return in_pieces(encode, pixels, self._piece())
+    @property
+    def last(self) -> nnx.Linear | None:
+        """The projection of the image feature to the joint space; None where there is none."""
+        return self.projection if self.config.projected else None
+
+    def _pool(self, pixels: Float[Array, "batch size size 3"]) -> Float[Array, "batch width"]:
+        x = self.tokens(pixels)
+        return run_blocks(self.blocks, x, jnp.zeros(x.shape[0], jnp.int32))
 
     def with_patches(
         self, pixels: Float[Array, "batch size size 3"]

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from fsclip_jax.features.projection import Projection
 from fsclip_jax.typing import Array, Bool, Float, Int
 
 
@@ -43,6 +44,8 @@ class Task(NamedTuple):
         logit_scale: inverse temperature of the backbone, a scalar (100 for OpenAI's models).
         views: unit features of every view of the support images, of which ``support`` is the
             mean; ``None`` where there is one view. They share ``support_mask``.
+        projection: where a method trains the last projection of the image tower: it, the same for
+            all tasks; support, views and queries are then before it, of any length.
     """
 
     support: Float[Array, "*batch way shot dim"]
@@ -52,6 +55,7 @@ class Task(NamedTuple):
     views: Float[Array, "*batch way shot view dim"] | None = None
     prompts: Prompts | None = None
     words: Words | None = None
+    projection: Projection | None = None
 
 
 class Query(NamedTuple):
@@ -78,7 +82,9 @@ def task_axes(task: Task) -> Task:
         ...                jnp.ones((2, 1, 4)), jnp.ones(2))).text
         0
     """
-    axes: Task = jax.tree.map(lambda _: 0, task._replace(words=None))
+    axes: Task = jax.tree.map(lambda _: 0, task._replace(words=None, projection=None))
+    if task.projection is not None:
+        axes = axes._replace(projection=jax.tree.map(lambda _: None, task.projection))
     if task.words is None:
         return axes
     words = jax.tree.map(lambda _: 0, task.words._replace(tower=None))
@@ -86,12 +92,14 @@ def task_axes(task: Task) -> Task:
 
 
 def take_tasks(task: Task, rows: Any) -> Task:
-    """Choose some of several tasks; the text tower stays whole.
+    """Choose some of several tasks; the text tower and the projection stay whole.
 
     ``rows`` is an index, a slice or an array of indices into that axis.
     """
-    words = task.words
-    chosen: Task = jax.tree.map(lambda leaf: leaf[rows], task._replace(words=None))
+    words, shared = task.words, task.projection
+    own = task._replace(words=None, projection=None)
+    chosen: Task = jax.tree.map(lambda leaf: leaf[rows], own)
+    chosen = chosen._replace(projection=shared)
     if words is None:
         return chosen
     few = jax.tree.map(lambda leaf: leaf[rows], words._replace(tower=None))

@@ -70,6 +70,12 @@ class EvalConfig:
     views: int = 4
     """Views of each image: the centre crop and `views - 1` augmented ones. A support feature is
     their mean, a query the centre crop."""
+    features: Literal["post", "pre"] = "post"
+    """`pre` extracts the features before the tower's last projection, for prolip; the others see
+    those after it all the same. Not with `bank:`."""
+    probe: Literal["after", "before"] = "after"
+    """Side of the last projection that methods see. `before`: of a bank of `--features pre`;
+    methods that need no text."""
     prompts: bool = False
     """Extract the vector of every prompt too. Not with `bank:`."""
     templates: Literal["single", "ensemble"] = "single"
@@ -92,6 +98,8 @@ def check_eval_config(config: EvalConfig) -> None:
     if config.protocol == "episodic" and config.way < 2:
         raise UserError(f"way is {config.way}; an episode needs two classes or more")
     _check_targets(config)
+    if (config.probe, config.features) == ("before", "post") and config.data[:5] != "bank:":
+        raise UserError("--probe before wants what is before the projection: give --features pre")
     if config.look and (config.protocol == "episodic" or not config.predictions):
         what = "episodic keeps none" if config.protocol == "episodic" else "--no-predictions"
         raise UserError(

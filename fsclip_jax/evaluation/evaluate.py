@@ -28,7 +28,7 @@ from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.checkpoints import Checkpoint, FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import Chosen, choose_methods, text_missing
+from fsclip_jax.fitting.methods import PROJECTION, Chosen, choose_methods, text_missing
 from fsclip_jax.report.measured import circumstances
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.write import write_report
@@ -63,6 +63,8 @@ def evaluate_bank(
         UserError: the settings, the data and the checkpoint do not go together.
     """
     check_eval_config(config)
+    if config.probe != "after":
+        stored = stored.on(config.probe)
     words, missing = find_inputs(config, stored, targets)
     features = FeatureSpec(stored.dim, stored.manifest["backbone"])
     chosen = choose_methods(
@@ -189,6 +191,12 @@ def find_inputs(
     missing = text_missing(stored, *targets)
     if any(bank.prompt_features is None for bank in (stored, *targets)):
         missing["prompts"] = "the bank does not hold every prompt's own vector (extract --prompts)"
+    if not stored.pre:
+        missing[PROJECTION] = (
+            "the bank does not hold features before the last projection (extract --features pre)"
+        )
+    elif config.protocol in TRANSFERS:
+        missing[PROJECTION] = f"{config.protocol} does not train the tower's projection"
     named = [name for name in config.methods if name in ADAPTERS]
     if not any("words" in needs_of(get_adapter(name)) for name in named):
         return None, missing

@@ -17,6 +17,7 @@ from fsclip_jax.evaluation.label_spaces import LabelSpace
 from fsclip_jax.evaluation.predictions import Part
 from fsclip_jax.evaluation.words import words_of
 from fsclip_jax.features.bank import Bank, StoredBank
+from fsclip_jax.features.projection import Projection
 from fsclip_jax.fitting.draws import Draws
 
 SUPPORT_SEED, EPISODE_SEED, VAL_EPISODE_SEED = 1, 2, 3
@@ -65,7 +66,7 @@ def prepare(
     train = stored.select(["train"])
     check_train(train, stored, space.classes, shots)
     key = jax.random.key(SUPPORT_SEED)
-    draws = draw_supports(key, train, space, shots, config.seeds)
+    draws = _projected(stored, draw_supports(key, train, space, shots, config.seeds))
     if words is not None:
         few = words_of(words, space.classes, config.seeds)
         draws = draws._replace(task=draws.task._replace(words=few))
@@ -82,6 +83,14 @@ def prepare(
         rows = bank_rows(stored, [config.query_split], group.classes)
         part.groups[group.name] = (0, rows, np.asarray(queries[group.name].labels))
     return Setting(space, draws, queries, val, largest_train_class(stored), part)
+
+
+def _projected(stored: StoredBank, draws: Draws) -> Draws:
+    """Give the tasks the projection, where their features are read before it to train it."""
+    if stored.side != "raw" or stored.projection is None:
+        return draws
+    projection = Projection(*map(jnp.asarray, stored.projection))
+    return draws._replace(task=draws.task._replace(projection=projection))
 
 
 def part_of(stored: StoredBank, space: LabelSpace, draws: Draws, data: int = 0) -> Part:
@@ -113,7 +122,7 @@ def _prepare_episodes(
     spec = EpisodeSpec(config.way, shots, config.query)
     key = jax.random.key(EPISODE_SEED)
     draws, query = draw_episodes(key, train, asked, spec, config.episodes)
-    val = None
+    draws, val = _projected(stored, draws), None
     if on_val:
         val_bank = stored.select(["val"], space.classes, patches=patches)
         if int(((train.sizes > 0) & (val_bank.sizes > 0)).sum()) >= config.way:

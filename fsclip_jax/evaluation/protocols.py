@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fsclip_jax.adapters.base import reads_patches
+from fsclip_jax.adapters.base import needs_of, reads_patches
 from fsclip_jax.episodes.task import Words
 from fsclip_jax.evaluation.as_published import SUFFIX, evaluate_meta_adapter
 from fsclip_jax.evaluation.config import EvalConfig
@@ -17,7 +17,7 @@ from fsclip_jax.evaluation.progress import SILENT, Watch, step_line
 from fsclip_jax.evaluation.results import Result, harmonic_results, kept_predictions, rows_from
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import Method
+from fsclip_jax.fitting.methods import PROJECTION, Method
 from fsclip_jax.report.rows import Row
 
 
@@ -60,13 +60,19 @@ def run_protocol(
             for shot in shots:
                 short[shot] += short_of(setting, shot)
         facts["groups"] |= groups_of(setting)
+        raw: Setting | None = None
         for at, method in enumerate(methods, 1):
             step = f"method {at} of {len(methods)}, {method.name}"
             watch.now(f"{step}: {called(setting)}")
+            seen = setting
+            if PROJECTION in needs_of(method.adapter):
+                # The same draws of the same images, before the projection.
+                raw = raw or prepare(config, stored.on("raw"), space, max(shots), False)
+                seen = raw
             found = {
                 (group, shot): result
                 for shot in shots
-                for group, result in evaluate(engine, config, setting, method, shot).items()
+                for group, result in evaluate(engine, config, seen, method, shot).items()
             }
             watch.ended(step_line(step, shots, found))
             results |= {(group, method.name, shot): found[group, shot] for group, shot in found}

@@ -1,7 +1,7 @@
 """The feature bank in memory: as it was stored (host) and class-sorted (device)."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.features.layout import TEXT_FILE
+from fsclip_jax.features.projection import Projection, Side, apply, read_projection
 from fsclip_jax.typing import Array, Bool, Float, Int
 
 
@@ -56,6 +57,7 @@ class StoredBank:
         domains: artist family of each image, int32 [N]; None where the data has no families.
         class_names: of each class; two classes may share a name.
         text_features: unit text features, float32 [C D]; None of an image tower without text.
+        side: of the last projection, that features are read on.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class StoredBank:
     domain_names: tuple[str, ...]
     text_features: np.ndarray | None
     logit_scale: float
+    side: Side = "after"
 
     @property
     def views(self) -> int:
@@ -77,8 +80,37 @@ class StoredBank:
 
     @property
     def dim(self) -> int:
-        """Width of a feature."""
-        return int(self.manifest["dim"])
+        """Width of a feature, on the side that is read."""
+        return int(self.manifest["dim"]) if self.side == "after" else self.pre
+
+    @property
+    def pre(self) -> int:
+        """Width before the last projection; 0 where the bank stores what is after it."""
+        return int(self.manifest.get("pre", 0))
+
+    @cached_property
+    def projection(self) -> Projection | None:
+        """The last projection of the image tower, where the bank stores what is before it."""
+        if not self.pre:
+            return None
+        return read_projection(self.path / TEXT_FILE, self.pre, int(self.manifest["dim"]))
+
+    def on(self, side: Side) -> "StoredBank":
+        """Return the same bank read on a side of the last projection.
+
+        ``before`` is for probes of what the tower pools: unit vectors, and no text, which lies
+        behind the projection. ``raw`` is for methods that train it.
+
+        Raises:
+            UserError: the bank stores what is after the projection.
+        """
+        if side != "after" and not self.pre:
+            raise UserError(
+                f"the bank {self.path} holds no features before the projection: extract it with "
+                "fsclip extract --features pre"
+            )
+        text = None if side == "before" else self.text_features
+        return replace(self, side=side, text_features=text)
 
     @property
     def patches(self) -> int:
@@ -122,18 +154,23 @@ class StoredBank:
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Read images by ascending row numbers as unit vectors, float32 [V len(rows) D].
 
+        Before the projection, ``raw``, they have the length that the tower gives.
+
         Raises:
             UserError: a shard cannot be read, or holds a vector that is not finite or is zero.
         """
+        projection = self.projection if self.side == "after" else None
         out = np.empty((self.views, len(rows), self.dim), np.float32)
         for path, wanted, within in self._parts(rows):
-            out[:, wanted] = _read_shard(path, "features")[:, within]
+            part = _read_shard(path, "features")[:, within]
+            out[:, wanted] = part if projection is None else apply(projection, part)
             norms = lengths(out[:, wanted])
             if not (np.isfinite(norms).all() and norms.min() > 0):
                 raise UserError(
                     f"{path} holds a feature that is not finite or is zero: make the bank anew"
                 )
-            out[:, wanted] /= norms
+            if self.side != "raw":
+                out[:, wanted] /= norms
         return out
 
     def read_patches(self, rows: np.ndarray) -> np.ndarray:

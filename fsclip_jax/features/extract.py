@@ -29,6 +29,7 @@ from fsclip_jax.features.shards import (
     Extraction,
     ExtractSettings,
     encode_missing,
+    projection_of,
     refuse_lost_classes,
 )
 from fsclip_jax.features.store import open_bank
@@ -69,6 +70,8 @@ def extract(
         UserError: something else is there, no image of a class can be read, or the disk is full.
     """
     job = Extraction(source, backbone, settings, out, mesh, hosts)
+    if settings.features == "pre":
+        projection_of(backbone)  # says so where there is none, before anything is encoded
     prompts = prompts or prompts_of(source, backbone, settings)
     wanted = identity(source, backbone, settings, prompts)
     with hosts.failing_together():
@@ -130,6 +133,7 @@ def _finish(job: Extraction, prompts: ClassPrompts, wanted: dict[str, Any]) -> S
         text_features=text,
         prompt_features=each if settings.prompts else None,
         prompt_mask=mask if settings.prompts else None,
+        projection=projection_of(backbone) if settings.features == "pre" else None,
         class_names=source.class_names,
         domain_names=source.domain_names,
         logit_scale=backbone.logit_scale,

@@ -49,6 +49,7 @@ def identity(
         "prompts": settings.prompts and backbone.tokenizer is not None,
         # As banks on disk call it, and only where it is so: those made before stay the same.
         **({"locals": True} if settings.patches else {}),
+        **({"features": settings.features} if settings.features != "post" else {}),
         **({"decode": "draft"} if settings.decode == "draft" and source.draft else {}),
         **({"compute": compute} if compute != "float32" else {}),
         **({"prompt_file": prompts.file["sha256"]} if prompts.file else {}),

@@ -13,8 +13,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from fsclip_jax.clip.load import Backbone
-from fsclip_jax.clip.model import cast_weights, encode_image, encode_patches
+from fsclip_jax.clip.model import cast_weights, encode_before, encode_image, encode_patches
 from fsclip_jax.clip.preprocess import Preprocess
+from fsclip_jax.features.projection import Kept
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Params
 
@@ -23,7 +24,10 @@ Compute: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
 class Encoded(NamedTuple):
-    """Unit vectors of some views, and of their patches (float16) where these are asked for."""
+    """Unit vectors of some views, and of their patches (float16) where these are asked for.
+
+    Features before the projection keep their length.
+    """
 
     features: jax.Array | np.ndarray
     patches: jax.Array | np.ndarray | None = None
@@ -52,6 +56,7 @@ def image_encoder(
     mesh: Mesh | None = None,
     *,
     patches: bool = False,
+    features: Kept = "post",
     compute: Compute = "float32",
 ) -> Encode:
     """Compile the image tower with normalisation of pixels before and of features after.
@@ -64,7 +69,9 @@ def image_encoder(
     """
     if mesh is None:
         mesh = Mesh(np.asarray(jax.local_devices()[:1]), ("data",))
-    tower = encode_patches if patches else encode_image
+    tower: Callable[..., Any] = encode_patches if patches else encode_image
+    if features == "pre":
+        tower = encode_before
     run = _program(tower, backbone.graphdef, backbone.preprocess, mesh)
     each, same = PartitionSpec("data"), PartitionSpec()
     state = backbone.state
@@ -88,6 +95,8 @@ def _program(
 ) -> Callable[[Params, jax.Array], Encoded]:
     def encode(state: Params, pixels: jax.Array) -> Encoded:
         found = tower(graphdef, state, preprocess.normalize(pixels))
+        if tower is encode_before:
+            return Encoded(found)
         if not isinstance(found, tuple):
             return Encoded(l2_normalize(found))
         whole, patches = found

@@ -11,6 +11,8 @@ FORMAT = "fsclip_bank"
 FORMAT_VERSION = 1
 WITHOUT_TEXT = 2
 """Format version of a bank that has no text: programs that want text refuse it by that."""
+BEFORE = 3
+"""Format version of a bank of features before the last projection: older programs refuse it."""
 MANIFEST = "manifest.json"
 TEXT_FILE = "text.safetensors"
 DTYPES = {"float16": "F16", "float32": "F32"}

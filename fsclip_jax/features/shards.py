@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from fsclip_jax.clip.load import Backbone
+from fsclip_jax.clip.model import last_projection
 from fsclip_jax.data.prompts import TemplateChoice
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.errors import UserError, some
@@ -17,6 +18,7 @@ from fsclip_jax.features.decode import Chunk, chunk_images, make_decoder, split_
 from fsclip_jax.features.images import Batcher, Compute, Encoded, image_encoder
 from fsclip_jax.features.layout import Rows, partial_name, shard_name
 from fsclip_jax.features.progress import Progress
+from fsclip_jax.features.projection import Kept, Projection
 from fsclip_jax.features.workers import decoded
 from fsclip_jax.features.writing import shard_contents, write_shard
 from fsclip_jax.hosts import ALONE, Hosts
@@ -33,6 +35,7 @@ class ExtractSettings:
         templates: the data set's own template, or the ensemble.
         prompt_file: sentences for every class in place of the templates.
         patches: store the features of every patch of view 0 too.
+        features: ``pre`` stores what is before the last projection, and the projection with it.
         batch: views that go through the tower of a device together.
         workers: processes that decode; 0 decodes in threads, one a core; None chooses.
         decode: ``exact``, or ``draft`` to decode large JPEGs no larger than needed.
@@ -46,6 +49,7 @@ class ExtractSettings:
     templates: TemplateChoice = "single"
     prompt_file: Path | None = None
     patches: bool = False
+    features: Kept = "post"
     batch: int = 256
     workers: int | None = None
     decode: str = "exact"
@@ -58,6 +62,11 @@ class ExtractSettings:
                 raise UserError(f"--{name} is {getattr(self, name)}; it must be at least 1")
         if self.workers is not None and self.workers < 0:
             raise UserError(f"--workers is {self.workers}; it must be 0 (threads) or more")
+        if self.patches and self.features == "pre":
+            raise UserError(
+                "--features pre and --patches do not go together, patches are after the "
+                "projection: extract two banks"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +108,9 @@ def encode_missing(job: Extraction) -> None:
     # The size depends on the whole job, not on what is left: a continued run repeats the bits.
     size = bucket_size(min(len(job.source), settings.shard) * views, settings.batch)
     encode = image_encoder(
-        job.backbone, job.mesh, patches=settings.patches, compute=settings.compute
-    )
+        job.backbone, job.mesh,
+        patches=settings.patches, features=settings.features, compute=settings.compute,
+    )  # fmt: skip
     batcher = Batcher(encode, size, job.mesh.size if job.mesh else 1, views)
     at_once = chunk_images(preprocess, views)
     plan = [(index, rows) for index in todo for rows in split_rows(shards[index], at_once)]
@@ -125,6 +135,20 @@ def encode_missing(job: Extraction) -> None:
             progress.note(f"skipped {len(writer.skipped)} unreadable image(s): {names}")
 
 
+def projection_of(backbone: Backbone) -> Projection:
+    """Return the last projection of the image tower.
+
+    Raises:
+        UserError: it has none, or no text that shares the space behind it.
+    """
+    found = last_projection(backbone.graphdef, backbone.state)
+    if found is None or backbone.tokenizer is None:
+        what = "no last projection" if found is None else "no text"
+        raise UserError(f"{backbone.id} has {what}: leave --features pre out")
+    kernel, bias = found
+    return Projection(np.asarray(kernel), np.asarray(bias))
+
+
 class _Writer:
     """Writes the shards, and keeps count of the images that cannot be read."""
 
@@ -134,6 +158,8 @@ class _Writer:
         self._lost: dict[int, list[int]] = {}
         self.skipped: list[str] = []
         dim, patches = job.backbone.embed_dim, job.backbone.config.vision.grid**2
+        if job.settings.features == "pre":
+            dim = len(projection_of(job.backbone).kernel)
         self._empty = Encoded(
             np.zeros((job.settings.views, 0, dim), np.float32),
             np.zeros((0, patches, dim), np.float16) if job.settings.patches else None,

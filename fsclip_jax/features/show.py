@@ -34,6 +34,7 @@ def _entries(bank: StoredBank) -> dict[str, str]:
         **({"prompt file": _prompt_file(manifest)} if manifest.get("prompt_file") else {}),
         "prompt vectors": _prompts(bank),
         "patches": f"{bank.patches} of view 0" if bank.patches else "not stored",
+        **({"features": f"before the projection, {bank.pre} wide"} if bank.pre else {}),
         "files": f"{len(bank.shards)} shard(s){text}, {size / 1e6:.1f} MB",
     }
     if bank.domain_names:

@@ -18,6 +18,7 @@ from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank, lengths
 from fsclip_jax.features.layout import (
+    BEFORE,
     DTYPES,
     FORMAT,
     FORMAT_VERSION,
@@ -66,6 +67,8 @@ class _Manifest(Struct):
     files: dict[str, Any]
     patches: _Positive | UnsetType = UNSET
     """Only there if patches are stored."""
+    pre: _Positive | UnsetType = UNSET
+    """Width before the last projection; only there if the features are those before it."""
 
 
 def open_bank(path: Path | str, verify: bool = False) -> StoredBank:
@@ -121,10 +124,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise _damaged(file, 'it does not say "format": "fsclip_bank"')
     version = manifest.get("format_version")
-    if version not in (FORMAT_VERSION, WITHOUT_TEXT):
+    if version not in (FORMAT_VERSION, WITHOUT_TEXT, BEFORE):
         raise UserError(
-            f"{file} has format version {version!r}; this program reads {FORMAT_VERSION} and "
-            f"{WITHOUT_TEXT}: use the program that wrote it, or make the bank anew"
+            f"{file} has format version {version!r}; this program reads {FORMAT_VERSION} to "
+            f"{BEFORE}: use the program that wrote it, or make the bank anew"
         )
     _check_schema(file, manifest)
     return manifest
@@ -145,10 +148,12 @@ def _check_schema(file: Path, manifest: dict[str, Any]) -> None:
     if _has_text(manifest) != (TEXT_FILE in manifest["files"]):
         lists = "does not list" if _has_text(manifest) else "has no text and lists"
         raise _damaged(file, f"it {lists} {TEXT_FILE}")
+    if ("pre" in manifest) != (manifest["format_version"] == BEFORE):
+        raise _damaged(file, f"format version {BEFORE} goes with the width pre, and it alone")
 
 
 def _has_text(manifest: Mapping[str, Any]) -> bool:
-    return bool(manifest["format_version"] == FORMAT_VERSION)
+    return bool(manifest["format_version"] != WITHOUT_TEXT)
 
 
 def _check_entries(file: Path, entries: Mapping[str, Any]) -> None:
@@ -175,8 +180,9 @@ def _check_file(path: Path, entry: Mapping[str, Any], verify: bool) -> None:
 
 def _read_rows(path: Path, n: int, manifest: Mapping[str, Any]) -> Rows:
     """Read all of a shard but features and patches, whose type and shape are checked only."""
+    width = manifest.get("pre", manifest["dim"])
     expected = {
-        "features": (DTYPES[manifest["dtype"]], [manifest["views"], n, manifest["dim"]]),
+        "features": (DTYPES[manifest["dtype"]], [manifest["views"], n, width]),
         "labels": ("I32", [n]),
         "split": ("I8", [n]),
         "domain": ("I32", [n]),

@@ -16,6 +16,7 @@ from fsclip_jax.durable import publish_folder, sha256_file, storage_errors, writ
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.layout import (
+    BEFORE,
     FORMAT,
     FORMAT_VERSION,
     MANIFEST,
@@ -26,6 +27,7 @@ from fsclip_jax.features.layout import (
     partial_name,
     shard_name,
 )
+from fsclip_jax.features.projection import TENSORS, Projection
 from fsclip_jax.features.store import open_bank
 from fsclip_jax.printable import printable_tree
 
@@ -60,12 +62,14 @@ class Description:
         text_features: one vector a class [C D]; None where the backbone has no text.
         prompt_features: one vector a prompt and class [P C D], or None to leave them out.
         prompt_mask: true where a class has that prompt [P C]; None if all have all.
+        projection: the last of the image tower, if the features are before it.
         domain_names: name of each artist family; empty where the data has none.
     """
 
     text_features: np.ndarray | None
     prompt_features: np.ndarray | None = None
     prompt_mask: np.ndarray | None = None
+    projection: Projection | None = None
     class_names: Sequence[str]
     domain_names: Sequence[str]
     logit_scale: float
@@ -79,12 +83,16 @@ class Description:
 def finish_bank(partial: Path, final: Path, about: Description, dtype: str) -> StoredBank:
     """Add text and manifest to a folder of finished shards and give it its final name."""
     sizes, files = _list_shards(partial)
+    version = WITHOUT_TEXT if about.text_features is None else FORMAT_VERSION
+    if about.projection is not None:
+        sizes |= {"pre": sizes["dim"], "dim": about.projection.kernel.shape[1]}
+        version = BEFORE
     if about.text_features is not None:
         _write_text(partial / TEXT_FILE, about.text_features, about)
         files[TEXT_FILE] = _file_entry(partial / TEXT_FILE)
     manifest = {
         "format": FORMAT,
-        "format_version": WITHOUT_TEXT if about.text_features is None else FORMAT_VERSION,
+        "format_version": version,
         "fsclip_version": __version__,
         "data": dict(about.data),
         "backbone": dict(about.backbone),
@@ -110,6 +118,9 @@ def _write_text(path: Path, text: np.ndarray, about: Description) -> None:
         tensors["prompt_features"] = np.ascontiguousarray(about.prompt_features, np.float32)
         if about.prompt_mask is not None:
             tensors["prompt_mask"] = np.ascontiguousarray(about.prompt_mask, np.bool_)
+    if about.projection is not None:
+        found = zip(TENSORS, about.projection, strict=True)
+        tensors |= {name: np.ascontiguousarray(each, np.float32) for name, each in found}
     write_file(path, save(tensors))
 
 

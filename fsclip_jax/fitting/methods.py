@@ -33,7 +33,10 @@ UNTRAINED = "_untrained"
 LEARNS_PROMPTS = "words"
 """Methods that need this train through the text tower; ``all`` leaves them out, they take long."""
 
-INPUTS = ("prompts", "words", "patches")
+PROJECTION = "projection"
+"""Methods that need this train the image tower's last projection, on features before it."""
+
+INPUTS = ("prompts", LEARNS_PROMPTS, "patches", PROJECTION)
 """What methods may need beyond features and text; see ``Adapter.needs``."""
 
 
@@ -97,6 +100,8 @@ def text_missing(*banks: StoredBank) -> dict[str, str]:
     """Say of the first bank without text that it has none; empty if all have."""
     for bank in banks:
         if bank.text_features is None:
+            if bank.side == "before":
+                return no_text("what is before the projection")
             name = bank.manifest["backbone"].get("id")
             return no_text(f"the bank {bank.path}" if name in (None, "", "unknown") else name)
     return {}

@@ -23,6 +23,7 @@ METHOD_TITLES: Mapping[str, str] = MappingProxyType(
         "lp_plus_plus": "LP++",
         "clap": "CLAP",
         "ape_t": "APE-T",
+        "prolip": "ProLIP",
         "coop": "CoOp",
         "cocoop": "CoCoOp",
         "meta_adapter": "Meta-Adapter",

@@ -88,6 +88,7 @@ def task_sizes(adapter, form, case):
     """The sizes of a case's task, with what the method and its form cannot do without."""
     sizes = {k: v for k, v in case.items() if k in SIZES}
     prompts = 4 if "prompts" in needs_of(adapter) else 0
+    sizes = {"before": 40, **sizes} if "projection" in needs_of(adapter) else sizes
     return {"prompts": prompts, "least": getattr(form, "LEAST_SHOTS", 0), **sizes}
 
 

@@ -189,6 +189,44 @@ def test_a_cross_modal_probe_without_images_is_zero_shot():
     np.testing.assert_array_equal(weights["weights"], task.text)
 
 
+def prolip_logits(task, query, epochs=30, **params):
+    adapter = get_adapter("prolip", epochs=epochs)
+    params = adapter.init(KEY, 24) | {name: jnp.float32(x) for name, x in params.items()}
+    return np.asarray(adapter.logits(adapter.fit(params, task, KEY), query.features))
+
+
+def test_prolip_is_zero_shot_without_steps_and_where_it_is_held_fast():
+    task, query = uneven_task(before=40)
+    kernel, bias = task.projection
+    unit = np.asarray(query.features @ kernel + bias[None])
+    unit = unit / np.linalg.norm(unit, axis=-1, keepdims=True)
+    zero_shot = 50.0 * unit @ np.asarray(task.text).T
+    np.testing.assert_allclose(prolip_logits(task, query, rate=0), zero_shot, atol=1e-3)
+    # Adam's steps have a size of their own: what holds grows, and the steps stay small beside it.
+    held = prolip_logits(task, query, rate=1e-4, strength=1e6)
+    free = prolip_logits(task, query, rate=1e-2, strength=0)
+    assert np.abs(held - zero_shot).max() < 0.1 < 5 < np.abs(free - zero_shot).max()
+
+
+def test_prolip_is_held_by_one_over_the_shots_that_there_are():
+    task, _ = uneven_task(before=40, shot=4)
+    mask = jnp.arange(4)[None] < jnp.array([0, 1, 3, 2, 2, 4, 0])[:, None]
+    task = task._replace(support_mask=mask)  # 12 shots of 5 classes: 2.4
+    start = task.projection.kernel
+    first = {}
+    for squared in (False, True):
+        adapter = get_adapter("prolip", epochs=2, squared=squared)
+        params = {"rate": jnp.float32(0.01), "strength": jnp.float32(1)}
+        one = get_adapter("prolip", epochs=1, squared=squared)
+        moved = jnp.sum(jnp.square(one.train(params, task, KEY).params - start))
+        losses = adapter.train(params, task, KEY).losses
+        free = adapter.train(params | {"strength": jnp.float32(0)}, task, KEY).losses
+        # After a step that is the same for both, the second losses differ by the penalty alone.
+        first[squared] = float((losses[1] - free[1]) / moved)
+    np.testing.assert_allclose(first[False], 1 / 2.4, rtol=0.01)
+    np.testing.assert_allclose(first[True], 1 / 2.4**2, rtol=0.01)
+
+
 def test_largest_eigenvalue():
     features = np.asarray(uneven_task()[0].support).reshape(-1, 24)
     gram = features.T @ features

@@ -13,10 +13,12 @@ def test_every_method_has_a_line(capsys):
     lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
     rows = {line.split("  ")[0]: [c.strip() for c in line.split("  ") if c] for line in lines}
     assert list(rows) == ["method", *ADAPTERS]
-    assert rows["timo"][1:] == ["closed form", "-", "prompts", "Li et al."]
+    assert rows["timo"][1:] == ["closed form", "-", "prompts, val", "Li et al."]
     assert rows["clap"][1:3] == ["trained", f"{ADAPTERS['clap']().epochs} epochs"]
     assert rows["coop"][1:4] == ["learned prompt", f"{ADAPTERS['coop']().steps} steps", "words"]
     assert rows["meta_adapter"][1:] == ["meta-learned", "-", "-", "Cheng et al."]
+    assert rows["prolip"][1:4] == ["trained", "300 epochs", "projection"]
+    assert (rows["gda"][3], rows["ss_text_plus"][3]) == ("val", "-")
     assert {len(row) for row in rows.values()} == {5}
 
 

@@ -97,7 +97,8 @@ def make(adapter, **sizes):
 def extras(adapter):
     """What the method needs beyond features and text."""
     needs = needs_of(adapter)
-    return {"prompts": 3 if "prompts" in needs else 0, "words": "words" in needs}
+    flags = {name: name in needs for name in ("words", "projection")}
+    return {"prompts": 3 if "prompts" in needs else 0, **flags}
 
 
 def overwrite(params, changes):

@@ -84,7 +84,7 @@ def test_a_bank_holds_no_text(bank, capsys):
 def test_a_bank_that_lost_its_text_is_damaged(bank, tmp_path, capsys):
     for change, said in (
         ({"format_version": 1}, "does not list"),
-        ({"format_version": 3}, "1 and 2"),
+        ({"format_version": 4}, "1 to 3"),
     ):
         values = json.loads((bank / "manifest.json").read_text()) | change
         other = tmp_path / f"bank{change['format_version']}"

@@ -106,7 +106,7 @@ SPOILS = {
     "manifest cut": (lambda p: os.truncate(p / "manifest.json", 99), "manifest.json is damaged"),
     "not utf-8": (lambda p: (p / "manifest.json").write_bytes(b"\xff\xfe\x00"), "as JSON"),
     "a list": (lambda p: (p / "manifest.json").write_text("[]"), "fsclip_bank"),
-    "newer format": (lambda p: edit(p, format_version=3), "format version 3; this program reads 1"),
+    "newer format": (lambda p: edit(p, format_version=4), "format version 4; this program reads 1"),
     "text and none": (
         lambda p: edit(p, format_version=2),
         "has no text and lists text.safetensors",

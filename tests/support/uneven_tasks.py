@@ -8,11 +8,13 @@ import published_forms as forms
 from fsclip_jax.adapters.catalog import example_task
 from fsclip_jax.adapters.descent import draw_epoch
 from fsclip_jax.episodes.task import Prompts
+from fsclip_jax.features.projection import Projection
 
 
 def uneven_task(
-    way=7, shot=4, query=24, dim=24, views=0, prompts=0, seed=0, logit_scale=50.0, least=0
-):
+    way=7, shot=4, query=24, dim=24, views=0, prompts=0, seed=0, logit_scale=50.0, least=0,
+    before=0,
+):  # fmt: skip
     """Noisy features with a common part, as CLIP's have; one class has ``least`` shots only."""
     task, queries = example_task(way, shot, query, dim, seed)
     rng = np.random.default_rng(seed + 70)
@@ -43,7 +45,30 @@ def uneven_task(
         present = np.arange(prompts) < np.maximum(1, prompts - np.arange(way) % 3)[:, None]
         vectors = np.where(present[..., None], forms.unit(around), 0).astype(np.float32)
         task = task._replace(prompts=Prompts(jnp.asarray(vectors), jnp.asarray(present)))
-    return task, queries._replace(features=shift(queries.features, common))
+    queries = queries._replace(features=shift(queries.features, common))
+    return before_projection(task, queries, before, rng) if before else (task, queries)
+
+
+def before_projection(task, queries, before, rng):
+    """The same task before a projection with a bias, its vectors of many lengths."""
+    dim = task.text.shape[1]
+    kernel = rng.standard_normal((before, dim)) / np.sqrt(before)
+    bias = 0.1 * rng.standard_normal(dim)
+
+    def lift(x):
+        x = np.asarray(x, np.float64)
+        present = np.any(x != 0, axis=-1, keepdims=True)
+        noise = 0.3 * rng.standard_normal((*x.shape[:-1], before))
+        length = rng.uniform(0.5, 3, (*x.shape[:-1], 1))
+        lifted = length * (x @ np.linalg.pinv(kernel) + noise / np.sqrt(before))
+        return jnp.asarray(np.where(present, lifted, 0), jnp.float32)
+
+    task = task._replace(
+        support=lift(task.support),
+        views=None if task.views is None else lift(task.views),
+        projection=Projection(jnp.asarray(kernel, jnp.float32), jnp.asarray(bias, jnp.float32)),
+    )
+    return task, queries._replace(features=lift(queries.features))
 
 
 def plain(task):
@@ -55,6 +80,7 @@ def plain(task):
         "logit_scale": float(task.logit_scale),
         "views": None if task.views is None else np.array(task.views, np.float32),
         "prompts": None if task.prompts is None else tuple(map(np.array, task.prompts)),
+        "projection": None if task.projection is None else tuple(map(np.array, task.projection)),
     }
 
 
