@@ -104,7 +104,7 @@ class ProKeR:
         if self.height is not None:
             scale = scale / penalty
         # Of a shot that is not there the row is that of the identity, and its residual is 0.
-        system = _kernel(task, keys, beta) / penalty + jnp.eye(len(keys))
+        system = _kernel(task, keys, beta) / penalty + jnp.eye(keys.shape[0])
         factor = jax.scipy.linalg.cho_factor(system, lower=True)
         return {
             "text": text,
