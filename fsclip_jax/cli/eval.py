@@ -31,36 +31,51 @@ def run(config: EvalConfig, name: str) -> int:
     from fsclip_jax.durable import only_writer
     from fsclip_jax.evaluation.config import check_eval_config
     from fsclip_jax.evaluation.evaluate import evaluate_bank, write_evaluation
+    from fsclip_jax.evaluation.progress import SILENT
     from fsclip_jax.evaluation.provenance import trained_elsewhere
+    from fsclip_jax.evaluation.spread import sum_of
     from fsclip_jax.features.extract import ExtractSettings, bank_for
+    from fsclip_jax.hosts import join_hosts
     from fsclip_jax.report.rows import refuse_other_data
     from fsclip_jax.report.terminal import print_report
 
     check_eval_config(config)
     workdir = config.workdir or Path("runs") / (name or data_name(config.data))
     out = config.out or workdir
-    refuse_other_data(out, config.data)
-    console = Console()
-    settings = ExtractSettings(
-        views=config.views,
-        prompts=config.prompts,
-        templates=config.templates,
-        prompt_file=config.prompt_file,
-        features=config.features,
-    )
-    stored, *targets = (
-        bank_for(spec, config.backbone, settings) for spec in (config.data, *config.targets)
-    )
-    with only_writer(out, ".eval.lock", "is evaluating", "--out"):
+    hosts = join_hosts(config.coordinator, config.processes, config.process)
+    same = {k: v for k, v in vars(config).items() if k not in ("process", "workdir", "out")}
+    with hosts.failing_together(), ExitStack() as held:
+        hosts.same("configuration", same)
+        if not hosts.index:  # process 0 writes for all
+            refuse_other_data(out, config.data)
+        settings = ExtractSettings(
+            views=config.views,
+            prompts=config.prompts,
+            templates=config.templates,
+            prompt_file=config.prompt_file,
+            features=config.features,
+        )
+        stored, *targets = (
+            bank_for(spec, config.backbone, settings) for spec in (config.data, *config.targets)
+        )
+        if hosts.count > 1:
+            hosts.same("bank", {"sums": [sum_of(bank) for bank in (stored, *targets)]})
+        if not hosts.index:
+            held.enter_context(only_writer(out, ".eval.lock", "is evaluating", "--out"))
         with ExitStack() as shown:
+            watch = SILENT if hosts.index else _shown(shown)
             found = evaluate_bank(
-                config, stored, workdir, _shown(shown), command=command_line(), targets=targets
+                config, stored, workdir, watch, command_line(), targets=targets, hosts=hosts
             )
+        if hosts.index:
+            hosts.hear("finished")
+            return 0
         found = found._replace(report=with_curves(found.report))
         say(*trained_elsewhere(found.report))
         # First the table: if the disk is full, the numbers are still seen.
-        print_report(found.report, console)
+        print_report(found.report, Console())
         files = write_evaluation(found, out)
+        hosts.tell("finished")
     say(f"wrote {', '.join(file.name for file in files)} to {out}")
     return 0
 

@@ -82,6 +82,13 @@ class EvalConfig:
     """Prompts: the data set's own template, or that and seven others. Not with `bank:`."""
     prompt_file: Path | None = None
     """JSON of class -> list of sentences, in place of the templates. Not with `bank:`."""
+    coordinator: str | None = None
+    """Several hosts: HOST:PORT of process 0, or auto, to ask the environment (Slurm, Open MPI,
+    Kubernetes, TPU pods)."""
+    processes: int | None = None
+    """Several hosts: how many processes share the methods and shots; process 0 alone writes."""
+    process: int | None = None
+    """Several hosts: which one this is, from 0."""
 
 
 def check_eval_config(config: EvalConfig) -> None:

@@ -29,6 +29,7 @@ from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.checkpoints import Checkpoint, FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import PROJECTION, Chosen, choose_methods, text_missing
+from fsclip_jax.hosts import ALONE, Hosts
 from fsclip_jax.report.measured import circumstances
 from fsclip_jax.report.rows import Report
 from fsclip_jax.report.write import write_report
@@ -52,12 +53,14 @@ def evaluate_bank(
     command: str = "",
     engine: Engine | None = None,
     targets: Sequence[StoredBank] = (),
+    hosts: Hosts = ALONE,
 ) -> Evaluation:
     """Compare methods on an opened bank.
 
     Args:
         workdir: where to look for a checkpoint if the configuration names none.
         engine: keeps what was compiled, for several evaluations of one bank.
+        hosts: who share the work, all with the same arguments; all get the whole report.
 
     Raises:
         UserError: the settings, the data and the checkpoint do not go together.
@@ -76,9 +79,9 @@ def evaluate_bank(
     _check_look(config.look, [method.name for method in methods])
     named = targets_of(config, stored, targets) if config.protocol in TRANSFERS else ()
     if named:
-        outcome = run_transfer(config, stored, named, methods, watch, engine)
+        outcome = run_transfer(config, stored, named, methods, watch, engine, hosts)
     else:
-        outcome = run_protocol(config, stored, methods, watch, words, engine)
+        outcome = run_protocol(config, stored, methods, watch, words, engine, hosts)
     rows, facts, predictions = outcome
     backbone, data = stored.manifest["backbone"], stored.manifest["data"]
     report = Report(

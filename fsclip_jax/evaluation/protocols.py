@@ -1,6 +1,7 @@
 """The comparison itself: every method on the same draws and the same images."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,15 +10,17 @@ from fsclip_jax.adapters.base import needs_of, reads_patches
 from fsclip_jax.episodes.task import Words
 from fsclip_jax.evaluation.as_published import SUFFIX, evaluate_meta_adapter
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.label_spaces import check_splits, class_halves, label_spaces
+from fsclip_jax.evaluation.label_spaces import LabelSpace, check_splits, class_halves, label_spaces
 from fsclip_jax.evaluation.measure import called, evaluate
 from fsclip_jax.evaluation.predictions import Part, StoredPredictions, assemble
 from fsclip_jax.evaluation.prepare import Setting, prepare
 from fsclip_jax.evaluation.progress import SILENT, Watch, step_line
 from fsclip_jax.evaluation.results import Result, harmonic_results, kept_predictions, rows_from
+from fsclip_jax.evaluation.spread import Found, spread
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import PROJECTION, Method
+from fsclip_jax.hosts import ALONE, Hosts
 from fsclip_jax.report.rows import Row
 
 
@@ -36,8 +39,9 @@ def run_protocol(
     watch: Watch = SILENT,
     words: Words | None = None,
     engine: Engine | None = None,
+    hosts: Hosts = ALONE,
 ) -> Outcome:
-    """Evaluate the methods.
+    """Evaluate the methods, each at each number of shots on one of the hosts.
 
     Raises:
         UserError: the data does not have the images or shots that were asked for.
@@ -60,20 +64,24 @@ def run_protocol(
             for shot in shots:
                 short[shot] += short_of(setting, shot)
         facts["groups"] |= groups_of(setting)
-        raw: Setting | None = None
-        for at, method in enumerate(methods, 1):
-            step = f"method {at} of {len(methods)}, {method.name}"
-            watch.now(f"{step}: {called(setting)}")
-            seen = setting
-            if PROJECTION in needs_of(method.adapter):
-                # The same draws of the same images, before the projection.
-                raw = raw or prepare(config, stored.on("raw"), space, max(shots), False)
-                seen = raw
-            found = {
-                (group, shot): result
-                for shot in shots
-                for group, result in evaluate(engine, config, seen, method, shot).items()
-            }
+        units = [(method, shot) for method in methods for shot in shots]
+
+        raw = functools.cache(functools.partial(_raw, config, stored, space, max(shots)))
+
+        def work(
+            unit: tuple[Method, int],
+            setting: Setting = setting,
+            raw: Callable[[], Setting] = raw,
+        ) -> Found:
+            method, shot = unit
+            watch.now(f"{step_of(methods, method)}: {called(setting)}")
+            seen = raw() if PROJECTION in needs_of(method.adapter) else setting
+            return evaluate(engine, config, seen, method, shot)
+
+        each = spread(hosts, f"space {','.join(setting.queries)}", units, work)
+        for method in methods:
+            found = {(group, shot): one for shot in shots for group, one in next(each).items()}
+            step = step_of(methods, method)
             watch.ended(step_line(step, shots, found))
             results |= {(group, method.name, shot): found[group, shot] for group, shot in found}
     if "meta_adapter" in config.as_published:
@@ -88,6 +96,16 @@ def run_protocol(
     facts["n_query"] = sum(group["n_query"] for group in facts["groups"].values())
     predictions = keep(config, [(config.data, stored.keys)], parts, results)
     return Outcome(rows_from(results), facts, predictions)
+
+
+def _raw(config: EvalConfig, stored: StoredBank, space: LabelSpace, shots: int) -> Setting:
+    """The same draws of the same images, before the projection."""
+    return prepare(config, stored.on("raw"), space, shots, False)
+
+
+def step_of(methods: Sequence[Method], method: Method) -> str:
+    """Say which method of how many it is."""
+    return f"method {methods.index(method) + 1} of {len(methods)}, {method.name}"
 
 
 def keep(

@@ -34,12 +34,14 @@ from fsclip_jax.evaluation.prepare import (
     prepare,
 )
 from fsclip_jax.evaluation.progress import SILENT, Watch, step_line
-from fsclip_jax.evaluation.protocols import Outcome, groups_of, keep, short_of
+from fsclip_jax.evaluation.protocols import Outcome, groups_of, keep, short_of, step_of
 from fsclip_jax.evaluation.results import Result, mean_results, rows_from
+from fsclip_jax.evaluation.spread import Found, spread
 from fsclip_jax.evaluation.targets import Target, match_classes
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import Method
+from fsclip_jax.hosts import ALONE, Hosts
 from fsclip_jax.report.measured import AVERAGE
 
 
@@ -59,6 +61,7 @@ def run_transfer(
     methods: Sequence[Method],
     watch: Watch = SILENT,
     engine: Engine | None = None,
+    hosts: Hosts = ALONE,
 ) -> Outcome:
     """Evaluate methods on targets with what the source gave.
 
@@ -82,15 +85,20 @@ def run_transfer(
         for place, target in enumerate(targets, 1)
     }
     engine, results = engine or Engine(), dict[tuple[str, str, int], Result]()
-    for at, method in enumerate(methods, 1):
-        step = f"method {at} of {len(methods)}, {method.name}"
-        watch.now(f"{step}: {', '.join(settings)}")
-        of_method: dict[tuple[str, int], Result] = {}
-        for shot in shots:
-            choice = choose(engine, config, start, method, shot)
-            for setting in (start, *settings.values()):
-                found = evaluate(engine, config, setting, method, shot, choice)
-                of_method |= {(name, shot): result for name, result in found.items()}
+
+    def work(unit: tuple[Method, int]) -> Found:
+        method, shot = unit
+        watch.now(f"{step_of(methods, method)}: {', '.join(settings)}")
+        choice = choose(engine, config, start, method, shot)
+        found: dict[str, Result] = {}
+        for setting in (start, *settings.values()):
+            found |= evaluate(engine, config, setting, method, shot, choice)
+        return found
+
+    each = spread(hosts, "targets", [(m, shot) for m in methods for shot in shots], work)
+    for method in methods:
+        step = step_of(methods, method)
+        of_method = {(name, shot): one for shot in shots for name, one in next(each).items()}
         watch.ended(step_line(step, shots, of_method))
         results |= {(name, method.name, k): result for (name, k), result in of_method.items()}
     if len(targets) > 1:
