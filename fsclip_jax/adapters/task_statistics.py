@@ -26,7 +26,7 @@ class Seen(NamedTuple):
 
     Attributes:
         kept: 1 for a row that is there.
-        count: shots of every class.
+        number: shots of every class.
         means: of every class; zero without a shot.
         gram, scatter: sums of outer products, the second around the means of the classes.
         total, within: mean squared length of a row, and around the mean of its class.
@@ -36,7 +36,7 @@ class Seen(NamedTuple):
     centre: Float[Array, " dim"]
     rows: Float[Array, "row dim"]
     kept: Float[Array, "row 1"]
-    count: Float[Array, " way"]
+    number: Float[Array, " way"]
     means: Float[Array, "way dim"]
     gram: Float[Array, "dim dim"]
     scatter: Float[Array, "dim dim"]
@@ -86,8 +86,8 @@ def statistics(
     text = task.text.astype(jnp.float32)
     far, near = _distances(text)
     right, loss, sure = _of_zero_shot(seen, text_logits)
-    present = (seen.count > 0).astype(jnp.float32)
-    pictures, classes = jnp.maximum(seen.count.sum(), 1.0), jnp.maximum(present.sum(), 1.0)
+    present = (seen.number > 0).astype(jnp.float32)
+    pictures, classes = jnp.maximum(seen.number.sum(), 1.0), jnp.maximum(present.sum(), 1.0)
 
     text = text - text.mean(0, keepdims=True)
     with_text = means @ text.T
@@ -119,7 +119,7 @@ def _of_zero_shot(
     rows, way = text_logits.shape
     own = jnp.repeat(jnp.arange(way), rows // way)[:, None]
     logs = jax.nn.log_softmax(text_logits, axis=-1)
-    pictures = jnp.maximum(seen.count.sum(), 1.0)
+    pictures = jnp.maximum(seen.number.sum(), 1.0)
 
     def mean(x: Float[Array, "row 1"]) -> Float[Array, ""]:
         return jnp.sum(x * seen.kept) / pictures
