@@ -1,7 +1,9 @@
 """CLIP's modified ResNet."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from fsclip_jax.clip.attention import embedding, linear
 from fsclip_jax.clip.config import ResNetConfig
@@ -19,6 +21,19 @@ RESNET_PIECE = 4
 """Images of RN50 at a time: 1.4 times as fast as 32 (two Xeon cores, docs/speed.md)."""
 
 _RN50_MAP = 112**2 * 64  # numbers in the first map of an image
+
+
+def relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Rectify maps, ``max(x, 0)``.
+
+    On the CPU XLA takes convolutions, what lies between them and a mean behind them together
+    (a custom fusion of YNNPACK, in jaxlib 0.11 and 0.12). Of bfloat16 with two rectifiers inside,
+    the result is wrong, up to inf and NaN. It does not look past a barrier.
+    """
+    y = nnx.relu(x)
+    if x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu":
+        return lax.optimization_barrier(y)
+    return y
 
 
 class Bottleneck(nnx.Module):
@@ -45,14 +60,14 @@ class Bottleneck(nnx.Module):
         self, x: Float[Array, "batch height width in"], *, train: bool = False
     ) -> Float[Array, "batch new_height new_width out"]:
         """Run the block."""
-        y = nnx.relu(_normalise(self.bn1, self.conv1(x), train))
-        y = nnx.relu(_normalise(self.bn2, self.conv2(y), train))
+        y = relu(_normalise(self.bn1, self.conv1(x), train))
+        y = relu(_normalise(self.bn2, self.conv2(y), train))
         y = average_pool(y) if self.stride > 1 else y
         y = _normalise(self.bn3, self.conv3(y), train)
         if self.has_downsample:
             x = average_pool(x) if self.stride > 1 else x
             x = _normalise(self.downsample_bn, self.downsample_conv(x), train)
-        return nnx.relu(x + y)
+        return relu(x + y)
 
 
 class AttentionPool(nnx.Module):
@@ -187,9 +202,9 @@ class ModifiedResNet(nnx.Module):
         self, pixels: Float[Array, "batch size size 3"], train: bool
     ) -> Float[Array, "batch height width channels"]:
         require_size(pixels, self.config.image_size)
-        x = nnx.relu(_normalise(self.bn1, self.conv1(pixels), train))
-        x = nnx.relu(_normalise(self.bn2, self.conv2(x), train))
-        x = nnx.relu(_normalise(self.bn3, self.conv3(x), train))
+        x = relu(_normalise(self.bn1, self.conv1(pixels), train))
+        x = relu(_normalise(self.bn2, self.conv2(x), train))
+        x = relu(_normalise(self.bn3, self.conv3(x), train))
         x = average_pool(x)
         for stage in self.stages:
             for block in stage:

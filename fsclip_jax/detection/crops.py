@@ -13,7 +13,7 @@ from fsclip_jax.data.pictures import read_image
 from fsclip_jax.data.source import UnreadableImage
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.buckets import bucket_size, padded
-from fsclip_jax.features.images import image_encoder
+from fsclip_jax.features.images import fetch, image_encoder
 from fsclip_jax.pixels import FILTERS
 from fsclip_jax.typing import Float, UInt8
 
@@ -129,11 +129,11 @@ def region_features(
             filled += 1
             if filled == size:
                 # A copy: the next crops may be written before these are on the device.
-                found = np.asarray(encode(buffer.copy()).features, np.float32)
+                found = fetch(encode(buffer.copy()).features)
                 done, filled = np.concatenate([done, found]), 0
         waiting.append(len(boxes) * len(scales))
         yield from finished()
     if filled:
-        found = np.asarray(encode(padded(buffer[:filled], size)).features, np.float32)
+        found = fetch(encode(padded(buffer[:filled], size)).features)
         done = np.concatenate([done, found[:filled]])
     yield from finished()

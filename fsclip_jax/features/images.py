@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.clip.model import cast_weights, encode_before, encode_image, encode_patches
 from fsclip_jax.clip.preprocess import Preprocess
+from fsclip_jax.errors import UserError
 from fsclip_jax.features.projection import Kept
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Params
@@ -87,6 +88,26 @@ def image_encoder(
         return found
 
     return start
+
+
+def fetch(features: jax.Array | np.ndarray) -> Float[np.ndarray, "*batch dim"]:
+    """Bring unit features to the host, every one of them finite.
+
+    Raises:
+        UserError: some are not, as where the weights overflow what the tower computes in.
+
+    Example:
+        >>> fetch(jnp.ones((1, 1))).tolist()
+        [[1.0]]
+    """
+    found = np.asarray(features)
+    if not np.isfinite(found).all():
+        bad = ~np.isfinite(found).all(-1)
+        raise UserError(
+            f"the tower gave {bad.sum()} of {bad.size} "
+            "features that are not finite; take other weights, or in bfloat16 --compute float32"
+        )
+    return found
 
 
 @functools.lru_cache(maxsize=16)  # towers of one shape share what was compiled
@@ -192,8 +213,8 @@ class Batcher:
 
     def _collect(self) -> None:
         (features, patches), parts, ended = self._running.popleft()
-        features = np.asarray(features)
-        patches = None if patches is None else np.asarray(patches)
+        features = fetch(features)
+        patches = None if patches is None else fetch(patches)
         for shard, low, high in parts:
             some = None
             if patches is not None:  # of view 0 only: every V-th row from the start of the shard

@@ -15,6 +15,7 @@ from fsclip_jax.clip.model import encode_text
 from fsclip_jax.clip.tokenizer import Tokenizer
 from fsclip_jax.errors import tell
 from fsclip_jax.features.buckets import bucket_size, padded
+from fsclip_jax.features.images import fetch
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Params
 
@@ -41,7 +42,7 @@ def encode_prompts(
         encode(backbone.state, jnp.asarray(padded(ids[low : low + size], size)))
         for low in range(0, len(ids), size)
     ]
-    return np.concatenate([np.asarray(part) for part in parts])[: len(ids)]
+    return np.concatenate([fetch(part) for part in parts])[: len(ids)]
 
 
 @functools.lru_cache(maxsize=16)  # towers of one shape share what was compiled

@@ -16,7 +16,7 @@ from fsclip_jax.clip.load import Backbone
 from fsclip_jax.data.pictures import FileLoader, as_read, decode_image, read_image
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.features.decode import chunk_images, make_decoder, split_rows
-from fsclip_jax.features.images import Encode, image_encoder
+from fsclip_jax.features.images import Encode, fetch, image_encoder
 from fsclip_jax.features.workers import decoded
 from fsclip_jax.pixels import require_regular
 from fsclip_jax.prediction.given import PictureLike
@@ -140,7 +140,7 @@ def encode_pixels(
         part = pixels[low : low + size]
         batch = np.zeros((size, *pixels.shape[1:]), np.uint8)
         batch[: len(part)] = part
-        found.append(np.asarray(encode(batch).features, np.float32)[: len(part)])
+        found.append(fetch(encode(batch).features)[: len(part)])
     rounded = np.concatenate(found).astype(np.float16).astype(np.float32)
     norms: np.ndarray = np.linalg.norm(rounded, axis=-1, keepdims=True)
     unit: np.ndarray = rounded / np.maximum(norms, 1e-12)
