@@ -1,9 +1,24 @@
 """Small numerical functions that every other part leans on."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fsclip_jax.typing import Array, Bool, Float
+
+
+def namespace_of(x: Any) -> Any:
+    """Return ``numpy`` for an array on the host and ``jax.numpy`` for any other.
+
+    Every operation of the latter that stands alone is traced and compiled, for each shape anew.
+
+    Example:
+        >>> namespace_of(np.ones(3)).__name__
+        'numpy'
+    """
+    return np if isinstance(x, np.ndarray | np.generic) else jnp
 
 
 def l2_normalize(x: Float[Array, "*batch dim"], eps: float = 1e-12) -> Float[Array, "*batch dim"]:

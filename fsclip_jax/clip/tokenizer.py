@@ -14,6 +14,7 @@ import ftfy
 import numpy as np
 
 from fsclip_jax.clip.files import read_json
+from fsclip_jax.clip.plain_tokenizer import read_plain
 from fsclip_jax.errors import UserError, first_line, require_extra
 from fsclip_jax.typing import Int
 
@@ -35,7 +36,7 @@ class Tokenizer:
     context_length: int
     """Tokens of every row."""
     backend: Any = field(repr=False, compare=False)
-    """The tokenizer of ``transformers``."""
+    """The tokenizer of ``transformers``, or a :class:`PlainTokenizer` that equals it."""
     clean: Callable[[str], str] = field(default=str, repr=False, compare=False)
     """What is done to a prompt first; the default is nothing."""
     vocab_size: int = 2**31
@@ -137,7 +138,11 @@ def load_tokenizer(folder: Path, context_length: int, eos_id: int | None = None)
             another token than the one that the tower reads.
     """
     _require_files(folder, "tokenizer.json, or vocab.json with merges.txt")
-    return wrap_tokenizer(_open(folder, _class_named(folder)), context_length, eos_id)
+    kind, backend = _class_named(folder), None
+    if kind == "PreTrainedTokenizerFast":
+        with _guarded(f"the tokenizer in {folder} cannot be loaded"):
+            backend = read_plain(folder)
+    return wrap_tokenizer(backend or _open(folder, kind), context_length, eos_id)
 
 
 def load_siglip_tokenizer(folder: Path, context_length: int) -> Tokenizer:
@@ -191,7 +196,7 @@ def _class_named(folder: Path) -> str:
         return "AutoTokenizer"
     if not own.is_file():  # a tokenizer beside a CLIP is CLIP's
         return "CLIPTokenizer"
-    # What AutoTokenizer would find as well, after a second that it takes to be imported.
+    # What AutoTokenizer would find as well.
     plain = read_json(own).get("tokenizer_class") == "PreTrainedTokenizerFast"
     return "PreTrainedTokenizerFast" if plain else "AutoTokenizer"
 

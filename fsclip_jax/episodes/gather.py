@@ -1,6 +1,6 @@
 """From indices to features: the task an adapter is fitted to, and its queries."""
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,19 +9,23 @@ from fsclip_jax.episodes.draw import below
 from fsclip_jax.episodes.sampler import Episode
 from fsclip_jax.episodes.task import Prompts, Query, Task
 from fsclip_jax.features.bank import Bank
-from fsclip_jax.numerics import l2_normalize
+from fsclip_jax.numerics import l2_normalize, namespace_of
 from fsclip_jax.typing import Array, Bool, Float, Int, PRNGKeyArray
 
 View: TypeAlias = Literal["first", "mean", "random"]
 """Which view of an image: the plain centre crop, the mean of all views, or a random one."""
 
 
-def mean_view(bank: Bank) -> Float[Array, "n dim"]:
+def mean_view(bank: Bank) -> Float[Any, "n dim"]:
     """Mean of all views of each image, scaled to unit length.
 
     Computed once outside a training step, it saves reading every view in each step.
     """
-    return bank.features[0] if len(bank.features) == 1 else l2_normalize(bank.features.mean(0))
+    return (
+        bank.features[0]
+        if len(bank.features) == 1
+        else l2_normalize(jnp.asarray(bank.features).mean(0))
+    )
 
 
 def gather(
@@ -31,7 +35,7 @@ def gather(
     support_view: View = "mean",
     query_view: View = "first",
     key: PRNGKeyArray | None = None,
-    mean: Float[Array, "n dim"] | None = None,
+    mean: Float[Any, "n dim"] | None = None,
 ) -> tuple[Task, Query]:
     """Read the features of one episode; use ``jax.vmap`` for a batch.
 
@@ -68,13 +72,13 @@ def gather(
 
 def gather_support(
     bank: Bank,
-    classes: Int[Array, " way"],
-    index: Int[Array, "way shot"],
-    mask: Bool[Array, "way shot"],
+    classes: Int[Any, " way"],
+    index: Int[Any, "way shot"],
+    mask: Bool[Any, "way shot"],
     *,
     view: View = "mean",
     key: PRNGKeyArray | None = None,
-    mean: Float[Array, "n dim"] | None = None,
+    mean: Float[Any, "n dim"] | None = None,
     views: bool = False,
 ) -> Task:
     """Read the support images, the texts and, where the bank has them, the prompts of classes.
@@ -84,14 +88,16 @@ def gather_support(
     support = _read(bank, index, mask, view, key, mean)
     task = Task(support, mask, bank.text[classes], bank.logit_scale)
     if views and len(bank.features) > 1:
-        every = jnp.moveaxis(bank.features[:, index], 0, -2).astype(jnp.float32)
-        task = task._replace(views=jnp.where(mask[..., None, None], every, 0))
+        xp = namespace_of(bank.features)
+        every = xp.moveaxis(bank.features[:, index], 0, -2).astype(xp.float32)
+        task = task._replace(views=xp.where(mask[..., None, None], every, xp.float32(0)))
     if bank.prompts is not None:
         vectors = bank.prompts[classes]
         # A bank made in memory may come without the mask: rows of zeros are no prompts then.
         known = bank.prompt_mask
-        present = jnp.any(vectors != 0, axis=-1) if known is None else known[classes]
-        task = task._replace(prompts=Prompts(jnp.where(present[..., None], vectors, 0), present))
+        present = (vectors != 0).any(axis=-1) if known is None else known[classes]
+        xp = namespace_of(vectors)
+        task = task._replace(prompts=Prompts(xp.where(present[..., None], vectors, 0), present))
     return task
 
 
@@ -102,7 +108,7 @@ def gather_query(
     *,
     view: View = "first",
     key: PRNGKeyArray | None = None,
-    mean: Float[Array, "n dim"] | None = None,
+    mean: Float[Any, "n dim"] | None = None,
 ) -> Query:
     """Read the query images, class after class.
 
@@ -119,25 +125,35 @@ def gather_query(
 
 
 def gather_patches(
-    bank: Bank, index: Int[Array, "way slot"], mask: Bool[Array, "way slot"]
-) -> Float[Array, "way slot patch dim"] | None:
+    bank: Bank,
+    index: Int[Any, "way slot"],
+    mask: Bool[Any, "way slot"],
+) -> Float[Any, "way slot patch dim"] | None:
     """Read the patches of images."""
     if bank.patches is None:
         return None
-    return jnp.where(mask[..., None, None], bank.patches[index], 0)
+    xp = namespace_of(bank.patches)
+    kept: Array = xp.where(mask[..., None, None], bank.patches[index], 0)
+    return kept
 
 
 def _read(
-    bank: Bank, index: Array, mask: Array, view: View, key: PRNGKeyArray | None, mean: Array | None
-) -> Float[Array, "way slot dim"]:
+    bank: Bank, index: Any, mask: Any, view: View, key: PRNGKeyArray | None, mean: Any
+) -> Float[Any, "way slot dim"]:
     views, images, dim = bank.features.shape
     if views == 1 or view == "first":
         rows = bank.features[0][index]
     elif view == "mean":
-        rows = l2_normalize(bank.features[:, index].mean(0)) if mean is None else mean[index]
+        rows = (
+            l2_normalize(jnp.asarray(bank.features)[:, index].mean(0))
+            if mean is None
+            else mean[index]
+        )
     elif key is None:
         raise ValueError("random views need a key")
     else:
         chosen = below(jax.random.bits(key, (index.size,)), jnp.int32(views)).reshape(index.shape)
         rows = bank.features.reshape(views * images, dim)[chosen * images + index]
-    return jnp.where(mask[..., None], rows.astype(jnp.float32), 0)
+    xp = namespace_of(rows)
+    kept: Array = xp.where(mask[..., None], rows.astype(xp.float32), xp.float32(0))
+    return kept

@@ -206,6 +206,7 @@ class StoredBank:
         classes: np.ndarray | None = None,
         *,
         patches: bool = False,
+        on_host: bool = False,
     ) -> Bank:
         """Put the images of some splits and classes on the device, sorted by class.
 
@@ -217,6 +218,7 @@ class StoredBank:
                 None takes all.
             patches: take the patches of view 0 along. They are P times as large as a view, so
                 only who reads them asks for them.
+            on_host: leave the arrays in NumPy's hands, for who reads them once.
 
         Raises:
             UserError: a split or class that is not there, no image at all, or patches that the bank
@@ -238,17 +240,18 @@ class StoredBank:
         prompts, prompt_mask = self.prompt_features, self.prompt_mask
         text = self.text_features
         text = np.zeros((len(chosen), self.dim), np.float32) if text is None else text[chosen]
+        put: Any = np.asarray if on_host else jnp.asarray
         return Bank(
-            features=jnp.asarray(self.read(rows)[:, order]),
-            labels=jnp.asarray(new_labels[rows[order]]),
-            starts=jnp.asarray((np.cumsum(sizes) - sizes).astype(np.int32)),
-            sizes=jnp.asarray(sizes),
-            domains=jnp.asarray(domains[rows[order]], jnp.int32),
-            text=jnp.asarray(text),
-            logit_scale=jnp.asarray(self.logit_scale, jnp.float32),
-            prompts=None if prompts is None else jnp.asarray(prompts[:, chosen].transpose(1, 0, 2)),
-            prompt_mask=None if prompt_mask is None else jnp.asarray(prompt_mask[:, chosen].T),
-            patches=jnp.asarray(self.read_patches(rows)[order]) if patches else None,
+            features=put(self.read(rows)[:, order]),
+            labels=put(new_labels[rows[order]]),
+            starts=put((np.cumsum(sizes) - sizes).astype(np.int32)),
+            sizes=put(sizes),
+            domains=put(domains[rows[order]], np.int32),
+            text=put(text),
+            logit_scale=put(self.logit_scale, np.float32),
+            prompts=None if prompts is None else put(prompts[:, chosen].transpose(1, 0, 2)),
+            prompt_mask=None if prompt_mask is None else put(prompt_mask[:, chosen].T),
+            patches=put(self.read_patches(rows)[order]) if patches else None,
         )
 
 

@@ -1,13 +1,13 @@
 """Repeated draws of a support, as methods are fitted to them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from fsclip_jax.episodes.gather import gather_patches, gather_support, mean_view
 from fsclip_jax.episodes.task import Task, take_tasks
 from fsclip_jax.features.bank import Bank
+from fsclip_jax.numerics import namespace_of
 from fsclip_jax.typing import Array, Bool, Float, Int
 
 
@@ -60,26 +60,27 @@ def first_draw(draws: Draws) -> Draws:
 
 def draws_of(task: Task) -> Draws:
     """Return tasks with a leading axis of draws, of images that have one view and no family."""
-    return Draws(task, task.support, jnp.full(task.support_mask.shape, -1, jnp.int32))
+    none = namespace_of(task.support).full(task.support_mask.shape, -1, np.int32)
+    return Draws(task, task.support, none)
 
 
 def gather_draw(
     bank: Bank,
-    classes: Int[Array, " way"],
-    index: Int[Array, "way shot"],
-    mask: Bool[Array, "way shot"],
-    mean: Float[Array, "n dim"] | None = None,
+    classes: Int[Any, " way"],
+    index: Int[Any, "way shot"],
+    mask: Bool[Any, "way shot"],
+    mean: Float[Any, "n dim"] | None = None,
 ) -> Draws:
     """Read one draw of a support, without an axis of draws.
 
     Args:
         mean: mean over the views of every image, if it is at hand.
     """
-    mean = mean_view(bank) if mean is None else mean
+    mean, xp = mean_view(bank) if mean is None else mean, namespace_of(bank.features)
     return Draws(
         task=gather_support(bank, classes, index, mask, mean=mean, views=True),
         plain=gather_support(bank, classes, index, mask, view="first").support,
-        domains=jnp.where(mask, bank.domains[index], -1),
+        domains=xp.where(mask, bank.domains[index], -1),
         patches=gather_patches(bank, index, mask),
-        rows=jnp.where(mask, index, -1),
+        rows=xp.where(mask, index, -1),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fsclip_jax.fitting.kept_programs import compile_kept
 from fsclip_jax.typing import Array, PRNGKeyArray
 
 
@@ -20,11 +21,12 @@ class Engine:
 
     Args:
         most: programs to keep, those used last; None keeps all.
+        traced: see :func:`compile_kept`: the next process need not trace them.
     """
 
-    def __init__(self, most: int | None = None) -> None:
+    def __init__(self, most: int | None = None, *, traced: bool = False) -> None:
         self._compiled: OrderedDict[Hashable, Callable[..., Any]] = OrderedDict()
-        self._most = most
+        self._most, self._traced = most, traced
 
     @property
     def programs(self) -> int:
@@ -40,21 +42,24 @@ class Engine:
         """
         leaves, tree = jax.tree.flatten(args)
         place = name, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-        if place not in self._compiled:
-            self._compiled[place] = jax.jit(function).lower(*args).compile()
-            if self._most is not None and len(self._compiled) > self._most:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(place)
+        program = self._compiled.pop(place, None)
+        if program is None and self._traced:
+            program = compile_kept(name, function, *args)
+        elif program is None:
+            program = jax.jit(function).lower(*args).compile()
+        self._compiled[place] = program
+        if self._most is not None and len(self._compiled) > self._most:
+            self._compiled.popitem(last=False)
         jax.block_until_ready(args)
         start = time.perf_counter()
-        out = jax.block_until_ready(self._compiled[place](*args))
+        out = jax.block_until_ready(program(*args))
         return out, time.perf_counter() - start
 
 
 @functools.cache
 def process_engine() -> Engine:
     """Return the engine that all classifiers of a process share: a second fit compiles nothing."""
-    return Engine(most=64)
+    return Engine(most=64, traced=True)
 
 
 def fit_key(draw: Array | int) -> PRNGKeyArray:

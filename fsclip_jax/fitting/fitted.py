@@ -17,7 +17,7 @@ from fsclip_jax.adapters.base import Adapter, most_searched, query_logits
 from fsclip_jax.episodes.task import Query, Task, take_tasks, task_axes
 from fsclip_jax.features.buckets import padded
 from fsclip_jax.fitting.draws import Draws
-from fsclip_jax.fitting.engine import Engine, fit_key
+from fsclip_jax.fitting.engine import Engine, fit_key, process_engine
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import (
     Choice,
@@ -27,7 +27,7 @@ from fsclip_jax.fitting.selection import (
     select_held_out,
     select_on,
 )
-from fsclip_jax.typing import Array, Float, Key, State
+from fsclip_jax.typing import Array, Float, Int, Params, State
 
 PIECE = 2**24
 """Numbers in the largest array that a piece of the work makes: 64 MB in float32."""
@@ -133,8 +133,10 @@ def choose_setting(
 def fit(engine: Engine, method: Method, choice: Choice, task: Task) -> Fitted:
     """Fit a method to all draws of a support; see :func:`fit_in_batches`."""
     batches = list(fit_in_batches(engine, method, choice, task))
-    states = [jax.tree.map(lambda leaf, n=b.draws: leaf[:n], b.state) for b in batches]
-    state = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states)
+    state = batches[0].state
+    if len(batches) > 1:
+        states = [jax.tree.map(lambda leaf, n=b.draws: leaf[:n], b.state) for b in batches]
+        state = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states)
     seconds = float(np.mean([batch.fit_seconds for batch in batches]))
     return Fitted(method, choice, state, sum(batch.draws for batch in batches), seconds)
 
@@ -152,14 +154,13 @@ def fit_in_batches(engine: Engine, method: Method, choice: Choice, task: Task) -
         params = choice.params
         if choice.per_draw:
             params = jax.tree.map(lambda leaf, at=rows: leaf[at], params)
-        keys: Key[Array, " batch"] = jax.vmap(fit_key)(jnp.asarray(rows))
-        state, seconds = engine.run(
-            ("fit", adapter, choice.per_draw),
-            jax.vmap(adapter.fit, in_axes=axes),
-            params,
-            take_tasks(task, rows),
-            keys,
-        )
+
+        def every(params: Params, task: Task, rows: Int[Array, " batch"]) -> State:
+            keys = jax.vmap(fit_key)(rows)
+            return jax.vmap(adapter.fit, in_axes=axes)(params, task, keys)
+
+        args = params, take_tasks(task, rows), rows.astype(np.int32)
+        state, seconds = engine.run(("fit", adapter, choice.per_draw), every, *args)
         yield Fitted(method, choice, state, min(batch, draws - first), seconds / batch)
 
 
@@ -255,16 +256,13 @@ def logits_of(
         at_once: features that are classified together. Always so many, the last ones padded, so
             that few shapes are compiled and the logits of one do not depend on its company.
     """
-    parts = []
+    parts, adapter = [], fitted.method.adapter
+
+    def every(state: State, features: Float[Array, "n dim"]) -> Float[Array, "draw n way"]:
+        return jax.vmap(lambda one: adapter.logits(one, features).astype(jnp.float32))(state)
+
     for first in range(0, max(1, len(features)), at_once):
         some = padded(np.asarray(features[first : first + at_once], np.float32), at_once)
-        logits = _logits(fitted.method.adapter, fitted.state, jnp.asarray(some))
+        logits, _ = process_engine().run(("logits", adapter), every, fitted.state, some)
         parts.append(np.asarray(logits)[: fitted.draws])
     return np.concatenate(parts, axis=1)[:, : len(features)]
-
-
-@partial(jax.jit, static_argnums=0)
-def _logits(
-    adapter: Adapter, state: State, features: Float[Array, "n dim"]
-) -> Float[Array, "draw n way"]:
-    return jax.vmap(lambda one: adapter.logits(one, features).astype(jnp.float32))(state)

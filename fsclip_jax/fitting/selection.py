@@ -12,6 +12,7 @@ from fsclip_jax.adapters.search import count_right, grid_settings
 from fsclip_jax.episodes.task import Query, Task, take_tasks
 from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.fitting.engine import Engine, fit_key
+from fsclip_jax.numerics import namespace_of
 from fsclip_jax.typing import Array, Bool, Int, Params
 
 MOST_FOLDS = 4
@@ -104,16 +105,17 @@ def hold_out(draws: Draws, held: Bool[np.ndarray, " shot"]) -> tuple[Task, Query
         queries. Classes that would be left without support give none.
     """
     task, way = draws.task, draws.task.text.shape[1]
-    kept = jnp.asarray(kept_without(draws, held)[:, :, ~held])
+    xp = namespace_of(task.support)
+    kept = xp.asarray(kept_without(draws, held)[:, :, ~held])
     present = task.support_mask[:, :, held] & kept.any(-1, keepdims=True)
-    labels = jnp.broadcast_to(jnp.arange(way, dtype=jnp.int32)[None, :, None], present.shape)
-    support = jnp.where(kept[..., None], task.support[:, :, ~held], 0)
+    labels = xp.broadcast_to(xp.arange(way, dtype=xp.int32)[None, :, None], present.shape)
+    support = xp.where(kept[..., None], task.support[:, :, ~held], 0)
     rest = task._replace(support=support, support_mask=kept)
     if task.views is not None:
-        views = jnp.where(kept[..., None, None], task.views[:, :, ~held], 0)
+        views = xp.where(kept[..., None, None], task.views[:, :, ~held], 0)
         rest = rest._replace(views=views)
 
-    def flat(array: Array) -> Array:
+    def flat(array: Any) -> Any:
         return array.reshape(array.shape[0], -1, *array.shape[3:])
 
     return rest, Query(flat(draws.plain[:, :, held]), flat(labels), flat(present))
@@ -134,14 +136,13 @@ def _counts(
 ) -> Int[np.ndarray, "draw setting"]:
     """Right answers of every setting, draw by draw."""
     shared = query.features.ndim == 2
-    draws = jnp.arange(task.text.shape[0])
 
     def every(params: Params, task: Task, query: Query) -> Int[Array, "draw setting"]:
         def one(draw: Array) -> Int[Array, " setting"]:
             own = query if shared else jax.tree.map(lambda leaf: leaf[draw], query)
             return count_right(adapter, params, take_tasks(task, draw), own, fit_key(draw))
 
-        return jax.lax.map(one, draws)
+        return jax.lax.map(one, jnp.arange(task.text.shape[0]))
 
     counts, _ = engine.run(("search", adapter, shared), every, params, task, query)
     return np.asarray(counts)
@@ -166,9 +167,9 @@ def _choose(
         listed = [round(float(value), 6) for value in values]
         record[name] = listed[0] if together else listed
     if together:
-        found = {name: jnp.float32(values[0]) for name, values in chosen.items()}
+        found = {name: np.asarray(values[0], np.float32) for name, values in chosen.items()}
         return Choice({**params, **found}, False, record)
     rest = {name: leaf for name, leaf in params.items() if name not in chosen}
     repeated = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(best), *leaf.shape)), rest)
-    found = {name: jnp.asarray(values, jnp.float32) for name, values in chosen.items()}
+    found = {name: np.asarray(values, np.float32) for name, values in chosen.items()}
     return Choice({**repeated, **found}, True, record)

@@ -1,12 +1,12 @@
 """Probabilities that mean what they say: a temperature from shots that were held out."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from fsclip_jax.fitting.draws import Draws
+from fsclip_jax.numerics import namespace_of
 from fsclip_jax.typing import Array, Float, Int
 
 LOWEST, HIGHEST = 0.05, 20.0
@@ -38,7 +38,7 @@ class Temperature(NamedTuple):
 
 def calibrated(
     logits: Float[Array | np.ndarray, "n way"], temperature: Temperature
-) -> Float[Array, "n way"]:
+) -> Float[Any, "n way"]:
     """Return ``(1 - e) softmax(logits / T) + e / way``.
 
     Example:
@@ -46,7 +46,10 @@ def calibrated(
         >>> [round(float(share), 3) for share in shares[0]]
         [0.99, 0.01]
     """
-    shares = jax.nn.softmax(logits / temperature.value, axis=-1)
+    xp = namespace_of(logits)
+    scaled = logits / temperature.value
+    powers = xp.exp(scaled - scaled.max(-1, keepdims=True))
+    shares = powers / powers.sum(-1, keepdims=True)
     return (1 - temperature.even) * shares + temperature.even / logits.shape[-1]
 
 

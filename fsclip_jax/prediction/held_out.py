@@ -3,7 +3,7 @@
 Which method is taken, the temperature, what counts as unknown and the report share it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,8 @@ from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.fitted import Fitted, fit, logits_of
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import MOST_FOLDS, Choice, kept_without
-from fsclip_jax.numerics import l2_normalize
-from fsclip_jax.typing import Array, Bool, Float, Int
+from fsclip_jax.numerics import l2_normalize, namespace_of
+from fsclip_jax.typing import Bool, Float, Int
 
 BATCH = 256
 """Pictures that are classified together: always so many, so that the probabilities of one do not
@@ -50,10 +50,14 @@ class Folds(NamedTuple):
     Attributes:
         kept: what stays in the support.
         asked: what is held out and asked: every picture once, where its class keeps another.
+        same: largest cosine of a picture that is asked to those of its class that are kept.
+        other: the same to those of all other classes.
     """
 
     kept: Bool[np.ndarray, "fold way shot"]
     asked: Bool[np.ndarray, "fold way shot"]
+    same: Float[np.ndarray, "way shot"]
+    other: Float[np.ndarray, "way shot"]
 
 
 def folds_of(draws: Draws) -> Folds:
@@ -69,7 +73,12 @@ def folds_of(draws: Draws) -> Folds:
     kept = np.zeros((folds, *mask.shape), bool)
     for fold in range(folds):
         kept[fold] = kept_without(draws, held[fold])[0]
-    return Folds(kept, mask & held[:, None, :] & kept.any(-1, keepdims=True))
+    asked = mask & held[:, None, :] & kept.any(-1, keepdims=True)
+    plain = np.asarray(draws.plain)[0]
+    same, other = (np.full(mask.shape, -1, np.float32) for _ in range(2))
+    for stays, some in zip(kept, asked, strict=True):
+        same[some], other[some] = _nearest(plain[some], np.nonzero(some)[0], plain, stays)
+    return Folds(kept, asked, same, other)
 
 
 def fit_held_out(
@@ -90,10 +99,10 @@ def fit_held_out(
             that stay.
     """
     number = 1 + len(folds.kept)
-    kept = jnp.concatenate([draws.task.support_mask, jnp.asarray(folds.kept)])
+    kept: Any = np.concatenate([np.asarray(draws.task.support_mask), folds.kept])
     tasks = _masked(draws.task, kept, own_text)
     if choice.per_draw:
-        params = jax.tree.map(lambda leaf: jnp.repeat(leaf[:1], number, axis=0), choice.params)
+        params = jax.tree.map(lambda leaf: np.repeat(leaf[:1], number, axis=0), choice.params)
         choice = choice._replace(params=params)
     fitted = fit(engine, method, choice, tasks)
     state = jax.device_get(fitted.state)
@@ -101,15 +110,16 @@ def fit_held_out(
     return fitted.draw(0), _ask(fitted, draws, folds)
 
 
-def _masked(task: Task, kept: Bool[Array, "fold way shot"], own_text: bool) -> Task:
+def _masked(task: Task, kept: Bool[Any, "fold way shot"], own_text: bool) -> Task:
     many = take_tasks(task, np.zeros(len(kept), np.int32))
-    support = jnp.where(kept[..., None], many.support, 0)
+    xp = namespace_of(many.support)
+    support = xp.where(kept[..., None], many.support, xp.float32(0))
     masked = many._replace(support=support, support_mask=kept)
     if not own_text:
-        masked = masked._replace(text=l2_normalize(support.sum(2)))
+        masked = masked._replace(text=l2_normalize(jnp.asarray(support.sum(2))))
     if many.views is None:
         return masked
-    return masked._replace(views=jnp.where(kept[..., None, None], many.views, 0))
+    return masked._replace(views=xp.where(kept[..., None, None], many.views, 0))
 
 
 def _ask(fitted: Fitted, draws: Draws, folds: Folds) -> HeldOut:
@@ -118,11 +128,12 @@ def _ask(fitted: Fitted, draws: Draws, folds: Folds) -> HeldOut:
     way, shots, dim = plain.shape
     none, no_label = np.zeros(0, np.float32), np.zeros(0, np.int32)
     parts = [HeldOut(np.zeros((0, way), np.float32), no_label, no_label, none, none)]
-    for fold, (kept, asked) in enumerate(zip(folds.kept, folds.asked, strict=True)):
+    same, other = folds.same.reshape(-1), folds.other.reshape(-1)
+    for fold, asked in enumerate(folds.asked):
         slots = np.flatnonzero(asked).astype(np.int32)
         features, labels = plain.reshape(-1, dim)[slots], slots // shots
         (logits,) = logits_of(fitted.draw(fold + 1), features, BATCH)
-        parts.append(HeldOut(logits, labels, slots, *_nearest(features, labels, plain, kept)))
+        parts.append(HeldOut(logits, labels, slots, same[slots], other[slots]))
     return HeldOut(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 

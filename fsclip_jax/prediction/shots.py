@@ -1,8 +1,7 @@
 """The labelled pictures of a fit: which stand twice, and which is closest to another picture."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from fsclip_jax.fitting.draws import Draws
@@ -140,9 +139,9 @@ def _pairs(flat: np.ndarray, slots: np.ndarray) -> list[Twins]:
 
 def as_families(draws: Draws, twins: tuple[Twins, ...]) -> Draws:
     """Let nearly the same pictures be of one family, so that they are held out together."""
-    family = np.full(draws.domains.shape[1] * draws.domains.shape[2], -1, np.int32)
+    family: Any = np.full(draws.domains.shape[1] * draws.domains.shape[2], -1, np.int32)
     for number, (first, second, _) in enumerate(twins):
         if family[first] < 0:
             family[first] = number
         family[second] = family[first]
-    return draws._replace(domains=jnp.asarray(family.reshape(draws.domains.shape)))
+    return draws._replace(domains=family.reshape(draws.domains.shape))

@@ -1,5 +1,7 @@
 """Labelled pictures as the one task that a classifier is fitted to."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,7 @@ def support_of(stored: StoredBank, shots: int | None = None) -> Draws:
     Raises:
         UserError: shots is less than 1, or the support would not fit into memory.
     """
-    bank = stored.select(SPLITS)
+    bank = stored.select(SPLITS, on_host=True)
     rows, kept = spread_rows(np.asarray(bank.sizes), bank.text.shape[1], shots)
     return support_draw(bank, rows, kept)
 
@@ -49,11 +51,12 @@ def labelled_support(
     sizes = np.bincount(labels, minlength=0 if text is None else len(text))
     rows, kept = spread_rows(sizes, features.shape[1], shots)
     rows = np.argsort(labels, kind="stable").astype(np.int32)[rows]
-    support = jnp.asarray(np.where(kept[..., None], features[rows], np.float32(0)))
-    names = l2_normalize(support.sum(1)) if text is None else jnp.asarray(text, jnp.float32)
-    scale = jnp.full((1,), logit_scale, jnp.float32)
-    draws = draws_of(Task(support[None], jnp.asarray(kept)[None], names[None], scale))
-    return draws._replace(rows=jnp.asarray(np.where(kept, rows, -1))[None])
+    support = np.where(kept[..., None], features[rows], np.float32(0))
+    names = np.asarray(l2_normalize(jnp.asarray(support).sum(1)) if text is None else text)
+    scale = np.asarray(logit_scale, np.float32)
+    of: Any = [support, kept, names.astype(np.float32), scale, np.where(kept, rows, -1)]
+    *task, at = (part[None] for part in of)
+    return draws_of(Task(*task))._replace(rows=at)
 
 
 def spread_rows(
@@ -83,7 +86,6 @@ def support_draw(
     bank: Bank, rows: Int[np.ndarray, "way shot"], kept: Bool[np.ndarray, "way shot"]
 ) -> Draws:
     """Read the rows as the support of all classes of a bank, with a leading axis of one draw."""
-    classes = jnp.arange(rows.shape[0])
-    draw = gather_draw(bank, classes, jnp.asarray(rows), jnp.asarray(kept))
+    draw = gather_draw(bank, np.arange(rows.shape[0]), rows, kept)
     leading: Draws = jax.tree.map(lambda leaf: leaf[None], draw)
     return leading

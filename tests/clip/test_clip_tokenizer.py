@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 import transformers
 
 import fsclip_jax
+from fsclip_jax.clip.plain_tokenizer import read_plain
 from fsclip_jax.clip.tokenizer import load_tokenizer, wrap_tokenizer
 from fsclip_jax.errors import UserError
 
@@ -61,15 +64,46 @@ def test_missing_and_broken_files_are_named(tmp_path):
         load_tokenizer(tmp_path, 10)
 
 
-def test_a_plain_class_is_opened_without_asking_auto_tokenizer(monkeypatch):
+def test_a_plain_class_is_read_without_transformers_and_equals_its_tokenizer(monkeypatch, tmp_path):
     mini = Path(fsclip_jax.__file__).parent / "assets" / "mini"
     other = transformers.AutoTokenizer.from_pretrained(mini)
+    texts = [
+        "a Cat's photo",
+        "x" * 80,
+        "naïve &amp; 日本",
+        "",
+        "<|endoftext|> b <|startoftext|>",
+        "a-_ b ",
+    ]
+    theirs = other(texts)["input_ids"]
+    cut = other(texts, padding="max_length", truncation=True, max_length=16)["input_ids"]
+    other.save_pretrained(tmp_path / "theirs")
+    ours = load_tokenizer(mini, 16)
+    ours.save(tmp_path / "ours")
+    for theirs_saved in (tmp_path / "theirs").iterdir():
+        saved = tmp_path / "ours" / theirs_saved.name
+        assert json.loads(saved.read_text()) == json.loads(theirs_saved.read_text())
 
     def refuse(*_, **__):
         raise AssertionError("it takes a second to be imported")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
-    ours = load_tokenizer(mini, 16).backend
-    assert type(ours) is type(other)
-    prompts = ["a Cat's photo", "x" * 80, "naïve &amp; 日本"]
-    assert ours(prompts)["input_ids"] == other(prompts)["input_ids"]
+    monkeypatch.setattr(transformers.PreTrainedTokenizerFast, "from_pretrained", refuse)
+    ours = load_tokenizer(mini, 16)
+    assert ours(texts).tolist() == cut
+    assert ours.backend(texts)["input_ids"] == theirs  # the cut of the call before is forgotten
+    assert ours.too_long(texts) == sum(len(row) > 16 for row in theirs)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"padding_side": "left"}, {"pad_token": None}, {"eos_token": {"content": "<|endoftext|>"}},
+     {"unk_token": "[UNK]"}, {"added_tokens_decoder": {}}],
+)  # fmt: skip
+def test_a_tokenizer_whose_config_says_more_is_left_to_transformers(said, tmp_path):
+    mini = Path(fsclip_jax.__file__).parent / "assets" / "mini"
+    assert read_plain(mini) is not None
+    shutil.copy(mini / "tokenizer.json", tmp_path)
+    config = json.loads((mini / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | said))
+    assert read_plain(tmp_path) is None

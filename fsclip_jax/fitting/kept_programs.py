@@ -1,0 +1,87 @@
+"""Programs kept beside JAX's compiled ones, so that the next run need not trace them anew.
+
+What is kept is StableHLO as ``jax.export`` writes it: it is compiled, and never run as Python.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Hashable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+
+from fsclip_jax import __version__
+
+_SUM = 32  # bytes of the sum before the program
+
+
+def compile_kept(name: Hashable, function: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+    """Compile a pure function for arguments of these shapes; trace it only if no run has before.
+
+    Kept are functions of arrays in plain containers, where JAX keeps what it compiles; any other
+    is traced and compiled as ever.
+
+    Args:
+        name: what the function is, all that it closes over included; its ``repr`` tells it all.
+    """
+    leaves, tree = jax.tree.flatten(args)
+    file = _file(name, leaves, tree)
+    if file is None:
+        return jax.jit(function).lower(*args).compile()
+    exported = _read(file)
+    if exported is None:
+        try:
+            flat = jax.jit(lambda *leaves: function(*jax.tree.unflatten(tree, leaves)))
+            exported = jax.export.export(flat)(*leaves)
+            _write(file, bytes(exported.serialize()))
+        except (ValueError, NotImplementedError):  # made of what cannot be exported
+            return jax.jit(function).lower(*args).compile()
+    compiled = jax.jit(exported.call).lower(*leaves).compile()
+    return lambda *args: compiled(*jax.tree.leaves(args))
+
+
+def _file(name: Hashable, leaves: list[Any], tree: Any) -> Path | None:
+    """Where a program is kept; None if nothing is, or if its name does not tell it apart."""
+    values = jax.config.values
+    settings = {key: value for key, value in values.items() if "cache" not in key}
+    on, folder = values["jax_enable_compilation_cache"], values["jax_compilation_cache_dir"]
+    told = f"{name!r} {tree}"
+    if not (on and folder) or " at 0x" in told:
+        return None
+    if not Path(folder).is_dir():  # a bucket, say, which JAX knows to write to
+        return None
+    shapes = [jax.typeof(leaf).str_short() + f"{jax.typeof(leaf).weak_type}" for leaf in leaves]
+    about = [told, shapes, _code(), jax.default_backend(), jax.device_count(), settings]
+    return Path(folder) / f"traced-{hashlib.sha256(repr(about).encode()).hexdigest()}"
+
+
+@functools.cache
+def _code() -> str:
+    """Sum up what a trace depends on besides: the versions, and the package's own text."""
+    digest = hashlib.sha256(f"{__version__} {jax.__version__}".encode())
+    root = Path(str(resources.files("fsclip_jax")))
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root)}".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _read(file: Path) -> jax.export.Exported | None:
+    try:
+        content = file.read_bytes()
+        whole = hashlib.sha256(content[_SUM:]).digest() == content[:_SUM]
+        return jax.export.deserialize(bytearray(content[_SUM:])) if whole else None
+    except Exception:  # whatever is wrong with it, it is made anew
+        return None
+
+
+def _write(file: Path, content: bytes) -> None:
+    with contextlib.suppress(OSError):  # a full disk costs time and nothing else
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as stream:
+            stream.write(hashlib.sha256(content).digest() + content)
+        os.replace(stream.name, file)

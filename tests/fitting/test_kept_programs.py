@@ -1,0 +1,84 @@
+from collections import namedtuple
+
+import jax
+import numpy as np
+import pytest
+
+from fsclip_jax.fitting.engine import Engine
+from fsclip_jax.fitting.kept_programs import compile_kept
+
+
+@pytest.fixture
+def folder(tmp_path):
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    yield tmp_path
+    jax.config.update("jax_compilation_cache_dir", before)
+
+
+def traced(folder):
+    return sorted(file.name for file in folder.glob("traced-*"))
+
+
+def double(tree, x):
+    return {"out": 2 * tree["a"] + x, "many": [x, x[0]]}
+
+
+def refuse(*_):
+    raise AssertionError("this was traced before")
+
+
+ARGS = {"a": np.float32(3)}, np.arange(4, dtype=np.float32)
+
+
+def test_a_program_is_traced_once_and_gives_the_same_in_the_next_run(folder):
+    first, _ = Engine(traced=True).run(("double", 2), double, *ARGS)
+    again, _ = Engine(traced=True).run(("double", 2), refuse, *ARGS)
+    assert again["out"].tolist() == first["out"].tolist() == [6, 7, 8, 9]
+    assert again["many"][1].tolist() == 0
+    assert len(traced(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        (("double", 3), ARGS),
+        (("double", 2), (ARGS[0], np.arange(5, dtype=np.float32))),
+        (("double", 2), (ARGS[0], np.arange(4, dtype=np.int32))),
+        (("double", 2), ({"b": ARGS[0]["a"]}, ARGS[1])),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_another_name_shape_type_or_tree_is_traced(name, args):
+    compile_kept(("double", 2), double, *ARGS)
+    with pytest.raises(AssertionError, match="traced before"):
+        compile_kept(name, refuse, *args)
+
+
+@pytest.mark.usefixtures("folder")
+def test_another_precision_is_traced():
+    compile_kept("double", double, *ARGS)
+    with jax.default_matmul_precision("bfloat16"), pytest.raises(AssertionError):
+        compile_kept("double", refuse, *ARGS)
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda x: x[:-9], lambda x: x[:0], lambda x: x[:50] + b"?" + x[51:]]
+)
+def test_a_damaged_file_is_made_anew(folder, spoil):
+    compile_kept("double", double, *ARGS)
+    (file,) = folder.glob("traced-*")
+    file.write_bytes(spoil(file.read_bytes()))
+    assert compile_kept("double", double, *ARGS)(*ARGS)["out"].tolist() == [6, 7, 8, 9]
+    assert compile_kept("double", refuse, *ARGS)(*ARGS)["out"].tolist() == [6, 7, 8, 9]
+
+
+def test_what_cannot_be_kept_is_compiled_all_the_same(folder):
+    pair = namedtuple("pair", "a b")
+    found = compile_kept("pair", lambda x: pair(x, x + 1), ARGS[1])(ARGS[1])
+    assert found.b.tolist() == [1, 2, 3, 4]
+    compile_kept(("by its address", object()), double, *ARGS)
+    jax.config.update("jax_compilation_cache_dir", None)
+    compile_kept("double", double, *ARGS)
+    assert traced(folder) == []
+    assert not any(file.name.startswith("tmp") for file in folder.iterdir())
