@@ -7,7 +7,7 @@ A Meta-Adapter is meta-trained on the classes of one topic, and every method's s
 on its val images; both are used as they are on four topics whose classes are others.
 
 Expected, average over the four targets at 1 and 4 shots: zero-shot 29.0 and 29.0, Tip-Adapter
-41.4 and 53.0, ProKeR 39.5 and 57.8, Meta-Adapter 39.9 and 44.0 (untrained 35.3 and 39.2).
+41.4 and 53.0, ProKeR 40.8 and 57.0, Meta-Adapter 39.9 and 44.0 (untrained 35.3 and 39.2).
 Two minutes on 2 cores, and the pictures are encoded once before.
 """
 

@@ -3,7 +3,7 @@
     fsclip suite configs/emoji_suite.py
 
 Expected on the novel classes at 1 and 4 shots: zero-shot 28.9 and 28.9, text prototype 40.8 and
-50.5, ProKeR 37.2 and 54.6. Somewhat over a minute on 2 cores.
+50.5, ProKeR 38.8 and 53.2. Somewhat over a minute on 2 cores.
 """
 
 from fsclip_jax.suite.config import SuiteConfig
