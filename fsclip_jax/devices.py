@@ -44,6 +44,22 @@ def data_mesh(n_devices: int | None = None) -> Mesh:
     return _mesh(devices[:count])
 
 
+def require_shared(batch: int, processes: int) -> None:
+    """Refuse a batch that so many processes cannot share evenly.
+
+    Raises:
+        UserError: with what to give instead.
+
+    Example:
+        >>> require_shared(4, 2)
+    """
+    if batch % processes:
+        raise UserError(
+            f"--batch is {batch}, which {processes} processes cannot share: "
+            f"give a multiple of {processes}, or another number of processes"
+        )
+
+
 def shared_mesh(batch: int) -> Mesh:
     """Make the mesh that a batch is split over: as many devices of every process as divide it.
 
@@ -58,12 +74,8 @@ def shared_mesh(batch: int) -> Mesh:
     for device in jax.devices():
         each.setdefault(device.process_index, []).append(device)
     most = min(map(len, each.values()))
+    require_shared(batch, len(each))
     fitting = [n for n in range(1, most + 1) if batch % (n * len(each)) == 0]
-    if not fitting:
-        raise UserError(
-            f"--batch is {batch}, which {len(each)} processes cannot share: "
-            f"give a multiple of {len(each)}, or another number of processes"
-        )
     return _mesh([device for of in each.values() for device in of[: fitting[-1]]])
 
 

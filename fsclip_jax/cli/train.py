@@ -22,6 +22,7 @@ def run(config: TrainConfig, name: str) -> int:
         UserError: see `training.run.train`.
     """
     from fsclip_jax.cli.train_display import Display, summary
+    from fsclip_jax.devices import require_shared
     from fsclip_jax.hosts import join_hosts
     from fsclip_jax.training.loop import Observer
     from fsclip_jax.training.method import make_adapter
@@ -29,6 +30,8 @@ def run(config: TrainConfig, name: str) -> int:
 
     check_train_config(config)
     make_adapter(config)
+    # Before they meet: once one has left, JAX may abort the others in the middle of a word.
+    require_shared(config.batch, max(config.processes or 1, 1))
     workdir = config.workdir or Path("runs") / (name or data_name(config.data))
 
     def open_stored() -> Any:
