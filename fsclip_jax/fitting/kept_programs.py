@@ -6,7 +6,6 @@ What is kept is StableHLO as ``jax.export`` writes it: it is compiled, and never
 import contextlib
 import functools
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Hashable
 from importlib import resources
@@ -81,7 +80,14 @@ def _read(file: Path) -> jax.export.Exported | None:
 
 
 def _write(file: Path, content: bytes) -> None:
+    """Not by ``durable``: several processes may write the same, and a loss costs a trace alone."""
     with contextlib.suppress(OSError):  # a full disk costs time and nothing else
         with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as stream:
-            stream.write(hashlib.sha256(content).digest() + content)
-        os.replace(stream.name, file)
+            temporary = Path(stream.name)
+            try:
+                stream.write(hashlib.sha256(content).digest() + content)
+                stream.flush()
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+        temporary.replace(file)

@@ -1,3 +1,5 @@
+import errno
+import tempfile
 from collections import namedtuple
 
 import jax
@@ -82,3 +84,21 @@ def test_what_cannot_be_kept_is_compiled_all_the_same(folder):
     compile_kept("double", double, *ARGS)
     assert traced(folder) == []
     assert not any(file.name.startswith("tmp") for file in folder.iterdir())
+
+
+def test_a_full_disk_costs_a_trace_and_leaves_no_part(folder, monkeypatch):
+    made = tempfile.NamedTemporaryFile
+
+    def full(**options):
+        file = made(**options)
+
+        def write(_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(file, "write", write)
+        return file
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
+    program = compile_kept(("double", 2), double, *ARGS)
+    assert program(*ARGS)["out"].tolist() == [6, 7, 8, 9]
+    assert [file.name for file in folder.iterdir() if file.name.startswith(("tmp", "traced"))] == []
