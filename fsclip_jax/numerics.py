@@ -21,6 +21,19 @@ def namespace_of(x: Any) -> Any:
     return np if isinstance(x, np.ndarray | np.generic) else jnp
 
 
+def log_sum_exp(x: Float[np.ndarray, "*batch n"]) -> Float[np.ndarray, "*batch"]:
+    """Return ``log sum exp`` over the last axis, on the host and without SciPy's import.
+
+    Example:
+        >>> log_sum_exp(np.array([[1000.0, 1000.0], [-np.inf, -np.inf]])).round(4).tolist()
+        [1000.6931, -inf]
+    """
+    top = x.max(-1, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)
+    with np.errstate(divide="ignore"):
+        return np.asarray(top[..., 0] + np.log(np.exp(x - top).sum(-1)))
+
+
 def l2_normalize(x: Float[Array, "*batch dim"], eps: float = 1e-12) -> Float[Array, "*batch dim"]:
     """Scale vectors along the last axis to unit Euclidean length.
 

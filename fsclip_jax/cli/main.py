@@ -1,5 +1,6 @@
 """The console command ``fsclip`` and the two scripts at the top of the repository."""
 
+import gc
 import logging
 import signal
 import sys
@@ -127,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def process(*before: str) -> int:
     """Run the command that the words of this process name, behind `before`; it then ends."""
+    # What is imported stays; looking through it for garbage is a tenth of a short command.
+    gc.set_threshold(20_000, 20, 20)
     code = main([*before, *sys.argv[1:]])
     if code > 128:
         leave(code)

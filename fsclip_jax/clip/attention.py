@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from fsclip_jax.clip.initial import drawn
 from fsclip_jax.typing import Array, Bool, Float
 
 
@@ -80,13 +81,19 @@ def flash_attention(
 
 def linear(width: int, out: int, std: float, *, bias: bool = True, rngs: nnx.Rngs) -> nnx.Linear:
     """Build a linear layer whose weights start out normally distributed about zero."""
-    initial = nnx.initializers.normal(std)
+    initial = drawn(nnx.initializers.normal(std), rngs)
     return nnx.Linear(width, out, use_bias=bias, kernel_init=initial, rngs=rngs)
 
 
 def embedding(rows: int, width: int, std: float, *, rngs: nnx.Rngs) -> nnx.Param:
     """Build a table of vectors that start out normally distributed about zero."""
-    return nnx.Param(nnx.initializers.normal(std)(rngs.params(), (rows, width)))
+    initial = drawn(nnx.initializers.normal(std), rngs)
+    return nnx.Param(initial(rngs.params(), (rows, width)))
+
+
+def vector(width: int, std: float, *, rngs: nnx.Rngs) -> nnx.Param:
+    """Build a vector that starts out normally distributed about zero."""
+    return nnx.Param(drawn(nnx.initializers.normal(std), rngs)(rngs.params(), (width,)))
 
 
 class Attention(nnx.Module):

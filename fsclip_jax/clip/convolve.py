@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from fsclip_jax.clip.initial import drawn
 from fsclip_jax.typing import Array, Float
 
 
@@ -79,7 +80,7 @@ class Convolution(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.stride = stride
-        initial = nnx.initializers.he_normal()
+        initial = drawn(nnx.initializers.he_normal(), rngs)
         self.kernel = nnx.Param(initial(rngs.params(), (side, side, channels, features)))
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fsclip_jax.clip.attention import Attention, embedding, linear
+from fsclip_jax.clip.attention import Attention, embedding, linear, vector
 from fsclip_jax.clip.config import ClipConfig, Dinov2Config
 from fsclip_jax.clip.config_fields import activation_name, activation_of, build_config
 from fsclip_jax.clip.family import Family, FileLayout
@@ -82,7 +82,7 @@ class Dinov2Vision(nnx.Module):
         width, values = config.width, 3 * config.patch_size**2
         std = width**-0.5
         self.patch_embedding = linear(values, width, values**-0.5, rngs=rngs)
-        self.class_embedding = nnx.Param(nnx.initializers.normal(std)(rngs.params(), (width,)))
+        self.class_embedding = vector(width, std, rngs=rngs)
         self.position_embedding = embedding(config.grid**2 + 1, width, std, rngs=rngs)
         if config.registers:
             self.registers = embedding(config.registers, width, std, rngs=rngs)

@@ -1,6 +1,5 @@
 """CLIP: two towers and a temperature, and the pure functions that run them."""
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -9,6 +8,7 @@ from flax import nnx
 
 from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.families import family_of
+from fsclip_jax.clip.initial import ShapesOnly
 from fsclip_jax.typing import Array, Float, Int, Params
 
 Tree = TypeVar("Tree")
@@ -37,20 +37,9 @@ def init_clip(config: ClipConfig, seed: int) -> tuple[nnx.GraphDef, Params]:
     return nnx.split(Clip(config, rngs=nnx.Rngs(seed)))
 
 
-class _OneKey(nnx.Rngs):
-    """Gives every weight one key, which does for shapes.
-
-    Counting keys while shapes are traced is quadratic in the layers: half a minute for a ViT-B.
-    """
-
-    @property
-    def params(self) -> Callable[[], Array]:
-        return lambda: jax.random.key(0)
-
-
 def abstract_clip(config: ClipConfig) -> tuple[nnx.GraphDef, Params]:
     """Build the graph and a state of ``jax.ShapeDtypeStruct``, without memory for the weights."""
-    return nnx.split(nnx.eval_shape(lambda: Clip(config, rngs=_OneKey())))
+    return nnx.split(nnx.eval_shape(lambda: Clip(config, rngs=ShapesOnly())))
 
 
 def encode_image(

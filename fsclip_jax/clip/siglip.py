@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import jax.numpy as jnp
 from flax import nnx
 
-from fsclip_jax.clip.attention import Attention, embedding, linear
+from fsclip_jax.clip.attention import Attention, embedding, linear, vector
 from fsclip_jax.clip.config import ClipConfig, SiglipTextConfig, SiglipVisionConfig
 from fsclip_jax.clip.config_fields import build_config, require_sizes
 from fsclip_jax.clip.family import Family, FileLayout, TextSide
@@ -52,7 +52,7 @@ class PoolingHead(nnx.Module):
     def __init__(self, config: SiglipVisionConfig, *, rngs: nnx.Rngs):
         width, std = config.width, config.width**-0.5
         self.activation = config.activation
-        self.probe = nnx.Param(nnx.initializers.normal(std)(rngs.params(), (width,)))
+        self.probe = vector(width, std, rngs=rngs)
         self.attention = Attention(width, config.heads, std, rngs=rngs)
         self.norm = layer_norm(width, config.norm_eps, rngs=rngs)
         self.fc1 = linear(width, config.mlp_width, std, rngs=rngs)

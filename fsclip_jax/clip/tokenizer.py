@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import ftfy
 import numpy as np
 
 from fsclip_jax.clip.files import read_json
@@ -112,6 +111,8 @@ def repair_text(text: str) -> str:
         >>> repair_text("a  cat &amp;amp; a dog")
         'a cat & a dog'
     """
+    import ftfy  # takes longer to import than most runs need it
+
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import nnx
 
-from fsclip_jax.clip.attention import embedding, linear
+from fsclip_jax.clip.attention import embedding, linear, vector
 from fsclip_jax.clip.config import VitConfig
 from fsclip_jax.clip.micro_batches import in_pieces, require_size, transformer_piece
 from fsclip_jax.clip.transformer import layer_norm, make_blocks, run_blocks
@@ -41,7 +41,7 @@ class VisionTransformer(nnx.Module):
         width, values = config.width, 3 * config.patch_size**2
         std = width**-0.5
         self.patch_embedding = linear(values, width, values**-0.5, bias=False, rngs=rngs)
-        self.class_embedding = nnx.Param(nnx.initializers.normal(std)(rngs.params(), (width,)))
+        self.class_embedding = vector(width, std, rngs=rngs)
         self.position_embedding = embedding(config.grid**2 + 1, width, std, rngs=rngs)
         self.pre_norm = layer_norm(width, config.norm_eps, rngs=rngs)
         self.blocks = nnx.List(make_blocks(config, causal=False, rngs=rngs))

@@ -12,11 +12,13 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 
+from fsclip_jax.clip.config import ClipConfig
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.clip.model import cast_weights, encode_before, encode_image, encode_patches
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.projection import Kept
+from fsclip_jax.kept_programs import compile_kept
 from fsclip_jax.numerics import l2_normalize
 from fsclip_jax.typing import Params
 
@@ -59,6 +61,7 @@ def image_encoder(
     patches: bool = False,
     features: Kept = "post",
     compute: Compute = "float32",
+    kept: bool = False,
 ) -> Encode:
     """Compile the image tower with normalisation of pixels before and of features after.
 
@@ -66,14 +69,16 @@ def image_encoder(
     however many devices there are. In bfloat16 the layer norms and the softmax of the attention are
     float32 all the same, and so are the normalisations here. The axis ``data`` of ``mesh`` is over
     the devices to use; None means the default device. What is returned takes as many pixels for
-    each device, and compiles once for each size of batch.
+    each device, and compiles once for each size of batch. ``kept``: on one device the next process
+    need not trace it, see :func:`fsclip_jax.kept_programs.compile_kept`.
     """
     if mesh is None:
         mesh = Mesh(np.asarray(jax.local_devices()[:1]), ("data",))
     tower: Callable[..., Any] = encode_patches if patches else encode_image
     if features == "pre":
         tower = encode_before
-    run = _program(tower, backbone.graphdef, backbone.preprocess, mesh)
+    args = tower, backbone.graphdef, backbone.preprocess, mesh
+    run = _kept_program(*args, backbone.config) if kept and mesh.size == 1 else _program(*args)
     each, same = PartitionSpec("data"), PartitionSpec()
     state = backbone.state
     if resolve_compute(compute) == "bfloat16":
@@ -128,6 +133,26 @@ def _program(
         jax.shard_map(encode, mesh=mesh, in_specs=(same, each), out_specs=each, check_vma=False)
     )
     return run
+
+
+@functools.lru_cache(maxsize=16)
+def _kept_program(
+    tower: Callable[..., Any],
+    graphdef: nnx.GraphDef,
+    preprocess: Preprocess,
+    mesh: Mesh,
+    config: ClipConfig,
+) -> Callable[[Params, jax.Array], Encoded]:
+    run, compiled = _program(tower, graphdef, preprocess, mesh), {}
+
+    def encode(state: Params, pixels: jax.Array) -> Encoded:
+        form = pixels.shape, jax.tree.leaves(state)[0].dtype
+        if form not in compiled:
+            name = tower, config, preprocess
+            compiled[form] = compile_kept(name, lambda *args: tuple(run(*args)), state, pixels)
+        return Encoded(*compiled[form](state, pixels))
+
+    return encode
 
 
 class _Step(NamedTuple):

@@ -109,7 +109,7 @@ def encode_missing(job: Extraction) -> None:
     size = bucket_size(min(len(job.source), settings.shard) * views, settings.batch)
     encode = image_encoder(
         job.backbone, job.mesh,
-        patches=settings.patches, features=settings.features, compute=settings.compute,
+        patches=settings.patches, features=settings.features, compute=settings.compute, kept=True,
     )  # fmt: skip
     batcher = Batcher(encode, size, job.mesh.size if job.mesh else 1, views)
     at_once = chunk_images(preprocess, views)

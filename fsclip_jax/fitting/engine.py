@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fsclip_jax.fitting.kept_programs import compile_kept
+from fsclip_jax.kept_programs import compile_kept
 from fsclip_jax.typing import Array, PRNGKeyArray
 
 

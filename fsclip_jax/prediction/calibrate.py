@@ -1,12 +1,12 @@
 """Probabilities that mean what they say: a temperature from shots that were held out."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from fsclip_jax.fitting.draws import Draws
-from fsclip_jax.numerics import namespace_of
+from fsclip_jax.numerics import log_sum_exp, namespace_of
 from fsclip_jax.typing import Array, Float, Int
 
 LOWEST, HIGHEST = 0.05, 20.0
@@ -86,17 +86,35 @@ def fit_temperature(
 
     def nll(log_temperature: float) -> float:
         scaled = logits.astype(np.float64) / np.exp(log_temperature)
-        scaled -= scaled.max(-1, keepdims=True)
         own = np.take_along_axis(scaled, labels[:, None], -1)[:, 0]
-        return float(np.mean(np.log(np.exp(scaled).sum(-1)) - own))
+        return float(np.mean(log_sum_exp(scaled) - own))
 
     def improbability(log_temperature: float) -> float:
         away = (log_temperature - np.log(expected)) / SPREAD
         return len(labels) * nll(log_temperature) + 0.5 * float(away) ** 2
 
-    bounds = np.log(LOWEST), np.log(HIGHEST)
-    found = float(minimize_scalar(improbability, bounds=bounds, method="bounded").x)
+    found = _lowest(improbability, float(np.log(LOWEST)), float(np.log(HIGHEST)))
     return Temperature(float(np.exp(found)), len(labels), nll(0.0), nll(found), even)
+
+
+def _lowest(function: Callable[[float], float], low: float, high: float) -> float:
+    """Find where a function of one valley is lowest, to 1e-6, by golden section.
+
+    SciPy would take longer to import than all of a warm fit takes.
+    """
+    ratio = (5**0.5 - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > 1e-6:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = function(right)
+    return (low + high) / 2
 
 
 def text_temperature(draws: Draws) -> float:

@@ -1,5 +1,6 @@
 """``FewShotClassifier``: the package in three lines, after scikit-learn's conventions."""
 
+import dataclasses
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ from fsclip_jax.prediction.classifier import (
 )
 from fsclip_jax.prediction.encoder import load_encoder
 from fsclip_jax.prediction.given import as_labels, as_pictures, check_settings
+from fsclip_jax.prediction.images import batch_of
 from fsclip_jax.prediction.saved import (
     FILES,
     Saved,
@@ -140,7 +142,7 @@ class FewShotClassifier(
             raise UserError("a folder takes templates='single' or 'ensemble'; fit takes your own")
         source = open_folder(str(folder))
         clip = load_encoder(made._spec(warn=True)).backbone
-        stored = bank_for(source, clip, settings)
+        stored = bank_for(source, clip, dataclasses.replace(settings, batch=batch_of(clip)))
         names = np.asarray(stored.class_names, object)
         features = _unit(np.asarray(stored.features[0], np.float32))
         return made._fit(features, np.asarray(stored.labels), names, stored.text_features)

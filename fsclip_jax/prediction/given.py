@@ -3,13 +3,13 @@
 import io
 import numbers
 import os
+import sys
 from collections.abc import Iterator, KeysView, Mapping, Sequence, Set, ValuesView
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
-from scipy.sparse import issparse
 
 from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.left_out import Passed, passed_over
@@ -44,7 +44,7 @@ def as_pictures(given: Any) -> list[PictureLike] | None:
         return [_content(given)]
     if isinstance(given, Iterator | KeysView | ValuesView):
         given = list(given)
-    if issparse(given):  # of which one kind is a mapping
+    if _is_sparse(given):  # of which one kind is a mapping
         return None
     if given is None or isinstance(given, Mapping | Set | numbers.Number):
         raise UserError(f"X is {_described(given)}, and holds no pictures; {_FORMS}, or a list")
@@ -99,6 +99,12 @@ def _many(listed: list[Any]) -> list[PictureLike] | None:
         if not _is_picture(one):
             raise UserError(f"X[{place}] is {_described(one)}, and no picture; {_FORMS}")
     return [_content(one, f"X[{place}]") for place, one in enumerate(listed)]
+
+
+def _is_sparse(given: Any) -> bool:
+    """Say whether it is one of SciPy's matrices: there is none where SciPy was not imported."""
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and sparse.issparse(given)
 
 
 def _is_picture(one: Any) -> bool:

@@ -22,7 +22,7 @@ from fsclip_jax.pixels import require_regular
 from fsclip_jax.prediction.given import PictureLike
 from fsclip_jax.typing import Float
 
-_BATCH = 64  # pictures that go through the tower together; each is written soon after it was read
+_BATCH = 64  # each is written soon after it was read
 
 
 class EncodedPictures(NamedTuple):
@@ -110,6 +110,14 @@ def loaded_source(pictures: Sequence[PictureLike]) -> ImageSource:
     return dataclasses.replace(source, load=_Loaded(tuple(pictures)), draft=False)
 
 
+def batch_of(backbone: Backbone) -> int:
+    """Return how many pictures go through the tower together, those of the fit as well.
+
+    So the tower is compiled once.
+    """
+    return min(_BATCH, chunk_images(backbone.preprocess, 1))
+
+
 def encode_pictures(
     source: ImageSource, backbone: Backbone, workers: int | None = None
 ) -> Iterator[EncodedPictures]:
@@ -119,9 +127,9 @@ def encode_pictures(
     that it would have in a bank. Memory does not grow with their number. For ``workers`` see
     ``features.workers.decoded``.
     """
-    size = min(_BATCH, chunk_images(backbone.preprocess, 1))
+    size = batch_of(backbone)
     chunks = list(split_rows(range(len(source.keys)), size))
-    encode = image_encoder(backbone)
+    encode = image_encoder(backbone, kept=True)
     decoder = make_decoder(source, backbone.preprocess, 1, 0)
     with closing(decoded(decoder, chunks, workers)) as stream:
         for rows, chunk in zip(chunks, stream, strict=True):

@@ -35,7 +35,12 @@ from fsclip_jax.prediction.classifier import (
 )
 from fsclip_jax.prediction.config import FolderFit, TableConfig
 from fsclip_jax.prediction.formats import STANDARD_OUTPUT, Row, prediction_row, row_of_cells
-from fsclip_jax.prediction.images import EncodedPictures, encode_pictures, picture_source
+from fsclip_jax.prediction.images import (
+    EncodedPictures,
+    batch_of,
+    encode_pictures,
+    picture_source,
+)
 from fsclip_jax.prediction.quality import Quality
 from fsclip_jax.prediction.shots import closest
 from fsclip_jax.prediction.summary import (
@@ -105,9 +110,11 @@ def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
         spec = read_checkpoint(how.checkpoint).meta.get("backbone") or DEFAULT_BACKBONE
     elif how.backbone is None:
         tell([icons_only(f"give --backbone {PHOTO_BACKBONE}")])
-    settings = ExtractSettings(templates=how.templates, prompt_file=how.prompt_file)
     source = open_folder(folder)
     clip = load_clip(spec)
+    settings = ExtractSettings(
+        templates=how.templates, prompt_file=how.prompt_file, batch=batch_of(clip)
+    )
     bank = bank_for(source, clip, settings)
     features = FeatureSpec(bank.dim, bank.manifest["backbone"])
     methods = methods_for_pictures(how.method, features, how.checkpoint, text_missing(bank))

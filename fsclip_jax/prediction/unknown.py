@@ -8,8 +8,8 @@ labelled picture is; where classes are many, how evenly softmax divides it says 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import log_softmax, logsumexp
 
+from fsclip_jax.numerics import log_sum_exp
 from fsclip_jax.prediction.held_out import HeldOut
 from fsclip_jax.typing import Bool, Float
 
@@ -47,7 +47,7 @@ def score(
     ``x`` are energy and cosine, and softmax where ``familiar`` has it; ``m`` and ``s`` are mean and
     deviation of the held-out pictures, whose scores have the mean 0 therefore.
     """
-    parts = [(logsumexp(logits, axis=-1), familiar.energy), (cosine, familiar.cosine)]
+    parts = [(log_sum_exp(logits), familiar.energy), (cosine, familiar.cosine)]
     if familiar.softmax is not None:
         parts.append((_surest(logits), familiar.softmax))
     each = [(np.asarray(x, np.float64) - mean) / spread for x, (mean, spread) in parts]
@@ -71,7 +71,7 @@ def find_threshold(held: HeldOut) -> Familiar | None:
     """
     if len(held.labels) < ENOUGH or held.logits.shape[1] < 2:
         return None
-    energy, cosine = logsumexp(held.logits, axis=-1), np.maximum(held.same, held.other)
+    energy, cosine = log_sum_exp(held.logits), np.maximum(held.same, held.other)
     without = Familiar(_spread(energy), _spread(cosine), None)
     scored = [
         (familiar, *_scores(held, cosine, familiar))
@@ -102,7 +102,7 @@ def _apart(known: np.ndarray, foreign: np.ndarray) -> float:
 
 
 def _surest(logits: np.ndarray) -> np.ndarray:
-    return np.asarray(log_softmax(logits, axis=-1).max(-1))
+    return np.asarray(logits.max(-1) - log_sum_exp(logits))
 
 
 def _spread(values: np.ndarray) -> tuple[float, float]:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
 
 class Interval(NamedTuple):
@@ -22,6 +21,8 @@ def student_t_quantile(freedom: int, level: float = 0.95) -> float:
         >>> round(student_t_quantile(2), 3)
         4.303
     """
+    from scipy.special import stdtrit  # a fifth of a second, which `predict` can do without
+
     return float(stdtrit(freedom, (1 + level) / 2))
 
 

@@ -4,6 +4,7 @@ What is kept is StableHLO as ``jax.export`` writes it: it is compiled, and never
 """
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import tempfile
@@ -27,10 +28,12 @@ def compile_kept(name: Hashable, function: Callable[..., Any], *args: Any) -> Ca
     is traced and compiled as ever.
 
     Args:
-        name: what the function is, all that it closes over included; its ``repr`` tells it all.
+        name: what the function is, all that it closes over included: numbers, words, and frozen
+            dataclasses and functions of this package. With anything else in it the function may be
+            somebody's own, whose text nobody sums up, and is not kept.
     """
     leaves, tree = jax.tree.flatten(args)
-    file = _file(name, leaves, tree)
+    file = _file(_told(name), leaves, tree)
     if file is None:
         return jax.jit(function).lower(*args).compile()
     exported = _read(file)
@@ -45,19 +48,42 @@ def compile_kept(name: Hashable, function: Callable[..., Any], *args: Any) -> Ca
     return lambda *args: compiled(*jax.tree.leaves(args))
 
 
-def _file(name: Hashable, leaves: list[Any], tree: Any) -> Path | None:
+def _file(told: str | None, leaves: list[Any], tree: Any) -> Path | None:
     """Where a program is kept; None if nothing is, or if its name does not tell it apart."""
     values = jax.config.values
     settings = {key: value for key, value in values.items() if "cache" not in key}
     on, folder = values["jax_enable_compilation_cache"], values["jax_compilation_cache_dir"]
-    told = f"{name!r} {tree}"
-    if not (on and folder) or " at 0x" in told:
+    if not (on and folder) or told is None or " at 0x" in str(tree):
         return None
     if not Path(folder).is_dir():  # a bucket, say, which JAX knows to write to
         return None
     shapes = [jax.typeof(leaf).str_short() + f"{jax.typeof(leaf).weak_type}" for leaf in leaves]
-    about = [told, shapes, _code(), jax.default_backend(), jax.device_count(), settings]
+    about = [told, str(tree), shapes, _code(), jax.default_backend(), jax.device_count(), settings]
     return Path(folder) / f"traced-{hashlib.sha256(repr(about).encode()).hexdigest()}"
+
+
+def _told(name: Any) -> str | None:
+    """Say all that a name means; None if the package's own text and these words do not."""
+    if name is None or isinstance(name, str | int | float | bytes):
+        return repr(name)
+    if isinstance(name, tuple | list | dict):
+        parts = [_told(part) for part in (name.items() if isinstance(name, dict) else name)]
+    elif not _is_ours(name):
+        return None
+    elif dataclasses.is_dataclass(name):
+        parts = [type(name).__qualname__]
+        parts += [_told(getattr(name, each.name)) for each in dataclasses.fields(name)]
+    else:
+        parts = [f"{name.__module__}.{name.__qualname__}"]
+    known = [part for part in parts if part is not None]
+    return f"({', '.join(known)})" if len(known) == len(parts) else None
+
+
+def _is_ours(name: Any) -> bool:
+    """Whether it is a dataclass of this package, or a function or class at the top of a module."""
+    what = type(name) if dataclasses.is_dataclass(name) and not isinstance(name, type) else name
+    package = str(getattr(what, "__module__", "")).partition(".")[0]
+    return package == __package__ and "<" not in getattr(what, "__qualname__", "<")
 
 
 @functools.cache

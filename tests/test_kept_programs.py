@@ -1,13 +1,15 @@
 import errno
 import tempfile
 from collections import namedtuple
+from dataclasses import dataclass
 
 import jax
 import numpy as np
 import pytest
 
+from fsclip_jax.adapters.tip_adapter import TipAdapter
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.kept_programs import compile_kept
+from fsclip_jax.kept_programs import compile_kept
 
 
 @pytest.fixture
@@ -102,3 +104,18 @@ def test_a_full_disk_costs_a_trace_and_leaves_no_part(folder, monkeypatch):
     program = compile_kept(("double", 2), double, *ARGS)
     assert program(*ARGS)["out"].tolist() == [6, 7, 8, 9]
     assert [file.name for file in folder.iterdir() if file.name.startswith(("tmp", "traced"))] == []
+
+
+@dataclass(frozen=True)
+class Own:
+    factor: int = 2
+
+
+def test_what_somebody_else_wrote_is_not_kept(folder):
+    # Their text may change between two runs, and nobody sums it up.
+    compile_kept(("fit", Own()), double, *ARGS)
+    assert traced(folder) == []
+    compile_kept(("fit", TipAdapter()), double, *ARGS)
+    assert len(traced(folder)) == 1
+    compile_kept(("fit", TipAdapter(), (1, Own())), double, *ARGS)
+    assert len(traced(folder)) == 1
