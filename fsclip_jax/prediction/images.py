@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from PIL import Image
 from fsclip_jax.clip.load import Backbone
 from fsclip_jax.data.pictures import FileLoader, as_read, decode_image, read_image
 from fsclip_jax.data.source import ImageSource
+from fsclip_jax.features.buckets import padded
 from fsclip_jax.features.decode import chunk_images, make_decoder, split_rows
-from fsclip_jax.features.images import Encode, fetch, image_encoder
+from fsclip_jax.features.images import Encode, Encoded, fetch, image_encoder
 from fsclip_jax.features.workers import decoded
 from fsclip_jax.pixels import require_regular
 from fsclip_jax.prediction.given import PictureLike
@@ -124,31 +126,53 @@ def encode_pictures(
     """Decode and encode pictures in their order, some at a time.
 
     Features are rounded to float16 as a bank rounds them, so that a picture gets the features
-    that it would have in a bank. Memory does not grow with their number. For ``workers`` see
-    ``features.workers.decoded``.
+    that it would have in a bank. Memory does not grow with their number. While one batch is looked
+    at, the tower works at the next. For ``workers`` see ``features.workers.decoded``.
     """
     size = batch_of(backbone)
     chunks = list(split_rows(range(len(source.keys)), size))
     encode = image_encoder(backbone, kept=True)
     decoder = make_decoder(source, backbone.preprocess, 1, 0)
+    running: deque[tuple[tuple[int, ...], list[_Started], tuple[tuple[int, str], ...]]] = deque()
+
+    def oldest() -> EncodedPictures:
+        kept, started, lost = running.popleft()
+        return EncodedPictures(kept, _finished(started, backbone.embed_dim), lost)
+
     with closing(decoded(decoder, chunks, workers)) as stream:
         for rows, chunk in zip(chunks, stream, strict=True):
             lost = dict(chunk.lost)
             kept = tuple(row for place, row in enumerate(rows) if place not in lost)
-            features = encode_pixels(encode, chunk.pixels[:, 0], size, backbone.embed_dim)
-            yield EncodedPictures(kept, features, tuple((rows[i], why) for i, why in chunk.lost))
+            told = tuple((rows[i], why) for i, why in chunk.lost)
+            running.append((kept, _started(encode, chunk.pixels[:, 0], size), told))
+            if len(running) > 1:
+                yield oldest()
+        while running:
+            yield oldest()
 
 
 def encode_pixels(
     encode: Encode, pixels: np.ndarray, size: int, dim: int
 ) -> Float[np.ndarray, "n dim"]:
     """Encode pictures that are cut, in batches of one size, rounded as a bank rounds them."""
+    return _finished(_started(encode, pixels, size), dim)
+
+
+class _Started(NamedTuple):
+    """A batch in the tower, and how many of its rows are pictures."""
+
+    found: Encoded
+    kept: int
+
+
+def _started(encode: Encode, pixels: np.ndarray, size: int) -> list[_Started]:
+    parts = [pixels[low : low + size] for low in range(0, len(pixels), size)]
+    return [_Started(encode(padded(part, size)), len(part)) for part in parts]
+
+
+def _finished(started: Sequence[_Started], dim: int) -> Float[np.ndarray, "n dim"]:
     found = [np.zeros((0, dim), np.float32)]
-    for low in range(0, len(pixels), size):
-        part = pixels[low : low + size]
-        batch = np.zeros((size, *pixels.shape[1:]), np.uint8)
-        batch[: len(part)] = part
-        found.append(fetch(encode(batch).features)[: len(part)])
+    found += [fetch(batch.found.features)[: batch.kept] for batch in started]
     rounded = np.concatenate(found).astype(np.float16).astype(np.float32)
     norms: np.ndarray = np.linalg.norm(rounded, axis=-1, keepdims=True)
     unit: np.ndarray = rounded / np.maximum(norms, 1e-12)

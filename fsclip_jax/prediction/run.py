@@ -178,12 +178,10 @@ def write_predictions(
     lost: list[str] = []
     with Progress(len(keys), "pictures", "predict", start=len(keys) - len(left)) as progress:
         rows = _classified(ready, left, table, asked, progress, lost, keep)
-        if isinstance(table, PrintedTable):
-            told = tell_of(rows, folders, classifier.class_names)
-        else:
+        if isinstance(table, PredictionTable) and table.done:
             deque(rows, maxlen=0)
-    if isinstance(table, PredictionTable):
-        told = tell_of(table.rows(), folders, classifier.class_names)
+            rows = table.rows()  # those of earlier runs as well
+        told = tell_of(rows, folders, classifier.class_names)
     written = Written(told, len(left) - len(lost), len(lost), _named(ready, told.twice))
     if isinstance(table, PredictionTable):
         about = {
