@@ -7,6 +7,7 @@ last column is the largest cosine to a labelled picture.
 """
 
 import argparse
+import datetime
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any
 try:
     import flatbuffers  # noqa: F401  (what jax.export reads an artifact by)
     import jax.export
+    import jaxlib
     import numpy as np
     from PIL import Image
 except ImportError as error:
@@ -123,6 +125,25 @@ def refusal(unknown: str | None, about: dict[str, Any]) -> str:
     return "" if fits else f"--unknown is {unknown}; give auto, or a probability from 0 to 1"
 
 
+def promise(folder: Path) -> tuple[str, bool]:
+    """Say which other JAX wrote the program, until when this one may read it, and if that is past.
+
+    Empty if this JAX wrote it, or if it does not say.
+    """
+    try:
+        about = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
+        wrote, until = about["jaxlib_version"], datetime.date.fromisoformat(about["promised_until"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return "", False
+    if not isinstance(wrote, str) or wrote == jaxlib.__version__:
+        return "", False
+    line = (
+        f"jaxlib {wrote[:40]} wrote it, this is {jaxlib.__version__}, and JAX promises to read it "
+        f"in none released after {until}: export it again, or pip install jax=={wrote[:40]}"
+    )
+    return printable(line), datetime.datetime.now(datetime.UTC).date() > until
+
+
 def main() -> int:
     """Read the command line, print the lines, return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -138,12 +159,16 @@ def main() -> int:
         about, classify = load(given.model)
     except Exception as error:  # whatever JAX, JSON and the system raise for such files
         line = printable(" ".join(str(error).split())[:200])
+        cure, _ = promise(given.model)
         print(
             f"{given.model} holds no classifier that runs here ({type(error).__name__}: {line}): "
-            "export it again, or take the jax of its README",
+            f"{cure or 'export it again, or take the jax of its README'}",
             file=sys.stderr,
         )
         return 2
+    told, late = promise(given.model)
+    if late:
+        print(f"{given.model} is read, but too late to be sure of: {told}", file=sys.stderr)
     if wrong := refusal(given.unknown, about):
         print(printable(wrong), file=sys.stderr)
         return 2

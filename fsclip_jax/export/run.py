@@ -1,6 +1,8 @@
 """The three things that are exported, each into a new folder."""
 
+import calendar
 import dataclasses
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
 import numpy as np
 
 from fsclip_jax import __version__
@@ -60,6 +63,8 @@ probability. It needs `pip install jax flatbuffers pillow`, for HEIC pillow-heif
 itself takes pixels, uint8 [batch size size 3], any batch, and gives probabilities [batch way] in
 the order of `class_names` in `classifier.json`, and what tells pictures of none of the classes
 [batch 3]. `--unknown auto`, or a probability, leaves the class of such pictures empty."""
+
+_RULE = "https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees"
 
 
 def export_weights(checkpoint: Path, out: Path, command: str, *, torch: bool = False) -> list[str]:
@@ -129,7 +134,7 @@ def export_program(
             title=f"{adapter.name} for {meta.get('backbone', 'a CLIP')}, as StableHLO",
             purpose="A few-shot method as one program: features of labelled pictures and class "
             f"names in, logits of queries out. It runs on {', '.join(PLATFORMS)}.",
-            use=_AS_PROGRAM,
+            use=f"{_AS_PROGRAM}\n\n{_promise(ADAPTER, about)}",
         )
         return write_card(folder, card)
 
@@ -164,7 +169,7 @@ def export_ready(
         "title": f"Classifier of {len(classifier.class_names)} classes on {clip.id}",
         "purpose": "Pictures in, class probabilities out: the image tower of a CLIP and a "
         f"few-shot classifier as one StableHLO program. It runs on {', '.join(PLATFORMS)}.",
-        "use": _AS_PREDICTOR,
+        "use": f"{_AS_PREDICTOR}\n\n{_promise(CLASSIFIER, about)}",
     }
     card = classifier_card(
         classifier,
@@ -189,9 +194,32 @@ def _dim(params: Params, meta: Mapping[str, Any], checkpoint: Path) -> int:
     raise UserError(f"{checkpoint} does not say the width of its features; train it again")
 
 
-def _made_by() -> dict[str, Any]:
-    versions = {"fsclip_version": __version__, "jax_version": jax.__version__}
-    return {"platforms": list(PLATFORMS), **versions}
+def _made_by(today: datetime.date | None = None) -> dict[str, Any]:
+    """What wrote a program, and the last day of which JAX may still promise to read it.
+
+    JAX counts its six months from the release of jaxlib, which was before today.
+    """
+    today = today or datetime.datetime.now(datetime.UTC).date()
+    year, month = today.year + (today.month + 5) // 12, (today.month + 5) % 12 + 1
+    until = datetime.date(year, month, min(today.day, calendar.monthrange(year, month)[1]))
+    return {
+        "platforms": list(PLATFORMS),
+        "fsclip_version": __version__,
+        "jax_version": jax.__version__,
+        "jaxlib_version": jaxlib.__version__,
+        "exported": today.isoformat(),
+        "promised_until": until.isoformat(),
+    }
+
+
+def _promise(program: str, about: Mapping[str, Any]) -> str:
+    lib = about["jaxlib_version"]
+    return (
+        f"`{program}` was written on {about['exported']} by jax {about['jax_version']} with jaxlib "
+        f"{lib}, which read it at any time. Of others JAX "
+        f"[promises]({_RULE}) it for those whose jaxlib was released at most three weeks before "
+        f"jaxlib {lib} or six months after it: for none released after {about['promised_until']}."
+    )
 
 
 def _json(tree: Mapping[str, Any]) -> bytes:

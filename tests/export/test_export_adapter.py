@@ -85,7 +85,9 @@ def test_a_checkpoint_becomes_a_program_with_a_card(workdir, tmp_path, capsys):
     listed = sums(out)
     del listed["README.md"]
     assert all(f"| `{name}` | `{sum_}` |" in card for name, sum_ in listed.items())
-    assert json.loads((out / "adapter.json").read_text())["dim"] == DIM
+    about = json.loads((out / "adapter.json").read_text())
+    assert about["dim"] == DIM
+    assert f"none released after {about['promised_until']}" in card
 
 
 def test_a_card_tells_what_was_measured(workdir, tmp_path):

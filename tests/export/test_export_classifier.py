@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import date
 
 import jax
+import jaxlib
 import numpy as np
 import pytest
 from emoji_folders import write_emoji
@@ -126,6 +128,11 @@ def test_the_predictor_answers_as_predict_does(pictures, workdir, tmp_path, meth
         if float(row[2]) - float(row[4]) > 1e-3:
             assert row[1] == line["label"]
     card = (moved / "README.md").read_text()
+    about = json.loads((moved / "classifier.json").read_text())
+    wrote, until = (date.fromisoformat(about[name]) for name in ("exported", "promised_until"))
+    assert (until.year - wrote.year) * 12 + until.month - wrote.month == 6
+    assert f"with jaxlib {jaxlib.__version__}, which read it at any time" in card
+    assert f"none released after {until}" in card
     report = json.loads((tmp_path / "table.report.json").read_text())
     assert report["method"] in card
     right = report["held_out"]["score"]
@@ -285,6 +292,34 @@ def test_a_classifier_of_another_format_of_jax_is_one_line(exported, monkeypatch
     monkeypatch.setattr(sys, "argv", ["predictor.py", "--model", str(folder), picture])
     assert predictor.main() == 2
     assert "version 99 is not supported): export it again, or take" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("until", "readable", "said"),
+    [
+        ("2020-02-29", True, "is read, but too late to be sure of: jaxlib 0.4.1 wrote it"),
+        ("2020-02-29", False, "in none released after 2020-02-29: export it again, or pip install"),
+        ("2999-01-01", True, ""),
+        ("2999-01-01", False, "jaxlib 0.4.1 wrote it, this is "),
+        ("soon", True, ""),
+        ("soon", False, "export it again, or take the jax of its README"),
+    ],
+)
+def test_a_classifier_of_another_jax_says_until_when_it_is_read(
+    exported, until, readable, said, tmp_path, monkeypatch, capsys
+):
+    folder, picture = exported
+    old = tmp_path / "old"
+    shutil.copytree(folder, old)
+    edit(old, lambda about: about.update(jaxlib_version="0.4.1", promised_until=until))
+    if not readable:
+        (old / "classifier.stablehlo").write_bytes(b"of old")
+        edit(old, lambda about: about.pop("sha256"))
+    monkeypatch.setattr(sys, "argv", ["predictor.py", "--model", str(old), picture])
+    assert predictor.main() == (0 if readable else 2)
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == bool(said)
 
 
 @pytest.mark.slow
