@@ -30,6 +30,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from pairs import Pairs, add_bound, bound_of
 
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
 from fsclip_jax.clip.model import cast_weights, encode_image, init_clip
@@ -231,19 +232,23 @@ def measure(name, args):
         assert error < (1e-4 if args.dtype == "float32" else 0.1), error
     other(), mine()
     repeat = max(1, round(args.least / clock(mine, 1)[0]))
-    rate, rates, pairs = product_rate(dtype), [], []
-    for _ in range(args.pairs):
-        pairs.append((clock(other, repeat), clock(mine, repeat)))
+    rate, rates, wall, used = product_rate(dtype), [], Pairs([], []), Pairs([], [])
+    bound, began = bound_of(args), time.perf_counter()
+    while not bound.reached(wall, began):
+        for side, run in enumerate((other, mine)):
+            for pairs, spent in zip((wall, used), clock(run, repeat), strict=True):
+                pairs[side].append(spent)
         rates.append(rate())
-    wall, used = (statistics.median(other[i] / mine[i] for other, mine in pairs) for i in (0, 1))
-    their_time, our_time = (statistics.median(pair[i][0] for pair in pairs) for i in (0, 1))
+    their_time, our_time = map(statistics.median, wall)
     achieved = products(config) * args.batch / our_time
     return {
         "model": name,
         "pytorch": args.batch / their_time,
         "ours": args.batch / our_time,
-        "ratio": wall,
-        "cpu_time_ratio": used if jax.default_backend() == "cpu" else None,
+        "ratio": wall.ratio,
+        "spread": wall.spread,
+        "pairs": len(wall.ours),
+        "cpu_time_ratio": used.ratio if jax.default_backend() == "cpu" else None,
         "flops": achieved,
         "product_rate": statistics.median(rates),
         "share": achieved / statistics.median(rates),
@@ -268,7 +273,7 @@ def main():
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--pairs", type=int, default=7)
+    add_bound(parser, 7)
     parser.add_argument("--least", type=float, default=1.0, help="seconds of a turn, about")
     parser.add_argument("--channels-last", action="store_true", help="PyTorch's NHWC, for RN50")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch")
@@ -281,9 +286,9 @@ def main():
     on_gpu = jax.default_backend() == "gpu"
     if on_gpu != torch.cuda.is_available():
         print("warning: JAX and PyTorch run on different devices: the ratio says nothing")
-    print(f"{processor()}; batch {args.batch}, {args.dtype}; {args.pairs} pairs in turn")
+    print(f"{processor()}; batch {args.batch}, {args.dtype}; pairs in turn, {args.pairs} at least")
     print(
-        f"{'model':<9}{'PyTorch/s':>11}{'ours/s':>9}{'ratio':>7}{'by CPU time':>13}"
+        f"{'model':<9}{'PyTorch/s':>11}{'ours/s':>9}{'ratio':>7}{'spread':>8}{'by CPU time':>13}"
         f"{'GFLOP/s':>9}{'share':>7}"
     )
     rows = []
@@ -292,7 +297,7 @@ def main():
         rows.append(row)
         used = f"{row['cpu_time_ratio']:.2f}" if row["cpu_time_ratio"] else "-"
         print(
-            f"{name:<9}{row['pytorch']:>11.1f}{row['ours']:>9.1f}{row['ratio']:>7.2f}{used:>13}"
+            f"{name:<9}{row['pytorch']:>11.1f}{row['ours']:>9.1f}{row['ratio']:>7.2f}{row['spread']:>8.1%}{used:>13}"
             f"{row['flops'] / 1e9:>9.0f}{row['share']:>7.0%}",
             flush=True,
         )
@@ -301,7 +306,7 @@ def main():
         "device": processor(),
         "batch": args.batch,
         "dtype": args.dtype,
-        "pairs": args.pairs,
+        "within": args.within,
         "pytorch_layout": "channels_last" if args.channels_last else "contiguous",
         "load_at_the_end": load,
         "note": args.note,

@@ -20,7 +20,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pairs import report, run_pairs
+from pairs import add_bound, bound_of, report, run_pairs
 
 from fsclip_jax.episodes.sampler import EpisodeSpec, sample_batch
 from fsclip_jax.features.bank import Bank
@@ -112,10 +112,10 @@ def device_batch(case):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch", action="store_true", help="the host loop uses torch.randperm")
-    parser.add_argument("--pairs", type=int, default=15, help="runs of each")
+    add_bound(parser, 15)
     args = parser.parse_args()
     rows = [
-        (case.name, run_pairs(host_batch(case, args.torch), device_batch(case), args.pairs))
+        (case.name, run_pairs(host_batch(case, args.torch), device_batch(case), bound_of(args), 1))
         for case in CASES
     ]
     print(f"{'episodes a second':<18}{'host':>12}{'ours':>12}")

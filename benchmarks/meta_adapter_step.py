@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
-from pairs import report, run_pairs
+from pairs import add_bound, bound_of, report, run_pairs
 
 from fsclip_jax.adapters.meta_adapter import init_params, refine
 
@@ -145,7 +145,7 @@ def main():
     parser.add_argument("--shot", type=int, default=16)
     parser.add_argument("--dim", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--pairs", type=int, default=9)
+    add_bound(parser, 9)
     parser.add_argument("--steps", type=int, default=5, help="steps a turn")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
@@ -160,7 +160,7 @@ def main():
             raise SystemExit("the gradients are not equal to 1e-5")
         _, _, published = published_steps(params, data)
         ours = our_steps(params, data)
-        rows.append((f"{way} classes", run_pairs(published, ours, args.pairs, args.steps)))
+        rows.append((f"{way} classes", run_pairs(published, ours, bound_of(args), args.steps)))
     report(rows)
 
 

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from pairs import Pairs, run_pairs
+from pairs import Bound, Pairs, add_bound, bound_of, run_pairs
 from tip_search import LOGIT_SCALE, make_data
 
 from fsclip_jax.adapters.base import Adapter, needs_of
@@ -56,7 +56,7 @@ def make_tasks(way, shot, queries, dim, prompts):
     return ours, published, features
 
 
-def compare(adapter: Adapter, published: ModuleType, tasks: tuple, count: int) -> list[Pairs]:
+def compare(adapter: Adapter, published: ModuleType, tasks: tuple, bound: Bound) -> list[Pairs]:
     """Time fit and predict of one method in turn with its published form."""
     task, plain_task, features = tasks
     params = adapter.init(jax.random.key(0), features.shape[1])
@@ -75,10 +75,10 @@ def compare(adapter: Adapter, published: ModuleType, tasks: tuple, count: int) -
         run_pairs(
             times(lambda: published.fit(plain_task)),
             times(lambda: jax.block_until_ready(fit(params, task, key))),
-            count,
+            bound,
         ),
         run_pairs(
-            times(plain_predict), times(lambda: jax.block_until_ready(predict(state, query))), count
+            times(plain_predict), times(lambda: jax.block_until_ready(predict(state, query))), bound
         ),
     ]
 
@@ -91,13 +91,13 @@ def main() -> None:
     parser.add_argument("--shot", type=int, default=16)
     parser.add_argument("--queries", type=int, default=1000)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--pairs", type=int, default=5)
+    add_bound(parser)
     given = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     tasks = make_tasks(given.way, given.shot, given.queries, given.dim, prompts=7)
     print(f"{given.way} classes, {given.shot} shots, {given.queries} queries, {given.dim} features")
-    print(f"{'':<18}{'fit, ms':^28}{'predict, ms':^28}")
-    columns = f"{'published':>11}{'ours':>9}{'ratio':>8}"
+    print(f"{'':<18}{'fit, ms':^36}{'predict, ms':^36}")
+    columns = f"{'published':>11}{'ours':>9}{'ratio':>8}{'spread':>8}"
     print(f"{'method':<18}{columns}{columns}", flush=True)
     whole = []
     for name in ADAPTERS if "all" in given.methods else given.methods:
@@ -106,13 +106,13 @@ def main() -> None:
         if other or not find_spec(f"published.{name}"):
             continue  # benchmarks/prompts.py has learned prompts; ours has no other form
         published = importlib.import_module(f"published.{name}")
-        parts = compare(adapter, published, tasks, given.pairs)
+        parts = compare(adapter, published, tasks, bound_of(given))
         line = f"{name:<18}"
         for part in parts:
             theirs, ours = (1e3 * statistics.median(times) for times in part)
-            line += f"{theirs:>11.2f}{ours:>9.2f}{part.ratio:>8.2f}"
+            line += f"{theirs:>11.2f}{ours:>9.2f}{part.ratio:>8.2f}{part.spread:>8.1%}"
         print(line, flush=True)
-        both = [[f + p for f, p in zip(*side, strict=True)] for side in zip(*parts, strict=True)]
+        both = [[f + p for f, p in zip(*side, strict=False)] for side in zip(*parts, strict=True)]
         whole.append(Pairs(*both).ratio)
     print(f"ratio {min(whole):.2f}")
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import nnx
-from pairs import Pairs, run_pairs
+from pairs import Bound, Pairs, add_bound, bound_of, run_pairs
 from published import cocoop as published_cocoop
 from published import coop as published_coop
 from published.text_tower import TextTower
@@ -87,7 +87,7 @@ def start_of(adapter, task, key):
     }
 
 
-def compare(adapter, published, task, query, pairs: int) -> tuple[Pairs, Pairs]:
+def compare(adapter, published, task, query, bound: Bound) -> tuple[Pairs, Pairs]:
     """Time the fit and the queries of one method in turn with its published form."""
     key, dim = jax.random.key(0), query.shape[1]
     params = adapter.init(key, dim)
@@ -114,12 +114,12 @@ def compare(adapter, published, task, query, pairs: int) -> tuple[Pairs, Pairs]:
         run_pairs(
             times(lambda: published.fit(plain, **settings)),
             times(lambda: jax.block_until_ready(fit(params, task, key))),
-            pairs,
+            bound,
         ),
         run_pairs(
             times(lambda: published.logits(plain_state, plain_query)),
             times(lambda: jax.block_until_ready(predict(state, query))),
-            pairs,
+            bound,
         ),
     )
 
@@ -131,13 +131,13 @@ def main() -> None:
     parser.add_argument("--shot", type=int, default=4)
     parser.add_argument("--queries", type=int, default=2, help="a class")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--pairs", type=int, default=3)
+    add_bound(parser, 3)
     given = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     task, query = make_task(given.way, given.shot, given.queries)
     print(f"{given.way} classes, {given.shot} shots, {len(query)} queries, {given.steps} steps")
-    print(f"{'':<10}{'step, ms':^28}{'queries, ms':^28}")
-    columns = f"{'published':>11}{'ours':>9}{'ratio':>8}"
+    print(f"{'':<10}{'step, ms':^36}{'queries, ms':^36}")
+    columns = f"{'published':>11}{'ours':>9}{'ratio':>8}{'spread':>8}"
     print(f"{'method':<10}{columns}{columns}", flush=True)
     ratios = []
     for adapter, published in (
@@ -145,10 +145,10 @@ def main() -> None:
         (CoCoOp(steps=given.steps), published_cocoop),
     ):
         line = f"{adapter.name:<10}"
-        parts = compare(adapter, published, task, query, given.pairs)
+        parts = compare(adapter, published, task, query, bound_of(given))
         for part, share in zip(parts, (given.steps, 1), strict=True):
             theirs, ours = (1e3 * statistics.median(times) / share for times in part)
-            line += f"{theirs:>11.2f}{ours:>9.2f}{part.ratio:>8.2f}"
+            line += f"{theirs:>11.2f}{ours:>9.2f}{part.ratio:>8.2f}{part.spread:>8.1%}"
         print(line, flush=True)
         ratios.append(parts[0].ratio)
     print(f"ratio {min(ratios):.2f}")

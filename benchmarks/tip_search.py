@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-from pairs import Pairs, report, run_pairs, seconds
+from pairs import Pairs, add_bound, bound_of, report, run_pairs, seconds
 
 from fsclip_jax.adapters.tip_search import TipGrid, search_tip
 from fsclip_jax.episodes.task import Query, Task
@@ -89,7 +89,7 @@ def main():
     parser.add_argument("--shot", type=int, default=16)
     parser.add_argument("--queries", type=int, default=1649)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--pairs", type=int, default=7)
+    add_bound(parser, 7)
     parser.add_argument("--settings", type=int, default=20, help="of the loop that are timed")
     parser.add_argument("--whole", action="store_true", help="time the whole loop, once")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -126,7 +126,7 @@ def main():
         report([("whole grid", Pairs([seconds(published, 1)], [seconds(ours, 3)]))])
         return
     timed = settings[:: max(1, len(settings) // args.settings)]
-    pairs = run_pairs(partial(published, settings=timed), ours, args.pairs)
+    pairs = run_pairs(partial(published, settings=timed), ours, bound_of(args), 1)
     scaled = [t * len(settings) / len(timed) for t in pairs.published]
     print(f"published: {len(timed)} of {len(settings)} settings timed, scaled up")
     report([("whole grid", Pairs(scaled, pairs.ours))])
