@@ -30,6 +30,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ceilings import product_rate
 from pairs import Pairs, add_bound, bound_of
 
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
@@ -189,24 +190,6 @@ class _Anything(types.ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         return type(name, (), dict.fromkeys(("BICUBIC", "BILINEAR", "NEAREST"), name))
-
-
-def product_rate(dtype):
-    """Return a function that times one large product and gives its FLOP/s."""
-    size = 2048 if jax.default_backend() == "cpu" else 8192
-    x = jax.random.normal(jax.random.key(0), (size, size), dtype)
-    program = jax.jit(jnp.matmul).lower(x, x).compile()
-    repeat = 3 if jax.default_backend() == "cpu" else 20
-
-    def rate():
-        start = time.perf_counter()
-        for _ in range(repeat):
-            out = program(x, x)
-        out.block_until_ready()
-        return repeat * 2 * size**3 / (time.perf_counter() - start)
-
-    rate()
-    return rate
 
 
 def clock(run, repeat):

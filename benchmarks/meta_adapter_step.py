@@ -3,6 +3,8 @@
 Both do the whole step in float32: forward, backward, AdamW. The published form projects the text
 and the shots of every class with the key weights, K + 1 rows a class; ours never projects a shot.
 The gradients of the two are compared first.
+The floor is what a step cannot do without, at the rates of a large product and a large copy that
+are measured beside it.
 
     python benchmarks/meta_adapter_step.py
 
@@ -11,6 +13,7 @@ The last line is ``ratio X``, the smallest over the sizes. PyTorch must be insta
 
 import argparse
 import os
+import statistics
 from functools import partial
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -19,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import torch
+from ceilings import copy_rate, floor, product_rate
 from pairs import add_bound, bound_of, report, run_pairs
 
 from fsclip_jax.adapters.meta_adapter import init_params, refine
@@ -36,60 +39,6 @@ def make_data(way, shot, dim, batch):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, way, batch).astype(np.int32)
     return unit(rng, way, dim), unit(rng, way, shot, dim), unit(rng, batch, dim), labels
-
-
-# ---------------------------------------------------------------- published form, PyTorch
-
-
-class PublishedForm(torch.nn.Module):
-    """The refinement in the order of the published code."""
-
-    def __init__(self, params):
-        super().__init__()
-        dim = params["q_proj"]["weight"].shape[0]
-        self.q_proj = torch.nn.Linear(dim, dim, bias=False)
-        self.k_proj = torch.nn.Linear(dim, dim, bias=False)
-        self.alpha_proj = torch.nn.Linear(dim, 1)
-        named = {
-            f"{module}.{leaf}": torch.tensor(np.asarray(x))
-            for module, leaves in params.items()
-            for leaf, x in leaves.items()
-        }
-        self.load_state_dict(named)
-
-    def forward(self, text, support):
-        """Return the refined text features."""
-        key_value = torch.cat([text[:, None], support], dim=1)
-        query = self.q_proj(text)[:, None]
-        key = self.k_proj(key_value)
-        attention = torch.softmax(query @ key.transpose(1, 2) / text.shape[-1] ** 0.5, dim=-1)
-        mixed = (attention @ key_value)[:, 0]
-        refined = text + torch.sigmoid(self.alpha_proj(text)) * mixed
-        return torch.nn.functional.normalize(refined, dim=-1)
-
-
-def published_loss(model, text, support, query, labels):
-    logits = LOGIT_SCALE * query @ model(text, support).T
-    return torch.nn.functional.cross_entropy(logits, labels)
-
-
-def published_steps(params, data):
-    model = PublishedForm(params)
-    tensors = [torch.tensor(x) for x in data]
-    tensors[-1] = tensors[-1].long()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-
-    def run(steps):
-        for _ in range(steps):
-            loss = published_loss(model, *tensors)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-
-    return model, tensors, run
-
-
-# ---------------------------------------------------------------- our form, JAX
 
 
 def our_loss(params, text, support, query, labels):
@@ -122,13 +71,24 @@ def our_steps(params, data):
     return run
 
 
-# ---------------------------------------------------------------- comparison
+def work(way, shot, dim, batch, width=4):
+    """FLOP and bytes that a step cannot do without; ``width`` is the bytes of a feature.
+
+    Products: text and probes by the two weights, forward and for what is learned; the shots by the
+    probes and by their shares, and as much for the gradients; the logits. Memory: the shots once
+    forward and once backward, the text three times; of every weight three reads, its gradient
+    written and read, and AdamW's two moments and the weight itself read and written.
+    """
+    flops = 10 * way * dim**2 + 8 * way * shot * dim + 4 * batch * way * dim
+    return flops, way * dim * (2 * shot + 3) * width + 2 * dim**2 * (1.5 + 2 + 6) * 4
 
 
 def relative_error(params, data):
     """Return the largest relative error over the gradients of the parameters."""
-    model, tensors, _ = published_steps(params, data)
-    published_loss(model, *tensors).backward()
+    from published import meta_adapter_step as published
+
+    model, tensors, _ = published.steps(params, data)
+    published.loss(model, *tensors).backward()
     ours = jax.jit(jax.grad(our_loss))(params, *data)
     errors = []
     for name, parameter in model.named_parameters():
@@ -137,6 +97,17 @@ def relative_error(params, data):
         difference = np.linalg.norm(np.asarray(ours[module][leaf]) - theirs)
         errors.append(difference / np.linalg.norm(theirs))
     return max(errors)
+
+
+def print_floors(rows, floors):
+    """Print the least that arithmetic allows at the rates measured beside, and the share of it."""
+    print(f"{'size':<16}{'floor ms':>10}{'share':>8}  {'bound by':<10}{'GFLOP/s':>9}{'GB/s':>7}")
+    for (name, pairs), (least, bound, product, copy) in zip(rows, floors, strict=True):
+        share = least / statistics.median(pairs.ours)
+        print(
+            f"{name:<16}{1e3 * least:>10.2f}{share:>8.0%}  {bound:<10}{product / 1e9:>9.0f}"
+            f"{copy / 1e9:>7.1f}"
+        )
 
 
 def main():
@@ -149,7 +120,12 @@ def main():
     parser.add_argument("--steps", type=int, default=5, help="steps a turn")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
+    import torch
+    from published import meta_adapter_step as published
+
     torch.set_num_threads(args.threads)
+    product, copy = product_rate(jnp.float32), copy_rate()
+    floors = []
     params = init_params(jax.random.key(0), args.dim)
     rows = []
     for way in args.way:
@@ -158,9 +134,14 @@ def main():
         print(f"{way} classes: gradients differ by {error:.1e} (relative)")
         if error > 1e-5:
             raise SystemExit("the gradients are not equal to 1e-5")
-        _, _, published = published_steps(params, data)
+        _, _, theirs = published.steps(params, data)
         ours = our_steps(params, data)
-        rows.append((f"{way} classes", run_pairs(published, ours, bound_of(args), args.steps)))
+        rates = product(), copy()
+        rows.append((f"{way} classes", run_pairs(theirs, ours, bound_of(args), args.steps)))
+        rates = [max(pair) for pair in zip(rates, (product(), copy()), strict=True)]
+        least, bound = floor(*work(way, args.shot, args.dim, args.batch), *rates)
+        floors.append((least, bound, *rates))
+    print_floors(rows, floors)
     report(rows)
 
 

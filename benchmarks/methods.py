@@ -24,7 +24,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 from pairs import Bound, Pairs, add_bound, bound_of, run_pairs
 from tip_search import LOGIT_SCALE, make_data
 
@@ -34,7 +33,10 @@ from fsclip_jax.episodes.task import Prompts, Task
 
 
 def make_tasks(way, shot, queries, dim, prompts):
-    """Return the task for ours, the same for the published forms, and the queries."""
+    """Return the task for ours, the same for the published forms, and the queries.
+
+    Without PyTorch there is none for the published forms.
+    """
     support, text, features, _ = make_data(way, shot, queries, dim)
     rng = np.random.default_rng(1)
     vectors = text[:, None] + 0.3 * rng.standard_normal((way, prompts, dim)) / np.sqrt(dim)
@@ -45,6 +47,10 @@ def make_tasks(way, shot, queries, dim, prompts):
         jnp.float32(LOGIT_SCALE),
         prompts=Prompts(jnp.asarray(vectors), jnp.ones((way, prompts), bool)),
     )
+    if not find_spec("torch"):
+        return ours, None, features
+    import torch
+
     published = {
         "support": torch.tensor(support),
         "mask": torch.tensor(mask),
@@ -61,7 +67,10 @@ def compare(adapter: Adapter, published: ModuleType, tasks: tuple, bound: Bound)
     task, plain_task, features = tasks
     params = adapter.init(jax.random.key(0), features.shape[1])
     fit, predict = jax.jit(adapter.fit), jax.jit(adapter.logits)
+    import torch
+
     key, query, plain_query = jax.random.key(1), jnp.asarray(features), torch.tensor(features)
+    wait = torch.cuda.synchronize if plain_query.is_cuda else lambda: None
     state, plain_state = fit(params, task, key), published.fit(plain_task)
 
     def plain_predict():
@@ -71,14 +80,19 @@ def compare(adapter: Adapter, published: ModuleType, tasks: tuple, bound: Bound)
     def times(run):
         return lambda number: [run() for _ in range(number)]
 
+    def waited(run):
+        return lambda number: ([run() for _ in range(number)], wait())
+
     return [
         run_pairs(
-            times(lambda: published.fit(plain_task)),
+            waited(lambda: published.fit(plain_task)),
             times(lambda: jax.block_until_ready(fit(params, task, key))),
             bound,
         ),
         run_pairs(
-            times(plain_predict), times(lambda: jax.block_until_ready(predict(state, query))), bound
+            waited(plain_predict),
+            times(lambda: jax.block_until_ready(predict(state, query))),
+            bound,
         ),
     ]
 
@@ -93,6 +107,8 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     add_bound(parser)
     given = parser.parse_args()
+    import torch
+
     torch.set_num_threads(os.cpu_count() or 1)
     tasks = make_tasks(given.way, given.shot, given.queries, given.dim, prompts=7)
     print(f"{given.way} classes, {given.shot} shots, {given.queries} queries, {given.dim} features")

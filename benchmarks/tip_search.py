@@ -21,7 +21,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
 from pairs import Pairs, add_bound, bound_of, report, run_pairs, seconds
 
 from fsclip_jax.adapters.tip_search import TipGrid, search_tip
@@ -51,10 +50,14 @@ def make_data(way, shot, queries, dim, seed=0):
 
 def published_program(support, text, features, labels):
     """Return the loop's body in the published order of operations, and the best of a grid."""
+    import torch
+
     way, shot, dim = support.shape
     features, labels = torch.tensor(features), torch.tensor(labels).long()
     cache_keys = torch.tensor(support.reshape(-1, dim)).T.contiguous()
-    cache_values = torch.nn.functional.one_hot(torch.arange(way).repeat_interleave(shot)).float()
+    cache_values = torch.nn.functional.one_hot(
+        torch.arange(way, device=labels.device).repeat_interleave(shot)
+    ).float()
     clip_logits = LOGIT_SCALE * features @ torch.tensor(text).T
 
     def cache(beta, affinity):
@@ -94,6 +97,8 @@ def main():
     parser.add_argument("--whole", action="store_true", help="time the whole loop, once")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
+    import torch
+
     torch.set_num_threads(args.threads)
 
     grid = TipGrid()
