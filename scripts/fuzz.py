@@ -42,6 +42,7 @@ READERS = [
     "fsclip_jax.data.coop",
     "fsclip_jax.data.pictures",
     "fsclip_jax.data.split_file",
+    "fsclip_jax.evaluation.shot_files",
     "fsclip_jax.features.import_file",
     "fsclip_jax.features.importing",
     "fsclip_jax.features.npz",

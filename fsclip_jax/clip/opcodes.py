@@ -1,4 +1,4 @@
-"""The pickles of PyTorch's archives, read opcode by opcode, and nothing run.
+"""Pickles of PyTorch's archives and of records, read opcode by opcode, and nothing run.
 
 A pickle is a program. The interpreter here knows lists, dicts, numbers and tensors. It imports
 nothing and calls nothing: a name in the file is compared with the few that are known, and every
@@ -70,17 +70,21 @@ class _Mark:
 
 
 def interpret(
-    program: bytes | io.BytesIO, scripted: bool, storages: dict[str, Storage] | None = None
+    program: bytes | io.BytesIO,
+    scripted: bool,
+    storages: dict[str, Storage] | None = None,
+    record: str = "",
 ) -> Any:
     """Read a pickle, with a `Tensor` for every tensor and a `Module` for every module.
 
     A file stands behind the pickle afterwards. A ``scripted`` one is of a TorchScript archive,
-    which may name its own modules. Every storage that it names is put into ``storages``.
+    which may name its own modules. Every storage that it names is put into ``storages``. A class
+    called ``record``, of whatever module, is read as a `Module`: its attributes.
 
     Raises:
         RefusedError: it asks for anything that is not known.
     """
-    return _Reader(scripted, {} if storages is None else storages).run(program)
+    return _Reader(scripted, {} if storages is None else storages, record).run(program)
 
 
 def kind_named(value: Any) -> str:
@@ -99,8 +103,9 @@ def _natural(value: Any) -> int:
 class _Reader:
     """The interpreter: a stack, a memo, and one small method for each kind of opcode."""
 
-    def __init__(self, scripted: bool, storages: dict[str, Storage]):
+    def __init__(self, scripted: bool, storages: dict[str, Storage], record: str):
         self.scripted = scripted
+        self.record = record
         self.storages = storages
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
@@ -174,7 +179,7 @@ class _Reader:
 
     def name(self, module: str, name: str) -> None:
         known = _Name(module, name)
-        inert = _is_record(known) or (self.scripted and _is_scripted(known))
+        inert = self.inert(known) or (self.scripted and _is_scripted(known))
         if known not in _CALLS and not (module == "torch" and name in _STORAGES) and not inert:
             raise RefusedError(f"asks for {kind_named(known)}")
         self.stack.append(known)
@@ -206,9 +211,14 @@ class _Reader:
 
     def new(self) -> None:
         args, name = self.pop(), self.pop()
-        if type(name) is not _Name or not (_is_scripted(name) or _is_record(name)) or args != ():
+        if type(name) is not _Name or not (_is_scripted(name) or self.inert(name)) or args != ():
             raise RefusedError(f"makes an object of {kind_named(name)}")
         self.stack.append(Module())
+
+    def inert(self, name: _Name) -> bool:
+        """Whether a class is one that files hold whole: its attributes are all that is kept."""
+        optimizer = name.module.startswith("torch.optim.") or name == ("argparse", "Namespace")
+        return optimizer or (bool(self.record) and name.name == self.record)
 
     def build(self) -> None:
         state, target = self.pop(), self.pop()
@@ -221,11 +231,6 @@ class _Reader:
 
 def _is_scripted(name: _Name) -> bool:
     return name.module == "__torch__" or name.module.startswith("__torch__.")
-
-
-def _is_record(name: _Name) -> bool:
-    """Whether a class is one that checkpoints hold whole: its attributes are all that is kept."""
-    return name.module.startswith("torch.optim.") or name == ("argparse", "Namespace")
 
 
 def _tensor(args: tuple[Any, ...]) -> Tensor:

@@ -149,7 +149,34 @@ def _read_suite(folder: Path, data: bytes) -> None:
     suite_to_markdown(suite).encode()
 
 
+def _shots_seeds(_folder: Path) -> list[bytes]:
+    """Lines of 2SFS, and CoOp's pickles in two protocols, behind a byte that says which."""
+    from shot_pickles import datums
+
+    listed = [("a/1.jpg", 0, "cat"), ("a/2.jpg", 0, "cat"), ("b/3.jpg", 1, "dog")]
+    names = ("impath", "label", "classname")
+    lines = [json.dumps(dict(zip(names, each, strict=True)) | {"domain": 0}) for each in listed]
+    lines.append(json.dumps(listed[0]))
+    return [
+        b"\0" + "\n".join(lines).encode(),
+        *(b"\1" + datums({"train": listed, "val": listed[:1]}, protocol) for protocol in (2, 5)),
+    ]
+
+
+def _read_shots(folder: Path, data: bytes) -> None:
+    from fsclip_jax.evaluation.shot_files import read_lines, read_pickled_lists
+
+    path = folder / "shot_1-seed_1"
+    path.write_bytes(data[1:])
+    lists = read_pickled_lists(path) if data[:1] == b"\x01" else {"train": read_lines(path)}
+    for each in lists["train"]:
+        assert each.impath
+        assert each.classname
+        assert 0 <= each.label < 100_000
+
+
 TARGETS = {
+    "shots": Target(_shots_seeds, _read_shots),
     "pictures": Target(_picture_seeds, _read_picture),
     "predictions": Target(_prediction_seeds, _continue_predictions),
     "suite": Target(_suite_seeds, _read_suite),
