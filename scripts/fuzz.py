@@ -48,6 +48,7 @@ READERS = [
     "fsclip_jax.features.npz",
     "fsclip_jax.pixels",
     "fsclip_jax.prediction.formats",
+    "fsclip_jax.prediction.journal",
     "fsclip_jax.prediction.table",
     "fsclip_jax.report.suite",
 ]

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import io
 import json
+import os
 import shutil
 import zipfile
 from functools import partial
@@ -161,12 +162,82 @@ def _no_bank():
     raise UserError("no step is trained here")
 
 
+_SORTED = ("cat", "dog", "cat", "")
+
+
+def _sort(folder: Path, how: str) -> tuple[Path, list[tuple[bytes, bytes]]]:
+    """Sort some pictures; the folder, and what stands for the numbers of its files."""
+    from fsclip_jax.prediction.formats import Row
+    from fsclip_jax.prediction.sorting import sort_pictures
+
+    rows = []
+    for number, label in enumerate(_SORTED):
+        file = folder / OUT / "home" / str(number) / "a.png"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"picture %d" % number)
+        os.utime(file, ns=(10**18, 10**18))
+        rows.append(Row(str(file), label, (("cat", 0.9),), 0.5))
+    numbers = [Path(row.image).stat().st_ino for row in rows]
+    place = folder / OUT / "sorted"
+    sort_pictures(rows, ["cat", "dog"], place, how)
+    numbers.append(place.stat().st_ino)
+    return place, [(b"%d" % n, b"7000%d000" % i) for i, n in enumerate(numbers)]
+
+
+def _journal_seeds(folder: Path) -> list[bytes]:
+    """Journals of pictures that were moved, and of links to them, behind a byte that says which."""
+    from fsclip_jax.prediction.journal import NAME
+
+    seeds = []
+    for how in ("move", "link"):
+        place, numbers = _sort(folder, how)
+        journal = (place / NAME).read_bytes()
+        for number, stand_in in numbers:
+            journal = journal.replace(number, stand_in)
+        seeds += [how[:1].encode() + journal, how[:1].encode() + journal[: len(journal) * 2 // 3]]
+        shutil.rmtree(folder / OUT)
+    return seeds
+
+
+def _undo_by_journal(folder: Path, data: bytes) -> None:
+    """Undo what a spoilt journal tells; every picture is there once more, whatever it says."""
+    from fsclip_jax.prediction.journal import NAME
+    from fsclip_jax.prediction.undo import undo
+
+    place, numbers = _sort(folder, "link" if data[:1] == b"l" else "move")
+    (place / "cat" / "mine.png").write_bytes(b"picture of mine")
+    journal = data[1:]
+    for number, stand_in in numbers:
+        journal = journal.replace(stand_in, number)
+    (place / NAME).write_bytes(journal)
+    wanted = sorted([b"picture %d" % number for number in range(len(_SORTED))])
+    try:
+        undo(place)
+    finally:
+        there = [path for path in (folder / OUT).rglob("*") if path.name != NAME]
+        lie = {path.lstat().st_ino: path for path in [*there, *_told(journal)] if _is_picture(path)}
+        assert sorted(path.read_bytes() for path in lie.values()) == [*wanted, b"picture of mine"]
+
+
+def _told(journal: bytes) -> list[Path]:
+    """Say where a journal has pictures from, which may be anywhere."""
+    told = []
+    for line in journal.splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            told.append(Path(json.loads(line)["image"]))
+    return told
+
+
+def _is_picture(path: Path) -> bool:
+    return bool(path.suffix) and os.path.isfile(path) and not path.is_symlink()
+
+
 TARGETS = {
+    "journal": Target(_journal_seeds, _undo_by_journal),
     "npz": Target(_npz_seeds, _import_features),
     "coop": Target(_coop_seeds, _read_coop),
-    # Some tens of milliseconds each: Orbax opens two folders, and fails slowly.
-    "workdir": Target(partial(_workdir_seeds, _RUN), partial(_continue_training, _RUN), runs=400),
+    "workdir": Target(partial(_workdir_seeds, _RUN), partial(_continue_training, _RUN)),
     "checkpoints": Target(
-        partial(_workdir_seeds, _CHECKPOINTS), partial(_continue_training, _CHECKPOINTS), runs=300
+        partial(_workdir_seeds, _CHECKPOINTS), partial(_continue_training, _CHECKPOINTS)
     ),
 }

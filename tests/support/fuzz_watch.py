@@ -24,7 +24,7 @@ class Target:
     Attributes:
         seeds: writes honest files, given a folder to work in.
         read: reads spoilt bytes, given a folder to put them into.
-        runs: inputs in the tests; fewer where one costs more than some milliseconds.
+        runs: inputs in the tests.
     """
 
     seeds: Callable[[Path], list[bytes]]
