@@ -101,7 +101,7 @@ class MetricsLog:
             if name not in ("step", "time") and value is not None:
                 kind = "val" if name.startswith("val_") else "train"
                 tag = f"{kind}/{name.removeprefix('val_')}"
-                at, when = int(row["step"] or 0), row.get("time") or 0.0
+                at, when = int(row["step"] or 0), float(row.get("time") or 0.0)
                 event = scalar_event(tag, float(value), at, when)
                 self._events.write(event)
 

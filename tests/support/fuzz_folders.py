@@ -223,7 +223,7 @@ def _told(journal: bytes) -> list[Path]:
     """Say where a journal has pictures from, which may be anywhere."""
     told = []
     for line in journal.splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             told.append(Path(json.loads(line)["image"]))
     return told
 

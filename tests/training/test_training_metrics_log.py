@@ -3,7 +3,7 @@ import json
 import pytest
 
 from fsclip_jax.training.events import crc32c
-from fsclip_jax.training.metrics_log import MetricsLog, read_metrics
+from fsclip_jax.training.metrics_log import METRICS_FILE, MetricsLog, read_metrics
 
 
 def row(step, **numbers):
@@ -36,6 +36,14 @@ def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path):
         file.write('{"step": 4, "lo')
     write(tmp_path, 2, [row(4, loss=3.0)])
     assert steps(tmp_path) == [0, 2, 4]
+
+
+def test_whole_numbers_of_a_log_are_numbers(tmp_path):
+    line = '{"step": 1, "time": 1795812353516, "loss": 2}\n'
+    (tmp_path / METRICS_FILE).write_text(line)
+    with MetricsLog(tmp_path, 1):
+        pass
+    assert (tmp_path / METRICS_FILE).read_text() == line
 
 
 def test_a_new_run_begins_a_new_log(tmp_path):
