@@ -23,6 +23,7 @@ from fsclip_jax.adapters.linear_probe import LinearProbe
 from fsclip_jax.adapters.lp_plus_plus import LpPlusPlus
 from fsclip_jax.adapters.meta_adapter import MetaAdapter
 from fsclip_jax.adapters.meta_prior import MetaPrior
+from fsclip_jax.adapters.meta_probe import MetaProbe
 from fsclip_jax.adapters.proker import ProKeR
 from fsclip_jax.adapters.prolip import ProLip
 from fsclip_jax.adapters.prompt_text import example_words
@@ -69,6 +70,7 @@ ADAPTERS: Mapping[str, Callable[..., Adapter]] = MappingProxyType(
         "meta_adapter": MetaAdapter,
         "attn_adapter": AttnAdapter,
         "meta_prior": MetaPrior,
+        "meta_probe": MetaProbe,
     }
 )
 """Every method, in the order of the tables. Each entry makes the adapter from its static config."""

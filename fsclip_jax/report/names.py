@@ -29,6 +29,7 @@ METHOD_TITLES: Mapping[str, str] = MappingProxyType(
         "meta_adapter": "Meta-Adapter",
         "attn_adapter": "Attn-Adapter",
         "meta_prior": "Meta-Prior",
+        "meta_probe": "Meta-Probe",
     }
 )
 """Methods whose name is not the words of their id."""

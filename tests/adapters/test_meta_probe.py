@@ -1,0 +1,111 @@
+"""Meta-Probe: against plain NumPy, what the statistics are and are not moved by, and its limits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fsclip_jax.adapters.catalog import example_task, get_adapter
+from fsclip_jax.adapters.meta_probe import START, MetaProbe, scalars_of
+from fsclip_jax.adapters.task_statistics import CUT, STATISTICS, look_at, statistics
+
+KEY = jax.random.key(0)
+
+
+def found_in(task):
+    seen = look_at(task)
+    logits = task.logit_scale * task.support.reshape(seen.rows.shape) @ task.text.T
+    return statistics(task, seen, logits)
+
+
+def uneven(task):
+    counts = jnp.array([4, 3, 1, 0, 2])
+    return task._replace(support_mask=jnp.arange(4)[None, :] < counts[:, None])
+
+
+def plain(params, task, features, steps):
+    """The equations of docs/methods.md one after the other, in float64, through kernels."""
+    numbers = {name: float(x) for name, x in scalars_of(params, found_in(task)).items()}
+    mask, text = np.asarray(task.support_mask), np.asarray(task.text, np.float64)
+    shots = [np.asarray(x, np.float64)[m] for x, m in zip(task.support, mask, strict=True)]
+    centre = np.mean([x.mean(0) for x in shots if len(x)], axis=0)
+    means = np.array([x.mean(0) - centre if len(x) else 0 * centre for x in shots])
+    x, dim = np.concatenate(shots), text.shape[1]
+    labels = np.repeat(np.arange(len(shots)), [len(part) for part in shots])
+    u, rest = x - centre, x - centre - means[labels]
+    total, free = (u**2).sum() / len(u), len(u) - sum(len(part) > 0 for part in shots)
+    within = ((rest**2).sum() + 2.8 * total) / (free + 4)
+    size = (1 + free / (numbers["metric"] * dim)) / total
+    precision = (np.eye(dim) + rest.T @ rest / (numbers["metric"] * within)) / size
+    inverse = np.linalg.inv(precision)
+
+    def latent(a):  # the kernel of z, as the prior has it
+        return numbers["prior"] * ((a - centre) @ inverse @ u.T + numbers["offset"])
+
+    scale = numbers["text"] * float(task.logit_scale)
+    damped = np.linalg.inv(latent(x) + numbers["damping"] * np.eye(len(x))) * numbers["damping"]
+    coefficients, target = np.zeros((len(x), len(text))), np.eye(len(text))[labels]
+    for _ in range(steps):
+        logits = scale * x @ text.T + latent(x) @ coefficients
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        coefficients += damped @ (target - odds / odds.sum(1, keepdims=True) - coefficients)
+    f = np.asarray(features, np.float64)
+    near = (f - centre) @ inverse @ means.T - float(params["means_bias"]) * np.diag(
+        means @ inverse @ means.T
+    )
+    return scale * f @ text.T + latent(f) @ coefficients + numbers["means"] * near
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_agrees_with_the_equations_in_numpy(steps):
+    """Steps among weights, as the method takes them, are steps among coefficients of the shots."""
+    task, query = example_task(way=5, shot=4, query=12)
+    task = uneven(task)._replace(logit_scale=jnp.float32(30.0))
+    adapter = get_adapter("meta_probe", steps=steps)
+    params = adapter.init(KEY, 8)
+    got = adapter.logits(adapter.fit(params, task, KEY), query.features)
+    expected = plain(params, task, query.features, steps)
+    np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_statistics_know_no_basis_and_no_width():
+    """Rotated, or with features that are always zero, a task is the same task."""
+    task, _ = example_task(way=5, shot=4, dim=8)
+    task = uneven(task)
+    rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((12, 8)))[0].T
+    turned = task._replace(support=task.support @ rotation, text=task.text @ rotation)
+    found = found_in(task)
+    np.testing.assert_allclose(found_in(turned), found, atol=1e-4)
+    assert found.shape == (len(STATISTICS),)
+    assert float(jnp.abs(found).max()) <= CUT
+
+
+def test_statistics_see_what_is_fine_and_what_text_is_worth():
+    task, _ = example_task(way=20, shot=4, dim=32, seed=1)
+    named = dict(zip(STATISTICS, found_in(task), strict=True))
+    centre = task.support.mean((0, 1), keepdims=True)
+    near = centre + 0.3 * (task.support - centre)
+    fine = dict(zip(STATISTICS, found_in(task._replace(support=near)), strict=True))
+    assert fine["spread"] < named["spread"] - 0.5
+    wrong = found_in(task._replace(text=jnp.roll(task.text, 1, axis=0)))
+    wrong = dict(zip(STATISTICS, wrong, strict=True))
+    for name in ("right", "agreement", "correlation"):
+        assert wrong[name] < named[name] - 0.5, name
+    assert wrong["loss"] > named["loss"] + 0.5
+
+
+def test_scalars_stay_within_their_bounds():
+    params = MetaProbe().init(KEY, 8)
+    far = jax.tree.map(lambda x: 1e3 * x, params)
+    for sign in (-1.0, 1.0):
+        scalars = scalars_of(far, jnp.full(len(STATISTICS), sign * CUT))
+        for name, start in START.items():
+            assert start * np.exp(-4.01) < float(scalars[name]) < start * np.exp(4.01)
+
+
+def test_text_that_is_wrong_counts_for_less():
+    params = MetaProbe().init(KEY, 32)
+    task, _ = example_task(way=20, shot=4, dim=32, seed=1)
+    wrong = task._replace(text=jnp.roll(task.text, 1, axis=0))
+    trusted, doubted = (scalars_of(params, found_in(each))["text"] for each in (task, wrong))
+    assert float(doubted) < 0.7 * float(trusted)
