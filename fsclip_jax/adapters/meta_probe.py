@@ -51,7 +51,7 @@ class MetaProbe:
         S    = (I + R^T R / (metric q)) k        u . m_c = u^T S^-1 m_c, and so |m_c|^2
         z(x) = [u(x), sqrt(offset)]              S'  = S with a last row and column of 1
         B    = S' + (v / damping) Z^T Z
-        a   <- a + B^-1 (Z^T (Y - softmax(r + v Z a)) - S' a)        ``steps`` times from a = 0
+        a   <- a + B^-1 (Z^T (Y - softmax(r + v Z a)) - S' a)      from a = 0, in steps
 
     That is, a classifier of a Gaussian's means, and steps of a bounded Hessian towards the most
     likely multinomial regression whose weights have the variance ``v S'^-1`` around the text's:
@@ -65,8 +65,8 @@ class MetaProbe:
     on the basis or the width of the features, so the numbers, meta-learned once, are the defaults
     for any backbone; ``fsclip train --method meta_probe`` learns them anew.
 
-    A new task costs two factorisations of a ``dim x dim`` matrix. Classes may have any number of
-    shots, or none; without any it is zero-shot.
+    A new task costs two inverses of a ``dim x dim`` matrix, found together. Classes may have any
+    number of shots, or none; without any it is zero-shot.
 
     ``params``: ``strength``, the way from zero-shot (0) to all this (1), and what was learned.
 
@@ -78,8 +78,8 @@ class MetaProbe:
         >>> example_logits(MetaProbe()).shape
         (6, 3)
 
-    Source: this project. The bound of the Hessian is Boehning, "Multinomial logistic regression
-    algorithm", 1992.
+    Source: this project. The bound of the Hessian is Boehning, Multinomial logistic regression
+    algorithm, 1992.
     """
 
     steps: int = 3
@@ -106,11 +106,13 @@ class MetaProbe:
         text = task.logit_scale * task.text.astype(jnp.float32)
         text_logits = task.support.astype(jnp.float32).reshape(seen.rows.shape) @ text.T
         scalars = scalars_of(params, statistics(task, seen, text_logits))
+        rows = jnp.concatenate([seen.rows, jnp.sqrt(scalars["offset"]) * seen.kept], axis=1)
         precision = _precision(seen, scalars["metric"])
-
-        factor = jax.scipy.linalg.cho_factor(precision, lower=True)
-        means = scalars["means"] * jax.scipy.linalg.cho_solve(factor, seen.means.T).T
-        probe = self._probe(seen, precision, scalars, scalars["text"] * text_logits)
+        bound = precision + scalars["prior"] / scalars["damping"] * (rows.T @ rows)
+        covariance, step = _inverses(jnp.stack([precision, bound]))
+        told = scalars["text"] * text_logits
+        probe = self._probe(seen, rows, precision, step, told, scalars["prior"])
+        means = scalars["means"] * seen.means @ covariance[:-1, :-1]
         added = means + probe[:, :-1]
         bias = jnp.sqrt(scalars["offset"]) * probe[:, -1] - added @ seen.centre
         bias -= params["means_bias"] * jnp.sum(means * seen.means, axis=-1)
@@ -122,28 +124,19 @@ class MetaProbe:
     def _probe(
         self,
         seen: Seen,
-        precision: Float[Array, "dim dim"],
-        scalars: dict[str, Float[Array, ""]],
+        rows: Float[Array, "row size"],
+        precision: Float[Array, "size size"],
+        step: Float[Array, "size size"],
         text_logits: Float[Array, "row way"],
-    ) -> Float[Array, "way dim+1"]:
-        """Return ``v a_c``, the last column for the constant feature."""
-        way, dim = seen.means.shape
-        offset, prior = jnp.sqrt(scalars["offset"]) * seen.kept, scalars["prior"]
-        rows = jnp.concatenate([seen.rows, offset], axis=1)
-        precision = jax.scipy.linalg.block_diag(precision, jnp.ones((1, 1)))
-        side = (seen.rows.T @ offset)[:, 0]
-        gram = jnp.zeros((dim + 1, dim + 1)).at[:dim, :dim].set(seen.gram)
-        gram = gram.at[:dim, dim].set(side).at[dim, :dim].set(side)
-        gram = gram.at[dim, dim].set(jnp.sum(jnp.square(offset)))
-        bound = precision + prior / scalars["damping"] * gram
-        factor = jax.scipy.linalg.cho_factor(bound, lower=True)
+        prior: Float[Array, ""],
+    ) -> Float[Array, "way size"]:
+        """Return ``v a_c``, the last column for the constant feature; ``step`` is ``B^-1``."""
+        way, size = seen.number.shape[0], rows.shape[1]
         target = seen.kept * jnp.repeat(jnp.eye(way), rows.shape[0] // way, axis=0)
-
-        weights = jnp.zeros((dim + 1, way))
+        weights = jnp.zeros((size, way))
         for _ in range(self.steps):
             said = jax.nn.softmax(text_logits + prior * rows @ weights, axis=-1)
-            slope = rows.T @ (target - seen.kept * said) - precision @ weights
-            weights += jax.scipy.linalg.cho_solve(factor, slope)
+            weights += step @ (rows.T @ (target - seen.kept * said) - precision @ weights)
         return prior * weights.T
 
     def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
@@ -151,9 +144,22 @@ class MetaProbe:
         return query.astype(jnp.float32) @ state["weights"].T + state["bias"][None]
 
 
-def _precision(seen: Seen, metric: Float[Array, ""]) -> Float[Array, "dim dim"]:
+def _precision(seen: Seen, metric: Float[Array, ""]) -> Float[Array, "size size"]:
     """How firmly weights are held near the text's: more along what differs within a class."""
     dim = seen.scatter.shape[0]
     size = (1.0 + seen.free / (metric * dim)) / jnp.maximum(seen.total, 1e-9)
     whole = jnp.eye(dim) + seen.scatter / jnp.maximum(metric * seen.within, 1e-9)
-    return whole / size
+    return jax.scipy.linalg.block_diag(whole / size, jnp.ones((1, 1)))
+
+
+def _inverses(matrices: Float[Array, "matrix dim dim"]) -> Float[Array, "matrix dim dim"]:
+    """Invert positive definite matrices, all in one factorisation and one solve.
+
+    Two that do not wait for each other may wait for each other's threads for ever: XLA starts
+    both at once on a CPU, and each takes the threads that the other needs.
+    """
+    identity = jnp.broadcast_to(jnp.eye(matrices.shape[-1]), matrices.shape)
+    roots = jax.lax.linalg.triangular_solve(
+        jax.lax.linalg.cholesky(matrices), identity, left_side=True, lower=True
+    )
+    return roots.swapaxes(-1, -2) @ roots

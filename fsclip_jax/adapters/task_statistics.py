@@ -95,7 +95,7 @@ def statistics(
     size = _root(jnp.square(with_text).sum() / classes)
     sizes = _root(jnp.square(means).sum() * jnp.square(text).sum())
     found = (
-        _log(pictures / classes), _log(jnp.float32(text.shape[0])) - 3.5,
+        _log(pictures / classes), _log(jnp.asarray(text.shape[0], jnp.float32)) - 3.5,
         _log(far * scale) - 3.0, _log(near * scale) - 2.0, _log(seen.total) + 0.9,
         4.0 * (seen.within / jnp.maximum(seen.total, _LEAST) - 0.7),
         3.0 * (right - 0.6), jnp.log(loss + 0.1), 3.0 * (own / classes / size - 0.6),
@@ -108,7 +108,7 @@ def _distances(text: Float[Array, "way dim"]) -> tuple[Float[Array, ""], Float[A
     """One less cosine: mean over all pairs, and to the nearest."""
     way = text.shape[0]
     cosines, others = text @ text.T, 1.0 - jnp.eye(way)
-    far = jnp.sum((1.0 - cosines) * others) / max(way * (way - 1), 1)
+    far = jnp.sum((1.0 - cosines) * others) / (way * max(way - 1, 1))
     return far, jnp.mean(1.0 - jnp.max(jnp.where(others > 0, cosines, -2.0), axis=-1))
 
 

@@ -1,5 +1,8 @@
 """Meta-Probe: against plain NumPy, what the statistics are and are not moved by, and its limits."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,3 +112,23 @@ def test_text_that_is_wrong_counts_for_less():
     wrong = task._replace(text=jnp.roll(task.text, 1, axis=0))
     trusted, doubted = (scalars_of(params, found_in(each))["text"] for each in (task, wrong))
     assert float(doubted) < 0.7 * float(trusted)
+
+
+MANY_DRAWS = """
+import jax
+from fsclip_jax.adapters.meta_probe import MetaProbe
+from fsclip_jax.episodes.task import Task
+draws, way, shot, dim = 5, 313, 16, 192
+support = jax.random.normal(jax.random.key(0), (draws, way, shot, dim))
+mask, scale = jax.numpy.ones((draws, way, shot), bool), jax.numpy.full(draws, 100.0)
+task, probe = Task(support, mask, support[:, :, 0], scale), MetaProbe()
+fit = jax.jit(jax.vmap(probe.fit, in_axes=(None, 0, 0)))
+keys = jax.random.split(jax.random.key(2), draws)
+for _ in range(2):
+    jax.block_until_ready(fit(probe.init(keys[0], dim), task, keys))
+"""
+
+
+def test_several_draws_of_many_classes_end():
+    """In a process of its own: where it does not end, no exception would."""
+    subprocess.run([sys.executable, "-c", MANY_DRAWS], check=True, timeout=240)

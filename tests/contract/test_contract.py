@@ -6,12 +6,14 @@ checked on one method of each kind.
 """
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from jax.extend.core import jaxprs_in_params
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from safetensors.numpy import load_file, save_file
 
@@ -435,3 +437,21 @@ def test_a_task_without_any_shot_is_zero_shot(adapter):
     empty = task._replace(support_mask=jnp.zeros_like(task.support_mask))
     expected = predict(get_adapter("zero_shot"), {}, task, features)
     np.testing.assert_allclose(predict(adapter, params, empty, features), expected, **CLOSE)
+
+
+FACTORISATIONS = {"cholesky", "eigh", "eig", "lu", "qr", "svd", "householder_product"}
+
+
+def factorisations(program):
+    """Factorisations of a program, those of the programs that it calls among them."""
+    called = [inner for each in program.eqns for inner in jaxprs_in_params(each.params)]
+    own = sum(each.primitive.name in FACTORISATIONS for each in program.eqns)
+    return own + sum(map(factorisations, called))
+
+
+@every_method
+def test_factorises_once(adapter):
+    """Two that do not wait for each other can wait for each other's threads for ever on a CPU."""
+    params, task, features = make(adapter)
+    traced = jax.make_jaxpr(partial(predict_eagerly, adapter))(params, task, features)
+    assert factorisations(traced.jaxpr) <= 1
