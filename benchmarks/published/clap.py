@@ -6,24 +6,24 @@ views of an image being samples; then the probe is trained with the penalty of e
 """
 
 import torch
-from published.linear_probe import classify
+from published.linear_probe import classify, raw_text
 from published.loop import labelled, shuffled, train
 
-CASES = [{"views": 0}, {"views": 3}]
+CASES = [{"views": 0}, {"views": 3}, {"lengths": True}]
 
 
-def fit(task, rate=0.1, epochs=300, batch=256, momentum=0.9, text_length=None, batches=None):
+def fit(task, rate=0.1, epochs=300, batch=256, momentum=0.9, batches=None):
     images, labels = labelled(task)
-    text_length = text_length or task["logit_scale"] / 20
     text, scale = torch.as_tensor(task["text"]), float(task["logit_scale"])
     if batches is None:
         batches = shuffled(*images.shape[:2], epochs, batch)
     multipliers = class_multipliers(images, labels, text, scale)
-    prototypes = torch.nn.Parameter(text_length * text)
+    raw = raw_text(task)
+    prototypes = torch.nn.Parameter(raw.clone())
 
     def loss(image, label):
         fit_loss = torch.nn.functional.cross_entropy(classify(image, prototypes, scale), label)
-        distance = (prototypes - text_length * text).pow(2).sum(-1)
+        distance = (prototypes - raw).pow(2).sum(-1)
         return fit_loss + torch.mean(multipliers * distance)
 
     optimizer = torch.optim.SGD([prototypes], lr=rate, momentum=momentum)

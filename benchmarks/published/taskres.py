@@ -1,21 +1,20 @@
 """TaskRes in plain PyTorch (Yu et al.).
 
 Section 3.3 of "Task Residual for Tuning Vision-Language Models". The text features are raw in the
-published code, here unit vectors times ``text_length``, a twentieth of the scale; a scaled
-residual is added and the sum is normalised, Adam with weight decay.
+published code, here unit vectors times their lengths; a scaled residual is added and the sum is
+normalised, Adam with weight decay.
 """
 
 import torch
-from published.linear_probe import classify
+from published.linear_probe import classify, raw_text
 from published.loop import labelled, shuffled, train
 
-CASES = [{"rate": 0.02}, {"rate": 0.02, "views": 3}]
+CASES = [{"rate": 0.02}, {"rate": 0.02, "views": 3}, {"rate": 0.02, "lengths": True}]
 
 
-def fit(task, alpha=0.5, rate=2e-3, epochs=None, batch=256, text_length=None, batches=None):
+def fit(task, alpha=0.5, rate=2e-3, epochs=None, batch=256, batches=None):
     images, labels = labelled(task)
-    text_length = text_length or task["logit_scale"] / 20
-    base, scale = text_length * torch.as_tensor(task["text"]), float(task["logit_scale"])
+    base, scale = raw_text(task), float(task["logit_scale"])
     if batches is None:
         epochs = epochs or (200 if task["mask"].shape[1] > 4 else 100)
         batches = shuffled(*images.shape[:2], epochs, batch)

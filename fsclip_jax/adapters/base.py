@@ -76,6 +76,7 @@ class Adapter(Protocol):
       or of the query (``patches``), without which the method does not apply;
     - ``without_text``: scalars of ``params`` that are fixed where there is no text, perhaps none;
       a method that has it runs there, and ``task.text`` is zero;
+    - ``reads_text_lengths = True``, if it trains from the text at the length that the tower gave;
     - ``reads_patches = True``, if ``logits`` takes the patches of the query images as a third
       argument, or ``None`` where there are none;
     - ``train(params, task, key) -> Descent``, if it learns from the shots by steps.

@@ -29,8 +29,9 @@ from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, Scalar, State
 class Clap:
     """Linear probe with class-adaptive constraint, ``s f . normalise(w_c)``.
 
-    ``w_c`` starts at ``L t_c``, ``t_c`` the text feature and ``L = s / 20``, and minimises
-    ``cross-entropy + mean_c lambda_c |w_c - L t_c|^2``. ``lambda_c`` is the mean zero-shot
+    ``w_c`` starts at ``L_c t_c``, ``t_c`` the text feature and ``L_c`` the length that the text
+    tower gave it (``s / 20`` as for ``linear_probe``), and minimises
+    ``cross-entropy + mean_c lambda_c |w_c - L_c t_c|^2``. ``lambda_c`` is the mean zero-shot
     probability of the right answer over the shots of the class: where CLIP knows the class
     already, its text feature is kept more firmly. A class without shots has nothing to learn from
     and ``lambda_c = 1``.
@@ -59,6 +60,7 @@ class Clap:
     scalars: ClassVar[Scalars] = {"rate": PUBLISHED_RATE}
     """The published learning rate."""
     init = init_scalars
+    reads_text_lengths: ClassVar[bool] = True
     zero_shot_at: ClassVar[Params] = {"rate": 0.0}
     logits = logits_of_weights
 

@@ -25,13 +25,20 @@ from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray, Scalar, State
 PUBLISHED_RATE = 0.1
 
 LENGTH = 0.05
-"""Length of the weights before training, as a share of the logit scale.
+"""Length of the weights before training where that of the text is not known, as a share of the
+logit scale; at a scale of 100 the length is 5.
 
 The published codes of this probe, of CLAP and of TaskRes train text features as the tower gives
-them; banks store unit vectors. As the logits are cosines, the length of a weight only sets how far
-a step of given size turns it: a step of the weight moves the logits by the step times
-``logit_scale / length``. With the length in proportion to the scale that is the same for every
-backbone. At a scale of 100 the length is 5.
+them. Banks store unit vectors, and their lengths beside them; older and imported ones may have
+none. As the logits are cosines, the length of a weight only sets how far a step of given size turns
+it: a step of the weight moves the logits by the step times ``logit_scale / length``.
+"""
+
+MOST_LENGTH = 0.25
+"""Mean length of text, as a share of the logit scale, beyond which training starts at ``LENGTH``.
+
+The published rates are made for OpenAI's towers. Of the bundled CLIP, whose text is 0.7 to 1 times
+as long as its scale, they would leave the text as it is.
 """
 
 
@@ -39,8 +46,9 @@ backbone. At a scale of 100 the length is 5.
 class LinearProbe:
     """Cosine classifier trained from the zero-shot weights, ``s f . normalise(w_c)``.
 
-    ``w_c`` starts at ``L t_c``, ``t_c`` the text feature and ``L = s / 20``, and minimises the
-    cross-entropy of the shots, each step in a random view.
+    ``w_c`` starts at ``L_c t_c``, ``t_c`` the text feature and ``L_c`` the length that the text
+    tower gave it (``s / 20`` where that is not known, or above ``s / 4`` on average), and minimises
+    the cross-entropy of the shots, each step in a random view.
 
     With ``text_as_shot`` every text feature is one more labelled example of its class, whatever
     modality it is of.
@@ -72,6 +80,7 @@ class LinearProbe:
     scalars: ClassVar[Scalars] = {"rate": PUBLISHED_RATE}
     """The published learning rate."""
     init = init_scalars
+    reads_text_lengths: ClassVar[bool] = True
     zero_shot_at: ClassVar[Params] = {"rate": 0.0}
     logits = logits_of_weights
 
@@ -96,5 +105,9 @@ class LinearProbe:
 
 
 def long_text(task: Task) -> Float[Array, "way dim"]:
-    """Return the text features at the length that training starts from, :data:`LENGTH`."""
-    return LENGTH * task.logit_scale * task.text.astype(jnp.float32)
+    """Return the text features at the length that training starts from."""
+    text, usual = task.text.astype(jnp.float32), LENGTH * task.logit_scale
+    if task.text_lengths is None:
+        return usual * text
+    known = task.text_lengths.mean() <= MOST_LENGTH * task.logit_scale
+    return jnp.where(known, task.text_lengths, usual)[:, None] * text

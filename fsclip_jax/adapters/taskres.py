@@ -32,10 +32,11 @@ _FEW_SHOTS, _EPOCHS = 4, (100, 200)
 
 @dataclass(frozen=True)
 class TaskRes:
-    """Text features plus a learned residual, ``s f . normalise(L t_c + alpha r_c)``.
+    """Text features plus a learned residual, ``s f . normalise(L_c t_c + alpha r_c)``.
 
-    ``t_c`` is the text feature and ``L = s / 20``. ``r_c`` starts at zero and minimises
-    the cross-entropy of the shots, each step in a random view.
+    ``t_c`` is the text feature and ``L_c`` the length that the text tower gave it (``s / 20`` as
+    for ``linear_probe``). ``r_c`` starts at zero and minimises the cross-entropy of the shots,
+    each step in a random view.
 
     ``params``: ``alpha``, the scale of the residual (0 gives zero-shot; published is 1 on Flowers
     and 0.5 elsewhere), and the learning rate ``rate``, 2e-4 on ImageNet in the published code and
@@ -64,6 +65,7 @@ class TaskRes:
     scalars: ClassVar[Scalars] = {"alpha": PUBLISHED_SCALE, "rate": PUBLISHED_RATES[0]}
     """The published scale and learning rate of most data sets."""
     init = init_scalars
+    reads_text_lengths: ClassVar[bool] = True
     zero_shot_at: ClassVar[Params] = {"alpha": 0.0}
     logits = logits_of_weights
     grid: ClassVar[Grid] = Grid(refit={"rate": PUBLISHED_RATES})

@@ -65,7 +65,7 @@ def clip_model(backbone: Backbone, scales: Sequence[float] = SCALES) -> Model:
     backbone.reader()  # says so where there is no text
 
     def text(names: Sequence[str]) -> Float[np.ndarray, "way dim"]:
-        return class_text_features(backbone, [prompts(name, templates) for name in names])[0]
+        return class_text_features(backbone, [prompts(name, templates) for name in names]).text
 
     def describe(pictures: Iterable[Boxed]) -> Iterator[Float[np.ndarray, "region dim"]]:
         return region_features(backbone, pictures, scales=scales)

@@ -98,6 +98,8 @@ def gather_support(
         present = (vectors != 0).any(axis=-1) if known is None else known[classes]
         xp = namespace_of(vectors)
         task = task._replace(prompts=Prompts(xp.where(present[..., None], vectors, 0), present))
+    if bank.text_lengths is not None:
+        task = task._replace(text_lengths=bank.text_lengths[classes])
     return task
 
 

@@ -46,6 +46,8 @@ class Task(NamedTuple):
             mean; ``None`` where there is one view. They share ``support_mask``.
         projection: where a method trains the last projection of the image tower: it, the same for
             all tasks; support, views and queries are then before it, of any length.
+        text_lengths: of the text vectors as the tower gives them, not normalised; ``None`` where
+            they are not known.
     """
 
     support: Float[Array, "*batch way shot dim"]
@@ -56,6 +58,7 @@ class Task(NamedTuple):
     prompts: Prompts | None = None
     words: Words | None = None
     projection: Projection | None = None
+    text_lengths: Float[Array, "*batch way"] | None = None
 
 
 class Query(NamedTuple):

@@ -28,7 +28,13 @@ from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.checkpoints import Checkpoint, FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import PROJECTION, Chosen, choose_methods, text_missing
+from fsclip_jax.fitting.methods import (
+    PROJECTION,
+    Chosen,
+    choose_methods,
+    lengths_missing,
+    text_missing,
+)
 from fsclip_jax.hosts import ALONE, Hosts
 from fsclip_jax.report.measured import circumstances
 from fsclip_jax.report.rows import Report
@@ -107,6 +113,7 @@ def evaluate_bank(
             *_training_warnings(config, chosen.checkpoints, stored, named),
             *_class_warnings(config, stored, named),
             *text_missing(stored, *targets).values(),
+            *lengths_missing(methods, stored, *targets),
             *_warnings(config, stored, None if chosen.checkpoints else workdir),
         ),
         details=details_of(predictions, [stored, *targets], methods, config.look),

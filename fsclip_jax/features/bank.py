@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.features.layout import TEXT_FILE
 from fsclip_jax.features.projection import Projection, Side, apply, read_projection
+from fsclip_jax.features.tensors import lengths, read_shard, read_tensor
 from fsclip_jax.typing import Array, Bool, Float, Int
 
 
@@ -32,6 +32,7 @@ class Bank(NamedTuple):
             that a class does not have is zero.
         prompt_mask: true where a class has that prompt; None where there are no prompts.
         patches: of view 0, in the stored type, where they were asked for.
+        text_lengths: of the text vectors as the tower gives them, where the bank keeps them.
     """
 
     features: Float[Array, "view n dim"]
@@ -44,6 +45,7 @@ class Bank(NamedTuple):
     prompts: Float[Array, "classes prompt dim"] | None = None
     patches: Float[Array, "n patch dim"] | None = None
     prompt_mask: Bool[Array, "classes prompt"] | None = None
+    text_lengths: Float[Array, " classes"] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class StoredBank:
         class_names: of each class; two classes may share a name.
         text_features: unit text features, float32 [C D]; None of an image tower without text.
         side: of the last projection, that features are read on.
+        text_lengths: of these vectors as the tower gives them, float32 [C]; None in banks that do
+            not keep them.
     """
 
     path: Path
@@ -72,6 +76,7 @@ class StoredBank:
     text_features: np.ndarray | None
     logit_scale: float
     side: Side = "after"
+    text_lengths: np.ndarray | None = None
 
     @property
     def views(self) -> int:
@@ -109,8 +114,9 @@ class StoredBank:
                 f"the bank {self.path} holds no features before the projection: extract it with "
                 "fsclip extract --features pre"
             )
-        text = None if side == "before" else self.text_features
-        return replace(self, side=side, text_features=text)
+        if side == "before":
+            return replace(self, side=side, text_features=None, text_lengths=None)
+        return replace(self, side=side)
 
     @property
     def patches(self) -> int:
@@ -129,7 +135,7 @@ class StoredBank:
         None where the bank does not store them.
         """
         held = self.text_features is not None
-        each = _read_tensor(self.path / TEXT_FILE, "prompt_features") if held else None
+        each = read_tensor(self.path / TEXT_FILE, "prompt_features") if held else None
         if each is None:
             return None
         norms = lengths(each)
@@ -148,7 +154,7 @@ class StoredBank:
         """
         if self.prompt_features is None:
             return None
-        mask: np.ndarray | None = _read_tensor(self.path / TEXT_FILE, "prompt_mask")
+        mask: np.ndarray | None = read_tensor(self.path / TEXT_FILE, "prompt_mask")
         return np.any(self.prompt_features, -1) if mask is None else mask
 
     def read(self, rows: np.ndarray) -> np.ndarray:
@@ -162,7 +168,7 @@ class StoredBank:
         projection = self.projection if self.side == "after" else None
         out = np.empty((self.views, len(rows), self.dim), np.float32)
         for path, wanted, within in self._parts(rows):
-            part = _read_shard(path, "features")[:, within]
+            part = read_shard(path, "features")[:, within]
             out[:, wanted] = part if projection is None else apply(projection, part)
             norms = lengths(out[:, wanted])
             if not (np.isfinite(norms).all() and norms.min() > 0):
@@ -186,7 +192,7 @@ class StoredBank:
             )
         out = np.empty((len(rows), self.patches, self.dim), np.float16)
         for path, wanted, within in self._parts(rows):
-            out[wanted] = _read_shard(path, "patches")[within]
+            out[wanted] = read_shard(path, "patches")[within]
             if not np.isfinite(out[wanted]).all():
                 raise UserError(f"{path} holds a patch that is not finite: make the bank anew")
         return out
@@ -238,7 +244,7 @@ class StoredBank:
         sizes = np.bincount(new_labels[rows], minlength=len(chosen)).astype(np.int32)
         domains = np.full(len(self.labels), -1) if self.domains is None else self.domains
         prompts, prompt_mask = self.prompt_features, self.prompt_mask
-        text = self.text_features
+        text, long = self.text_features, self.text_lengths
         text = np.zeros((len(chosen), self.dim), np.float32) if text is None else text[chosen]
         put: Any = np.asarray if on_host else jnp.asarray
         return Bank(
@@ -252,34 +258,8 @@ class StoredBank:
             prompts=None if prompts is None else put(prompts[:, chosen].transpose(1, 0, 2)),
             prompt_mask=None if prompt_mask is None else put(prompt_mask[:, chosen].T),
             patches=put(self.read_patches(rows)[order]) if patches else None,
+            text_lengths=None if long is None else put(long[chosen]),
         )
-
-
-def lengths(vectors: np.ndarray) -> np.ndarray:
-    """Return Euclidean lengths with the axis kept; no warning where they are not finite.
-
-    Example:
-        >>> lengths(np.array([[3.0, 4.0], [np.inf, 0.0]])).tolist()
-        [[5.0], [inf]]
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        found: np.ndarray = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return found
-
-
-def _read_shard(path: Path, name: str) -> np.ndarray:
-    tensor = _read_tensor(path, name)
-    if tensor is None:
-        raise UserError(f"the shard {path} holds no {name}: make the bank anew")
-    return tensor
-
-
-def _read_tensor(path: Path, name: str) -> np.ndarray | None:
-    try:
-        with safe_open(path, "np") as tensors:
-            return tensors.get_tensor(name) if name in set(tensors.keys()) else None
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {path}: {error}; make the bank anew") from error
 
 
 def _split_ids(names: Sequence[str]) -> list[int]:

@@ -126,13 +126,12 @@ def _see(file: Path) -> None:
 def _finish(job: Extraction, prompts: ClassPrompts, wanted: dict[str, Any]) -> StoredBank:
     """Add the text features to the finished shards, and the manifest."""
     source, backbone, settings = job.source, job.backbone, job.settings
-    text = each = mask = None
-    if backbone.tokenizer is not None:
-        text, each, mask = class_text_features(backbone, prompts.each)
+    found = class_text_features(backbone, prompts.each) if backbone.tokenizer is not None else None
     about = Description(
-        text_features=text,
-        prompt_features=each if settings.prompts else None,
-        prompt_mask=mask if settings.prompts else None,
+        text_features=None if found is None else found.text,
+        text_lengths=None if found is None else found.lengths,
+        prompt_features=found.each if found and settings.prompts else None,
+        prompt_mask=found.mask if found and settings.prompts else None,
         projection=projection_of(backbone) if settings.features == "pre" else None,
         class_names=source.class_names,
         domain_names=source.domain_names,
@@ -153,7 +152,13 @@ def _finish(job: Extraction, prompts: ClassPrompts, wanted: dict[str, Any]) -> S
 
 
 def _is_same_bank(out: Path, wanted: dict[str, Any]) -> bool:
-    return (out / MANIFEST).is_file() and open_bank(out).manifest.get("settings") == wanted
+    return (out / MANIFEST).is_file() and _alike(open_bank(out).manifest.get("settings"), wanted)
+
+
+def _alike(found: Any, wanted: dict[str, Any]) -> bool:
+    """Tell whether settings are the same; banks did not always keep the lengths of their text."""
+    added = {name: value for name, value in wanted.items() if name == "text_lengths"}
+    return isinstance(found, dict) and added | found == wanted
 
 
 def _prepare(partial: Path, wanted: dict[str, Any]) -> None:
@@ -165,7 +170,7 @@ def _prepare(partial: Path, wanted: dict[str, Any]) -> None:
         found = None
     if found is None and not any(partial.glob("shard-*")):
         write_file(file, json.dumps(wanted, indent=1).encode())
-    elif found != wanted:
+    elif not _alike(found, wanted):
         differs = sorted(
             k for k in wanted if not isinstance(found, dict) or found.get(k) != wanted[k]
         )

@@ -53,6 +53,7 @@ def identity(
         **({"decode": "draft"} if settings.decode == "draft" and source.draft else {}),
         **({"compute": compute} if compute != "float32" else {}),
         **({"prompt_file": prompts.file["sha256"]} if prompts.file else {}),
+        **({"text_lengths": True} if backbone.tokenizer is not None else {}),
     }
 
 

@@ -15,6 +15,7 @@ from fsclip_jax.printable import printable
 REQUIRED = ("features", "labels")
 OPTIONAL = (
     "text_features",
+    "text_lengths",
     "prompt_features",
     "split",
     "class_names",

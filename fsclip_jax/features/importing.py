@@ -9,9 +9,10 @@ from fsclip_jax.clip.scale import check_scale, doubt_scale
 from fsclip_jax.data.splits import SPLITS, split_by_hash
 from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import some, suggestion
-from fsclip_jax.features.bank import StoredBank, lengths
+from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.import_file import TORCH, ImportFile, load_import
 from fsclip_jax.features.layout import Rows
+from fsclip_jax.features.tensors import lengths
 from fsclip_jax.features.writing import Description, refuse_existing, write_bank
 
 _FAR_FROM_ONE = 0.01
@@ -46,7 +47,8 @@ def import_npz(
 
     Args:
         features: the file: ``features`` [N D] or [V N D], ``labels`` [N]; optionally
-            ``text_features`` [C D], ``prompt_features`` [P C D] (zero where a class has fewer
+            ``text_features`` [C D] (as the tower gives them, or of unit length with
+            ``text_lengths`` [C]), ``prompt_features`` [P C D] (zero where a class has fewer
             prompts than others), ``split`` [N] of ``train|val|test``, ``class_names`` [C], ``key``
             [N], ``domain`` [N] (numbers or names), ``domain_names``, ``logit_scale``; or as
             ``CALLED`` says. Labels may be one-hot, and vectors lie along the other axis where sizes
@@ -75,10 +77,12 @@ def import_npz(
     if why := doubt_scale(scale):
         file.notes.append(why)
     prompts = None if text is None else _prompts(file, text.shape)
+    long = None if text is None else _text_lengths(file, len(text))
     kind = "pt" if file.source.suffix in TORCH else "npz"
     rows = Rows(vectors, labels, _splits(file, keys, labels), keys, domains)
     about = Description(
         text_features=text,
+        text_lengths=long,
         prompt_features=prompts,
         prompt_mask=None if prompts is None else np.asarray(prompts.any(-1)),
         class_names=names,
@@ -121,6 +125,23 @@ def _text(file: ImportFile) -> np.ndarray | None:
         f"no text_features in the file, which holds {held}: methods that read text do not run"
     )
     return None
+
+
+def _text_lengths(file: ImportFile, n_classes: int) -> np.ndarray | None:
+    """Return the lengths that the text tower gave; a mean of unit vectors is not as long as 1."""
+    name = "text_lengths"
+    if name not in file.arrays:
+        found = lengths(np.asarray(file.arrays["text_features"], np.float32))[:, 0]
+        return found if found.max() > 1 + _FAR_FROM_ONE else None
+    array = file.arrays[name]
+    if array.shape != (n_classes,) or array.dtype.kind not in "fiu":
+        raise file.wrong(
+            name, f"is {array.dtype} {list(array.shape)}, wanted numbers [{n_classes}]"
+        )
+    found = array.astype(np.float32)
+    if not (np.isfinite(found).all() and found.min() > 0):
+        raise file.wrong(name, "has a value that is not finite or not positive")
+    return found
 
 
 def _prompts(file: ImportFile, text: tuple[int, ...]) -> np.ndarray | None:

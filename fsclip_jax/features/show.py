@@ -33,6 +33,7 @@ def _entries(bank: StoredBank) -> dict[str, str]:
         "templates": some(manifest["templates"]) or _unwritten(bank),
         **({"prompt file": _prompt_file(manifest)} if manifest.get("prompt_file") else {}),
         "prompt vectors": _prompts(bank),
+        "text lengths": _lengths(bank),
         "patches": f"{bank.patches} of view 0" if bank.patches else "not stored",
         **({"features": f"before the projection, {bank.pre} wide"} if bank.pre else {}),
         "files": f"{len(bank.shards)} shard(s){text}, {size / 1e6:.1f} MB",
@@ -58,6 +59,13 @@ def _prompts(bank: StoredBank) -> str:
     counts = mask.sum(0)
     low, high = int(counts.min()), int(counts.max())
     return f"{low} a class" if low == high else f"{low} to {high} a class"
+
+
+def _lengths(bank: StoredBank) -> str:
+    long = bank.text_lengths
+    if long is None:
+        return _unwritten(bank) if bank.text_features is None else "not stored"
+    return f"{long.min():.3g} to {long.max():.3g}"
 
 
 def _brief(digest: str | None) -> str:

@@ -16,7 +16,7 @@ from fsclip_jax.clip.scale import check_scale
 from fsclip_jax.data.splits import SPLITS
 from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.bank import StoredBank, lengths
+from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.layout import (
     BEFORE,
     DTYPES,
@@ -30,6 +30,7 @@ from fsclip_jax.features.layout import (
     shard_name,
     unpack_strings,
 )
+from fsclip_jax.features.tensors import lengths, read_tensor
 from fsclip_jax.json_files import read_json
 from fsclip_jax.printable import printable_tree
 
@@ -102,6 +103,7 @@ def open_bank(path: Path | str, verify: bool = False) -> StoredBank:
         domain_names=tuple(manifest["domain_names"]),
         text_features=_read_text(path / TEXT_FILE, manifest) if _has_text(manifest) else None,
         logit_scale=float(manifest["logit_scale"]),
+        text_lengths=_read_lengths(path / TEXT_FILE, manifest) if _has_text(manifest) else None,
     )
 
 
@@ -244,3 +246,15 @@ def _read_text(path: Path, manifest: Mapping[str, Any]) -> np.ndarray:
     if not (np.isfinite(norms).all() and norms.min() > 0):
         raise _damaged(path, "a text feature is not finite or is zero")
     return text / norms
+
+
+def _read_lengths(path: Path, manifest: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the lengths of the text vectors before they were normalised, where they are kept."""
+    kept = read_tensor(path, "text_lengths")
+    if kept is None:
+        return None
+    if kept.dtype != np.float32 or kept.shape != (manifest["classes"],):
+        raise _damaged(path, f"text_lengths is {kept.dtype} {list(kept.shape)}")
+    if not (np.isfinite(kept).all() and kept.min() > 0):
+        raise _damaged(path, "a text length is not finite or not positive")
+    return kept

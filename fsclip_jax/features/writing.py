@@ -60,6 +60,7 @@ class Description:
 
     Attributes:
         text_features: one vector a class [C D]; None where the backbone has no text.
+        text_lengths: of the text vectors as the tower gives them [C]; None where nobody knows.
         prompt_features: one vector a prompt and class [P C D], or None to leave them out.
         prompt_mask: true where a class has that prompt [P C]; None if all have all.
         projection: the last of the image tower, if the features are before it.
@@ -67,6 +68,7 @@ class Description:
     """
 
     text_features: np.ndarray | None
+    text_lengths: np.ndarray | None = None
     prompt_features: np.ndarray | None = None
     prompt_mask: np.ndarray | None = None
     projection: Projection | None = None
@@ -114,6 +116,8 @@ def finish_bank(partial: Path, final: Path, about: Description, dtype: str) -> S
 
 def _write_text(path: Path, text: np.ndarray, about: Description) -> None:
     tensors = {"text_features": np.ascontiguousarray(text, np.float32)}
+    if about.text_lengths is not None:
+        tensors["text_lengths"] = np.ascontiguousarray(about.text_lengths, np.float32)
     if about.prompt_features is not None:
         tensors["prompt_features"] = np.ascontiguousarray(about.prompt_features, np.float32)
         if about.prompt_mask is not None:

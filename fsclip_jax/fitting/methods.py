@@ -17,6 +17,7 @@ from fsclip_jax.adapters.base import (
     runs_without_text,
 )
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
+from fsclip_jax.adapters.linear_probe import MOST_LENGTH
 from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.checkpoints import (
@@ -105,6 +106,24 @@ def text_missing(*banks: StoredBank) -> dict[str, str]:
             name = bank.manifest["backbone"].get("id")
             return no_text(f"the bank {bank.path}" if name in (None, "", "unknown") else name)
     return {}
+
+
+def lengths_missing(methods: Sequence[Method], *banks: StoredBank) -> list[str]:
+    """Say which methods start at a length of convention, and why."""
+    readers = [m.name for m in methods if getattr(m.adapter, "reads_text_lengths", False)]
+    if not readers:
+        return []
+    start = f"training of {', '.join(readers)} starts at 1/20 of the logit scale"
+    found = [bank for bank in banks if bank.text_features is not None]
+    shares = [
+        None if bank.text_lengths is None else bank.text_lengths.mean() / bank.logit_scale
+        for bank in found
+    ]
+    if None in shares:
+        return [f"the bank keeps no lengths of text vectors: {start}"]
+    if any(share > MOST_LENGTH for share in shares if share is not None):
+        return [f"text vectors are longer than {MOST_LENGTH:g} of the logit scale: {start}"]
+    return []
 
 
 def expand_names(names: Sequence[str]) -> dict[str, bool]:

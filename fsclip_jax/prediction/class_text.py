@@ -55,4 +55,4 @@ def text_of_classes(
         return np.zeros((len(names), clip.embed_dim), np.float32)
     settings, own = prompting(templates)
     named = picture_source((), names, own or PHOTO)
-    return class_text_features(clip, prompts_of(named, clip, settings).each)[0]
+    return class_text_features(clip, prompts_of(named, clip, settings).each).text

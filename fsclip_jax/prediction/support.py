@@ -23,12 +23,13 @@ def support_of(stored: StoredBank, shots: int | None = None) -> Draws:
 
     Classes may have different numbers of images; a mask says which slots are images. With fewer
     shots than a class has images, the shots are spread evenly over them in their order, because
-    neighbouring files often show the same thing.
+    neighbouring files often show the same thing. Lengths of text vectors are left out: a classifier
+    that was saved does not have them, and is to answer the same.
 
     Raises:
         UserError: shots is less than 1, or the support would not fit into memory.
     """
-    bank = stored.select(SPLITS, on_host=True)
+    bank = stored.select(SPLITS, on_host=True)._replace(text_lengths=None)
     rows, kept = spread_rows(np.asarray(bank.sizes), bank.text.shape[1], shots)
     return support_draw(bank, rows, kept)
 

@@ -95,10 +95,10 @@ def prepare_scenes(
 
     classes = splits["test"].classes
     template = BARE if backbone.id == "mini" else _PHOTO
-    text, _, _ = class_text_features(backbone, [prompts(name, template) for name in classes.names])
+    asked = [prompts(name, template) for name in classes.names]
     found = [object_features(splits["support"], one) for one in points["support"]]
     ready = SegmentationSetting(
-        text=text,
+        text=class_text_features(backbone, asked).text,
         logit_scale=backbone.logit_scale,
         novel=np.array(classes.novel),
         support=tuple(features for features, _ in found),

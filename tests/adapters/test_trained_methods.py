@@ -18,6 +18,7 @@ from fsclip_jax.adapters.descent import (
     steps_of_an_epoch,
     support_rows,
 )
+from fsclip_jax.adapters.linear_probe import long_text
 from fsclip_jax.adapters.lp_plus_plus import largest_eigenvalue
 from fsclip_jax.adapters.search import grid_settings
 from fsclip_jax.adapters.tip_search import TipGrid, search_tip
@@ -282,3 +283,12 @@ def test_training_answers_the_shots(name):
         return float((logits.argmax(-1) == labels).mean())
 
     assert accuracy(adapter) > accuracy(zero_shot) + 0.05
+
+
+@pytest.mark.parametrize(("longest", "own"), [(12.0, True), (13.0, False), (None, False)])
+def test_training_starts_at_the_length_of_the_text_unless_it_is_far_too_long(longest, own):
+    task, _ = uneven_task(logit_scale=50.0)
+    lengths = None if longest is None else jnp.full(7, longest).at[0].add(0.5)
+    start = long_text(task._replace(text_lengths=lengths))
+    expected = lengths if own else jnp.full(7, 2.5)
+    np.testing.assert_allclose(np.linalg.norm(start, axis=-1), expected, rtol=1e-5)

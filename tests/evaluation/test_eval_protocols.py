@@ -391,3 +391,15 @@ def test_a_checkpoint_that_does_not_fit_is_told(bank, tmp_path):
     unknown = synthetic_bank(tmp_path / "bank", backbone={"id": "ViT-L/14", "sha256": None})
     with pytest.raises(UserError, match=r"ViT-B/32.*ViT-L/14"):
         run(unknown, tmp_path, checkpoint=(tmp_path / "sha",))
+
+
+def test_a_bank_without_lengths_of_text_is_told_where_a_method_starts_from_them(bank, tmp_path):
+    known = dataclasses.replace(bank, text_lengths=np.full(len(bank.class_names), 4, np.float32))
+    asked = {"methods": ("zero_shot", "clap"), "shots": (1,)}
+    line = "the bank keeps no lengths of text vectors: training of clap starts at 1/20 of the logit scale"
+    assert run(bank, tmp_path, **asked).warning == (line,)
+    assert not run(known, tmp_path, **asked).warning
+    long = dataclasses.replace(known, text_lengths=3 * known.text_lengths)
+    (line,) = run(long, tmp_path, **asked).warning
+    assert line.startswith("text vectors are longer than 0.25 of the logit scale: training of clap")
+    assert not run(bank, tmp_path, methods=("zero_shot",), shots=(1,)).warning

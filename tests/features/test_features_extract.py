@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import dataclasses
+import json
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from folders import content
+from safetensors.numpy import load_file, save_file
 from tiny_clip import linear_towers, noise, noise_source, tiny_backbone
 from vectors import unit
 
@@ -67,16 +69,38 @@ def test_text_features_are_means_of_unit_vectors(backbone, tmp_path):
     np.testing.assert_allclose(bank.prompt_features, each, atol=1e-5)
     assert bank.prompt_mask.all()
     texts = [(f"a {name}", f"{name} here") for name in names]
-    small, _, _ = class_text_features(backbone, texts, batch=2)
+    small = class_text_features(backbone, texts, batch=2).text
     np.testing.assert_allclose(small, bank.text_features, atol=1e-6)
+    assert bank.text_lengths.shape == (3,)
+
+
+def test_a_bank_from_before_lengths_were_kept_is_found_and_keeps_none(backbone, tmp_path):
+    place = extract(noise_source(5), backbone, tmp_path / "bank", SETTINGS).path
+    text, manifest = (place / name for name in ("text.safetensors", "manifest.json"))
+    tensors = load_file(text)
+    del tensors["text_lengths"]
+    save_file(tensors, text)
+    about = json.loads(manifest.read_text())
+    assert about["settings"].pop("text_lengths")
+    about["files"][text.name]["bytes"] = text.stat().st_size
+    manifest.write_text(json.dumps(about))
+    again = extract(noise_source(5), backbone, place, SETTINGS)
+    assert again.text_lengths is None
+    assert again.select(["train"]).text_lengths is None
+    with pytest.raises(UserError, match="exists already"):
+        extract(noise_source(5), backbone, place, dataclasses.replace(SETTINGS, seed=9))
 
 
 def test_classes_may_have_any_number_of_prompts(backbone):
     texts = [("a", "b", "c"), ("d",), ("e", "f")]
-    mean, each, mask = class_text_features(backbone, texts)
+    mean, each, mask, lengths = class_text_features(backbone, texts)
+    ids = jnp.asarray(backbone.tokenizer(["a", "b", "c", "d", "e", "f"]))
+    raw = np.asarray(encode_text(backbone.graphdef, backbone.state, ids))
+    towers = [raw[:3].mean(0), raw[3], raw[4:].mean(0)]
+    np.testing.assert_allclose(lengths, np.linalg.norm(towers, axis=-1), rtol=1e-4)
     assert mask.T.tolist() == [[True] * 3, [True, False, False], [True, True, False]]
     for label, of_class in enumerate(texts):
-        alone, vectors, _ = class_text_features(backbone, [of_class])
+        alone, vectors, _, _ = class_text_features(backbone, [of_class])
         np.testing.assert_allclose(mean[label], alone[0], atol=1e-6)
         np.testing.assert_allclose(each[mask[:, label], label], vectors[:, 0], atol=1e-6)
     assert not each[~mask].any()

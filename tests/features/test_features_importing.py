@@ -1,6 +1,7 @@
 """Somebody's .npz becomes a bank, or one line says why not."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,25 @@ def test_everything_arrives(bring, tmp_path):
     assert "features had lengths from" in said
     assert "1 class names occur more than once" in said
     assert "no logit scale was given: 100" in said
+
+
+def test_lengths_of_text_vectors_are_kept(bring, tmp_path):
+    """Those of the vectors, or those given beside; a mean of unit vectors has none to tell."""
+    long = np.float32([2.0, 5.0, 9.0])
+    unit = np.eye(3, 4, dtype=np.float32)
+    for changes, expected in (
+        ({"text_features": long[:, None] * unit}, long),
+        ({"text_lengths": long}, long),
+        ({"text_features": 0.9 * unit}, None),
+    ):
+        bank = bring(**changes).bank
+        np.testing.assert_allclose(np.linalg.norm(bank.text_features, axis=-1), 1, atol=1e-6)
+        if expected is None:
+            assert bank.text_lengths is None
+            assert bank.select(["train"]).text_lengths is None
+        else:
+            np.testing.assert_allclose(bank.text_lengths, expected)
+        shutil.rmtree(tmp_path / "bank")
 
 
 def test_the_logarithm_of_a_scale_is_noticed(bring, tmp_path):
@@ -136,6 +156,8 @@ WRONG = {
     "nan": ({"features": np.full((6, 4), np.nan)}, "row 0 is zero, or has a value that is not"),
     "zero": ({"features": np.diag([1.0] * 3 + [0.0])[[0, 1, 3, 2, 1, 0]]}, "features row 2 is"),
     "text nan": ({"text_features": np.full((3, 4), np.inf, np.float32)}, "text_features row 0"),
+    "few lengths": ({"text_lengths": np.ones(2)}, r"text_lengths is float64 \[2\], wanted"),
+    "no length": ({"text_lengths": np.float32([1, 0, 2])}, "text_lengths has a value that is not"),
     "width": ({"text_features": np.ones((3, 5))}, "text_features has width 5, features have 4"),
     "few labels": ({"labels": np.zeros(5, int)}, r"labels has shape \[5\]; it must be \[6\]"),
     "label range": ({"labels": np.array([0, 1, 3, 0, 1, 2])}, "labels holds 3; .*0 to 2"),

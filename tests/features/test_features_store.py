@@ -50,6 +50,7 @@ def test_round_trip(tmp_path_factory, seed, views, n, dim, classes, families, sh
     assert bank.class_names == tuple(about.class_names)
     assert bank.domain_names == tuple(about.domain_names)
     np.testing.assert_allclose(bank.text_features, about.text_features, atol=1e-6)
+    np.testing.assert_array_equal(bank.text_lengths, about.text_lengths)
     assert sorted(os.listdir(place.parent)) == ["bank"]
     assert sum(bank.manifest["splits"].values()) == bank.manifest["n"] == n
 
@@ -145,6 +146,14 @@ SPOILS = {
     "text nan": (
         lambda p: respell(p, "text_features", first_to(np.nan), "text.safetensors"),
         "text feature is not finite",
+    ),
+    "text length": (
+        lambda p: respell(p, "text_lengths", first_to(0), "text.safetensors"),
+        "a text length is not finite or not positive",
+    ),
+    "text lengths": (
+        lambda p: respell(p, "text_lengths", lambda x: x[:2].copy(), "text.safetensors"),
+        r"text_lengths is float32 \[2\]",
     ),
     "text shape": (
         lambda p: respell(p, "text_features", lambda x: x[:2].copy(), "text.safetensors"),

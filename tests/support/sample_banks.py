@@ -24,6 +24,7 @@ def description(dim=6, classes=4, families=0, **changes):
     text = np.random.default_rng(9).normal(size=(classes, dim)).astype(np.float32)
     known = {
         "text_features": text / np.linalg.norm(text, axis=-1, keepdims=True),
+        "text_lengths": np.linspace(2, 9, classes, dtype=np.float32),
         "class_names": [f"name {index}" for index in range(classes)],
         "domain_names": [f"family {index}" for index in range(families)],
         "logit_scale": 100.0,

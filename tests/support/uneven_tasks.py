@@ -13,7 +13,7 @@ from fsclip_jax.features.projection import Projection
 
 def uneven_task(
     way=7, shot=4, query=24, dim=24, views=0, prompts=0, seed=0, logit_scale=50.0, least=0,
-    before=0,
+    before=0, lengths=False,
 ):  # fmt: skip
     """Noisy features with a common part, as CLIP's have; one class has ``least`` shots only."""
     task, queries = example_task(way, shot, query, dim, seed)
@@ -32,6 +32,8 @@ def uneven_task(
         support_mask=jnp.asarray(mask),
         logit_scale=jnp.float32(logit_scale),
     )
+    if lengths:
+        task = task._replace(text_lengths=jnp.linspace(2.0, 9.0, way))
     if views:
         noise = 0.2 * rng.standard_normal((way, shot, views, dim))
         seen = forms.unit(np.asarray(task.support)[:, :, None] + noise)
@@ -78,6 +80,7 @@ def plain(task):
         "mask": np.array(task.support_mask),
         "text": np.array(task.text, np.float32),
         "logit_scale": float(task.logit_scale),
+        "text_lengths": None if task.text_lengths is None else np.array(task.text_lengths),
         "views": None if task.views is None else np.array(task.views, np.float32),
         "prompts": None if task.prompts is None else tuple(map(np.array, task.prompts)),
         "projection": None if task.projection is None else tuple(map(np.array, task.projection)),
