@@ -118,7 +118,7 @@ def main() -> None:
     whole = []
     for name in ADAPTERS if "all" in given.methods else given.methods:
         adapter = get_adapter(name)
-        other = needs_of(adapter) & {"words", "patches", "projection"}
+        other = needs_of(adapter) & {"words", "patches", "projection", "towers"}
         if other or not find_spec(f"published.{name}"):
             continue  # benchmarks/prompts.py has learned prompts; ours has no other form
         published = importlib.import_module(f"published.{name}")

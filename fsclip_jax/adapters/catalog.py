@@ -15,6 +15,7 @@ from fsclip_jax.adapters.attn_adapter import AttnAdapter
 from fsclip_jax.adapters.base import Adapter, needs_of, query_logits
 from fsclip_jax.adapters.clap import Clap
 from fsclip_jax.adapters.clip_adapter import ClipAdapter
+from fsclip_jax.adapters.clip_lora import EXAMPLE_VALUES, ClipLora, as_pictures, as_pixels
 from fsclip_jax.adapters.cocoop import CoCoOp
 from fsclip_jax.adapters.coop import CoOp
 from fsclip_jax.adapters.cross_modal import CrossModal
@@ -67,6 +68,7 @@ ADAPTERS: Mapping[str, Callable[..., Adapter]] = MappingProxyType(
         "prolip": ProLip,
         "coop": CoOp,
         "cocoop": CoCoOp,
+        "clip_lora": ClipLora,
         "meta_adapter": MetaAdapter,
         "attn_adapter": AttnAdapter,
         "meta_prior": MetaPrior,
@@ -114,12 +116,14 @@ def example_task(
     prompts: int = 0,
     words: bool = False,
     projection: bool = False,
+    towers: bool = False,
 ) -> tuple[Task, Query]:
     """Make a small random task, for examples and tests: unit vectors around one centre a class.
 
     ``support`` is the mean of the ``views``, ``text`` that of the ``prompts`` of each class; 0
     leaves these out. ``words`` adds names as tokens, and a tiny text tower that is the same for
-    all seeds. ``projection`` adds one that changes nothing.
+    all seeds. ``projection`` adds one that changes nothing, ``towers`` two tiny ones, and pictures
+    in the place of vectors.
 
     Example:
         >>> task, query = example_task(way=3, shot=2)
@@ -127,6 +131,7 @@ def example_task(
         ((3, 2, 8), (6,))
     """
     rng = np.random.default_rng(seed)
+    dim = EXAMPLE_VALUES if towers else dim
 
     def near(centres: np.ndarray) -> jax.Array:
         x = centres + rng.standard_normal(centres.shape, np.float32)
@@ -156,7 +161,10 @@ def example_task(
         identity = Projection(jnp.asarray(np.eye(dim, dtype=np.float32)), jnp.zeros(dim))
         task = task._replace(projection=identity)
     mask = jnp.asarray(np.ones(query, bool))
-    return task, Query(near(centres[labels]), jnp.asarray(labels), mask)
+    asked = near(centres[labels])
+    if towers:
+        task, asked = as_pictures(task, seed), as_pixels(asked)
+    return task, Query(asked, jnp.asarray(labels), mask)
 
 
 def example_logits(adapter: Adapter) -> Float[Array, "query way"]:
@@ -168,7 +176,7 @@ def example_logits(adapter: Adapter) -> Float[Array, "query way"]:
     """
     needs, key = needs_of(adapter), jax.random.key(0)
     prompts = 2 if "prompts" in needs else 0
-    extras: dict[str, Any] = {"words": "words" in needs, "projection": "projection" in needs}
+    extras: dict[str, Any] = {name: name in needs for name in ("words", "projection", "towers")}
     task, query = example_task(way=3, prompts=prompts, **extras)
     state = adapter.fit(adapter.init(key, task.text.shape[1]), task, key)
     return query_logits(adapter, state, query)

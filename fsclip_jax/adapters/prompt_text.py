@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fsclip_jax.clip.config import TextConfig
+from fsclip_jax.clip.config import TextConfig, VitConfig
 from fsclip_jax.clip.text import FrozenText, TextTower
 from fsclip_jax.episodes.task import Words
 from fsclip_jax.errors import UserError
@@ -156,8 +156,8 @@ def encode_classes(
     return map_pieces(encode, (endings, None if shared else context), max(1, PIECE_BYTES // each))
 
 
-def token_bytes(config: TextConfig) -> int:
-    """Estimate what the backward pass keeps of one token in all blocks.
+def token_bytes(config: TextConfig | VitConfig) -> int:
+    """Estimate what the backward pass keeps of one token in all blocks of a tower.
 
     Example:
         >>> token_bytes(TextConfig(49408, 77, 512, 12, 8, 2048, 512)) // 1024

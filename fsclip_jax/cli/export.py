@@ -18,10 +18,12 @@ class ExportConfig(FolderFit):
 
     out: Path
     """Folder to make. It must not be there."""
-    format: Literal["safetensors", "torch-names", "stablehlo"] = "safetensors"
+    format: Literal["safetensors", "torch-names", "stablehlo", "merged", "peft"] = "safetensors"
     """`safetensors`: parameters under the published names. `torch-names`: the same for
     `torch.load`. `stablehlo`: a program that needs jax alone: the adapter, or, with `--support`,
-    pictures to probabilities. All but `--checkpoint` goes with it alone."""
+    pictures to probabilities. `merged`, `peft`: what clip_lora makes of `--support`, as a model
+    folder in Hugging Face's layout, or the matrices alone. All but `--checkpoint` goes with these
+    three alone."""
     support: Path | None = None
     """Folder of labelled pictures to fit to; the artifact then holds image tower and classifier."""
 
@@ -32,7 +34,9 @@ def main(argv: Sequence[str]) -> int:
     command = shlex.join(["fsclip", "export", *argv])  # for the model card
     if os.path.lexists(config.out):  # before anything that takes time
         raise UserError(f"{config.out} exists already: choose another --out, or remove it")
-    if config.format != "stablehlo":
+    if config.format in ("merged", "peft"):
+        files = _towers(config, config.format, command)
+    elif config.format != "stablehlo":
         files = _weights(config, command)
     elif config.support is not None:
         files = _classifier(config, command)
@@ -52,6 +56,17 @@ def _weights(config: ExportConfig, command: str) -> list[str]:
 
     torch = config.format == "torch-names"
     return export_weights(config.checkpoint, config.out, command, torch=torch)
+
+
+def _towers(config: ExportConfig, form: Literal["merged", "peft"], command: str) -> list[str]:
+    if config.support is None or config.method not in (None, "clip_lora"):
+        raise UserError(
+            f"--format {form} is for the towers that clip_lora trains: give --support DIR, a "
+            "folder of labelled pictures, and no other --method"
+        )
+    from fsclip_jax.export.towers import export_towers
+
+    return export_towers(config.support, config, form, config.out, command)
 
 
 def _program(config: ExportConfig, command: str) -> list[str]:

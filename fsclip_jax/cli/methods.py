@@ -49,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
         "meta-learned: by `fsclip train`, once for all tasks; fits in one pass.",
         "needs: beside image features and names of classes; prompts are single prompts' "
         "vectors (--prompts), words the text tower, projection features before the last one "
-        "(--features pre), val images or held-out shots to choose scalars on.",
+        "(--features pre), towers the pictures and gradients of both towers, val images or "
+        "held-out shots to choose scalars on.",
         "`fsclip methods NAME` says all about one: equation, fields, what is searched.",
     )
     return 0

@@ -49,7 +49,9 @@ class Preprocess:
         return cut(to_rgb(image), self.size, *how)
 
     def normalize(
-        self, pixels: UInt8[Array | np.ndarray, "*batch height width 3"]
+        self,
+        pixels: UInt8[Array | np.ndarray, "*batch height width 3"]
+        | Float[Array, "*batch height width 3"],
     ) -> Float[Array, "*batch height width 3"]:
         """Scale pixels to 0..1, subtract the mean, divide by the standard deviation.
 

@@ -34,6 +34,20 @@ class Words(NamedTuple):
     tower: Any
 
 
+class Towers(NamedTuple):
+    """Both towers and a prompt of every class, for methods that train through them.
+
+    Attributes:
+        image: the image tower, a ``clip.lora.FrozenImages``.
+        text: the text tower, a ``clip.text.FrozenText``. Neither ever has a batch axis.
+        prompt_ids: token ids of one whole prompt a class.
+    """
+
+    image: Any
+    text: Any
+    prompt_ids: Int[Array, "*batch way length"]
+
+
 class Task(NamedTuple):
     """One few-shot task: all that ``fit`` may look at.
 
@@ -48,6 +62,8 @@ class Task(NamedTuple):
             all tasks; support, views and queries are then before it, of any length.
         text_lengths: of the text vectors as the tower gives them, not normalised; ``None`` where
             they are not known.
+        towers: where a method trains the towers: they, the same for all tasks; support, views and
+            queries are then flat pixels, 0 to 255.
     """
 
     support: Float[Array, "*batch way shot dim"]
@@ -59,6 +75,7 @@ class Task(NamedTuple):
     words: Words | None = None
     projection: Projection | None = None
     text_lengths: Float[Array, "*batch way"] | None = None
+    towers: Towers | None = None
 
 
 class Query(NamedTuple):
@@ -75,9 +92,9 @@ class Query(NamedTuple):
 
 
 def task_axes(task: Task) -> Task:
-    """Return the ``in_axes`` of ``jax.vmap`` for tasks that share one text tower.
+    """Return the ``in_axes`` of ``jax.vmap`` for tasks that share their towers.
 
-    Returns the same structure, 0 for every array with the axis and ``None`` for the tower.
+    Returns the same structure, 0 for every array with the axis, ``None`` for what is shared.
 
     Example:
         >>> import jax.numpy as jnp
@@ -85,25 +102,27 @@ def task_axes(task: Task) -> Task:
         ...                jnp.ones((2, 1, 4)), jnp.ones(2))).text
         0
     """
-    axes: Task = jax.tree.map(lambda _: 0, task._replace(words=None, projection=None))
-    if task.projection is not None:
-        axes = axes._replace(projection=jax.tree.map(lambda _: None, task.projection))
-    if task.words is None:
-        return axes
-    words = jax.tree.map(lambda _: 0, task.words._replace(tower=None))
-    return axes._replace(words=words)
+    axes: Task = jax.tree.map(lambda _: 0, _own(task))
+    return axes
 
 
 def take_tasks(task: Task, rows: Any) -> Task:
-    """Choose some of several tasks; the text tower and the projection stay whole.
+    """Choose some of several tasks; the towers and the projection stay whole.
 
     ``rows`` is an index, a slice or an array of indices into that axis.
     """
-    words, shared = task.words, task.projection
-    own = task._replace(words=None, projection=None)
-    chosen: Task = jax.tree.map(lambda leaf: leaf[rows], own)
-    chosen = chosen._replace(projection=shared)
-    if words is None:
-        return chosen
-    few = jax.tree.map(lambda leaf: leaf[rows], words._replace(tower=None))
-    return chosen._replace(words=few._replace(tower=words.tower))
+    chosen: Task = jax.tree.map(lambda leaf: leaf[rows], _own(task))
+    words, towers = chosen.words, chosen.towers
+    if words is not None and task.words is not None:
+        words = words._replace(tower=task.words.tower)
+    if towers is not None and task.towers is not None:
+        towers = towers._replace(image=task.towers.image, text=task.towers.text)
+    return chosen._replace(projection=task.projection, words=words, towers=towers)
+
+
+def _own(task: Task) -> Task:
+    """Leave out what all tasks share: the projection and the towers."""
+    words, towers = task.words, task.towers
+    words = None if words is None else words._replace(tower=None)
+    towers = None if towers is None else towers._replace(image=None, text=None)
+    return task._replace(projection=None, words=words, towers=towers)

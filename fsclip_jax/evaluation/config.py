@@ -18,8 +18,8 @@ class EvalConfig:
     """CLIP that encodes the images: `mini`, a Hugging Face id (`ID@REVISION` pins it), a local
     folder or a weights file. Not with `bank:`."""
     methods: tuple[str, ...] = ("all",)
-    """Methods by name; `all` for all that apply to the data, but for coop and cocoop, which take
-    long: name them beside it."""
+    """Methods by name; `all` for all that apply to the data, but for coop, cocoop and clip_lora,
+    which take long: name them beside it."""
     shots: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Labelled images per class."""
     seeds: int = 3

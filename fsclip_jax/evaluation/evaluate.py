@@ -9,13 +9,13 @@ from fsclip_jax.adapters.base import needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.devices import device_name
 from fsclip_jax.durable import storage_errors
-from fsclip_jax.episodes.task import Words
 from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.evaluation.as_published import NOTES, SUFFIX, published_methods
 from fsclip_jax.evaluation.config import EvalConfig, check_eval_config
 from fsclip_jax.evaluation.details import details_of
 from fsclip_jax.evaluation.label_spaces import label_spaces
 from fsclip_jax.evaluation.naming import data_title
+from fsclip_jax.evaluation.pictures import Inputs, find_pictures
 from fsclip_jax.evaluation.predictions import StoredPredictions
 from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, store_predictions
 from fsclip_jax.evaluation.prepare import largest_train_class
@@ -29,7 +29,10 @@ from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.checkpoints import Checkpoint, FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import (
+    BY_NAME,
+    LEARNS_PROMPTS,
     PROJECTION,
+    TOWERS,
     Chosen,
     choose_methods,
     lengths_missing,
@@ -42,6 +45,16 @@ from fsclip_jax.report.write import write_report
 
 TRANSFERS = ("cross_dataset", "domain_shift")
 """Protocols with a source and targets."""
+
+
+_OTHER_CLASSES = {
+    "episodic": "episodes differ",
+    **dict.fromkeys(TRANSFERS, "targets have others"),
+}
+_BELONGS = {
+    LEARNS_PROMPTS: "learned prompts belong to one set of classes",
+    TOWERS: "trained towers belong to one set of classes",
+}
 
 
 class Evaluation(NamedTuple):
@@ -74,7 +87,8 @@ def evaluate_bank(
     check_eval_config(config)
     if config.probe != "after":
         stored = stored.on(config.probe)
-    words, missing = find_inputs(config, stored, targets)
+    inputs = find_inputs(config, stored, targets)
+    missing = inputs.missing
     features = FeatureSpec(stored.dim, stored.manifest["backbone"])
     chosen = choose_methods(
         config.methods, features, config.checkpoint, workdir=workdir, missing=missing
@@ -87,7 +101,7 @@ def evaluate_bank(
     if named:
         outcome = run_transfer(config, stored, named, methods, watch, engine, hosts)
     else:
-        outcome = run_protocol(config, stored, methods, watch, words, engine, hosts)
+        outcome = run_protocol(config, stored, methods, watch, inputs, engine, hosts)
     rows, facts, predictions = outcome
     backbone, data = stored.manifest["backbone"], stored.manifest["data"]
     report = Report(
@@ -193,10 +207,10 @@ def _training_warnings(
 
 def find_inputs(
     config: EvalConfig, stored: StoredBank, targets: Sequence[StoredBank] = ()
-) -> tuple[Words | None, dict[str, str]]:
-    """Find words of all classes, and for every input that is not at hand the reason.
+) -> Inputs:
+    """Find words and pictures, and for every input that is not at hand the reason.
 
-    The text tower is loaded only if a method that needs it was asked for by name.
+    The towers are loaded only if a method that needs them was asked for by name.
     """
     missing = text_missing(stored, *targets)
     if any(bank.prompt_features is None for bank in (stored, *targets)):
@@ -208,16 +222,19 @@ def find_inputs(
     elif config.protocol in TRANSFERS:
         missing[PROJECTION] = f"{config.protocol} does not train the tower's projection"
     named = [name for name in config.methods if name in ADAPTERS]
-    if not any("words" in needs_of(get_adapter(name)) for name in named):
-        return None, missing
-    if config.protocol == "episodic":
-        missing["words"] = "learned prompts belong to one set of classes, and episodes differ"
-        return None, missing
-    if config.protocol in TRANSFERS:
-        missing["words"] = "learned prompts belong to one set of classes, and targets have others"
-        return None, missing
-    words, why = find_words(config, stored)
-    return words, missing | ({"words": why} if why else {})
+    needed = {need for name in named for need in needs_of(get_adapter(name))} & set(BY_NAME)
+    if not needed:
+        return Inputs(missing)
+    if other := _OTHER_CLASSES.get(config.protocol):
+        return Inputs(missing | {name: f"{_BELONGS[name]}, and {other}" for name in needed})
+    words, pictures = None, None
+    if LEARNS_PROMPTS in needed:
+        words, why = find_words(config, stored)
+        missing |= {LEARNS_PROMPTS: why} if why else {}
+    if TOWERS in needed and "text" not in missing:
+        pictures, why = find_pictures(config, stored)
+        missing |= {TOWERS: why} if why else {}
+    return Inputs(missing, words, pictures)
 
 
 def _settings(config: EvalConfig, stored: StoredBank, chosen: Chosen) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fsclip_jax.adapters.base import needs_of, reads_patches
-from fsclip_jax.episodes.task import Words
 from fsclip_jax.evaluation.as_published import SUFFIX, evaluate_meta_adapter
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.label_spaces import LabelSpace, check_splits, class_halves, label_spaces
 from fsclip_jax.evaluation.measure import called, evaluate
+from fsclip_jax.evaluation.pictures import NO_INPUTS, Inputs, pictured
 from fsclip_jax.evaluation.predictions import Part, StoredPredictions, assemble
 from fsclip_jax.evaluation.prepare import Setting, prepare
 from fsclip_jax.evaluation.progress import SILENT, Watch, step_line
@@ -19,7 +19,7 @@ from fsclip_jax.evaluation.results import Result, harmonic_results, kept_predict
 from fsclip_jax.evaluation.spread import Found, spread
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import PROJECTION, Method
+from fsclip_jax.fitting.methods import PROJECTION, TOWERS, Method
 from fsclip_jax.hosts import ALONE, Hosts
 from fsclip_jax.report.rows import Row
 
@@ -37,7 +37,7 @@ def run_protocol(
     stored: StoredBank,
     methods: Sequence[Method],
     watch: Watch = SILENT,
-    words: Words | None = None,
+    inputs: Inputs = NO_INPUTS,
     engine: Engine | None = None,
     hosts: Hosts = ALONE,
 ) -> Outcome:
@@ -58,7 +58,7 @@ def run_protocol(
     watch.begin(len(spaces) * len(methods) + ("meta_adapter" in config.as_published))
     for space in spaces:
         watch.now(f"drawing shots of {len(space.classes)} classes")
-        setting = prepare(config, stored, space, max(shots), on_val, words, patches=patches)
+        setting = prepare(config, stored, space, max(shots), on_val, inputs.words, patches=patches)
         if setting.part is not None:
             parts.append(setting.part)
             for shot in shots:
@@ -66,17 +66,21 @@ def run_protocol(
         facts["groups"] |= groups_of(setting)
         units = [(method, shot) for method in methods for shot in shots]
 
-        raw = functools.cache(functools.partial(_raw, config, stored, space, max(shots)))
+        others = {
+            PROJECTION: functools.partial(_raw, config, stored, space, max(shots)),
+            TOWERS: functools.partial(pictured, setting, inputs.pictures, stored.views),
+        }
+        seen_by = functools.cache(functools.partial(_seen_by, setting, others))
 
         def work(
             unit: tuple[Method, int],
             setting: Setting = setting,
-            raw: Callable[[], Setting] = raw,
+            seen_by: Callable[[str], Setting] = seen_by,
         ) -> Found:
             method, shot = unit
             watch.now(f"{step_of(methods, method)}: {called(setting)}")
-            seen = raw() if PROJECTION in needs_of(method.adapter) else setting
-            return evaluate(engine, config, seen, method, shot)
+            (need,) = needs_of(method.adapter) & {PROJECTION, TOWERS} or {""}
+            return evaluate(engine, config, seen_by(need), method, shot)
 
         each = spread(hosts, f"space {','.join(setting.queries)}", units, work)
         for method in methods:
@@ -101,6 +105,11 @@ def run_protocol(
 def _raw(config: EvalConfig, stored: StoredBank, space: LabelSpace, shots: int) -> Setting:
     """The same draws of the same images, before the projection."""
     return prepare(config, stored.on("raw"), space, shots, False)
+
+
+def _seen_by(setting: Setting, others: Mapping[str, Callable[[], Setting]], need: str) -> Setting:
+    """The setting as methods with that need see it: the same draws of the same images."""
+    return others[need]() if need else setting
 
 
 def step_of(methods: Sequence[Method], method: Method) -> str:

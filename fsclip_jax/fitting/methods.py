@@ -32,12 +32,20 @@ UNTRAINED = "_untrained"
 """What the name of a method with its starting parameters ends in."""
 
 LEARNS_PROMPTS = "words"
-"""Methods that need this train through the text tower; ``all`` leaves them out, they take long."""
+"""Methods that need this train through the text tower."""
+
+TOWERS = "towers"
+"""Methods that need this train both towers, on the pictures themselves."""
+
+BY_NAME: Mapping[str, str] = MappingProxyType(
+    {LEARNS_PROMPTS: "trains through the text tower", TOWERS: "trains both towers"}
+)
+"""What takes so long that ``all`` leaves it out, by what the method needs."""
 
 PROJECTION = "projection"
 """Methods that need this train the image tower's last projection, on features before it."""
 
-INPUTS = ("prompts", LEARNS_PROMPTS, "patches", PROJECTION)
+INPUTS = ("prompts", LEARNS_PROMPTS, "patches", PROJECTION, TOWERS)
 """What methods may need beyond features and text; see ``Adapter.needs``."""
 
 
@@ -83,7 +91,12 @@ def not_given_by(what: str) -> dict[str, str]:
         >>> not_given_by("boxes do not give")["patches"]
         'it needs patches of the images, which boxes do not give'
     """
-    return {name: f"it needs {name} of the images, which {what}" for name in INPUTS}
+    found = {name: f"it needs {name} of the images, which {what}" for name in INPUTS}
+    found[TOWERS] = (
+        "it trains both towers, as `fsclip eval` does, and `fsclip export --format merged`, whose "
+        "model folder is a --backbone"
+    )
+    return found
 
 
 def no_text(who: str) -> dict[str, str]:
@@ -170,7 +183,7 @@ def choose_methods(
 
     A method that learns across tasks makes two lines where there is a checkpoint of it: trained,
     and ``NAME_untrained`` with its starting parameters. Without one it makes the second only.
-    ``all`` leaves out what does not apply to the data, and methods that learn prompts.
+    ``all`` leaves out what does not apply to the data, and methods that train the towers.
 
     Args:
         workdir: where to look for a checkpoint that a method needs and that was not given.
@@ -196,8 +209,8 @@ def choose_methods(
         if by_name and why:
             other = "give --methods all, or " if "text" in missing else ""
             raise UserError(f"{why}; {other}leave {name} out of --methods")
-        if not by_name and not why and LEARNS_PROMPTS in needs_of(get_adapter(name)):
-            why = f"{name}: trains through the text tower; ask for it by name"
+        if not by_name and not why and (slow := needs_of(get_adapter(name)) & set(BY_NAME)):
+            why = f"{name}: {BY_NAME[min(slow)]}; ask for it by name"
         if why:
             left_out[name] = why
     kept = [name for name in asked_for if name not in left_out]

@@ -26,6 +26,7 @@ METHOD_TITLES: Mapping[str, str] = MappingProxyType(
         "prolip": "ProLIP",
         "coop": "CoOp",
         "cocoop": "CoCoOp",
+        "clip_lora": "CLIP-LoRA",
         "meta_adapter": "Meta-Adapter",
         "attn_adapter": "Attn-Adapter",
         "meta_prior": "Meta-Prior",

@@ -14,7 +14,7 @@ from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
 from fsclip_jax.evaluation.naming import unlike_names
-from fsclip_jax.fitting.methods import LEARNS_PROMPTS, adapter_named, expand_names
+from fsclip_jax.fitting.methods import BY_NAME, adapter_named, expand_names
 from fsclip_jax.report.rows import Report, read_report
 from fsclip_jax.suite.config import SuiteConfig
 
@@ -97,11 +97,11 @@ def cells_of(suite: SuiteConfig) -> tuple[Cell, ...]:
 
 
 def _methods(names: Sequence[str]) -> dict[str, bool]:
-    """The methods, and whether each was asked for by name; ``all`` leaves out learned prompts."""
+    """The methods, and whether each was asked for by name; ``all`` leaves out what takes long."""
     return {
         name: by_name
         for name, by_name in expand_names(names).items()
-        if by_name or LEARNS_PROMPTS not in needs_of(adapter_named(name))
+        if by_name or not needs_of(adapter_named(name)) & set(BY_NAME)
     }
 
 

@@ -102,7 +102,7 @@ def _inapplicable(cell: Cell, stored: StoredBank) -> str:
 
     One that was named should apply, but for text: suites go over backbones of both kinds.
     """
-    missing = text_missing(stored) if cell.by_name else find_inputs(cell.config, stored)[1]
+    missing = text_missing(stored) if cell.by_name else find_inputs(cell.config, stored).missing
     return why_not(cell.method, missing).removeprefix(f"{cell.method}: ")
 
 

@@ -28,9 +28,9 @@ def make_adapter(config: TrainConfig) -> Adapter:
         if not equals:
             raise UserError(f"--fields {pair} is not NAME=VALUE, such as heads=4")
         given[name] = _value(config.method, name, text, getattr(adapter, name, None))
-    if "words" in needs_of(adapter):
+    if needs_of(adapter) & {"words", "towers"}:
         raise UserError(
-            f"--method {config.method} learns through the text tower, which episodes do not carry; "
+            f"--method {config.method} learns through the towers, which episodes do not carry; "
             f"compare it with `fsclip eval --methods {config.method}`"
         )
     return get_adapter(config.method, **given)

@@ -10,7 +10,8 @@ and fields of the method, and ``logits(state, query)``. What is particular to it
 - ``in_published_units(task, **settings)``: the arguments of ``fit``, where they differ from ours.
 
 Where ``fit`` takes minibatches, it gets those that ours draws, and the losses of all steps must be
-equal too. The forms of learned prompts take a text tower: see ``test_prompt_learning.py``.
+equal too. Forms that take a tower have tests of their own: ``test_prompt_learning.py`` and
+``test_clip_lora.py``.
 """
 
 import dataclasses
@@ -38,7 +39,7 @@ SIZES = set(inspect.signature(uneven_task).parameters)
 FORMS = {
     name: importlib.import_module(f"published.{name}")
     for name in ADAPTERS
-    if find_spec(f"published.{name}") and "words" not in needs_of(get_adapter(name))
+    if find_spec(f"published.{name}") and not needs_of(get_adapter(name)) & {"words", "towers"}
 }
 CASES = [
     pytest.param(name, case, id=f"{name}-{case or 'defaults'}")

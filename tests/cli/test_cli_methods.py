@@ -16,6 +16,7 @@ def test_every_method_has_a_line(capsys):
     assert rows["timo"][1:] == ["closed form", "-", "prompts, val", "Li et al."]
     assert rows["clap"][1:3] == ["trained", f"{ADAPTERS['clap']().epochs} epochs"]
     assert rows["coop"][1:4] == ["learned prompt", f"{ADAPTERS['coop']().steps} steps", "words"]
+    assert rows["clip_lora"][1:4] == ["trained", "500 steps a shot", "towers"]
     assert rows["meta_adapter"][1:] == ["meta-learned", "-", "-", "Cheng et al."]
     assert rows["prolip"][1:4] == ["trained", "300 epochs", "projection"]
     assert (rows["gda"][3], rows["ss_text_plus"][3]) == ("val", "-")
