@@ -117,7 +117,7 @@ def train_on(source: ImageSource, how: FolderFit, adapter: ClipLora | None = Non
     params = adapter.init(jax.random.key(0), clip.embed_dim)
     descent, _ = process_engine().run(("train", adapter), adapter.train, params, task, fit_key(0))
     lora = {
-        f"{ours}.{path}": jax.tree.map(np.asarray, each)
+        f"{ours}.{path}": each
         for ours, theirs in (("vision", "image"), ("text", "text"))
         for path, each in descent.params[theirs].items()
     }
@@ -138,7 +138,7 @@ def peft_tensors(trained: Trained) -> Mapping[str, np.ndarray]:
         *_, name = path.split(".")
         module = keys[f"{path}.kernel"].removesuffix(".weight").replace("in_proj_weight", name)
         for part, matrix in each.items():
-            found[f"base_model.model.{module}.lora_{part}.weight"] = np.ascontiguousarray(matrix)
+            found[f"base_model.model.{module}.lora_{part}.weight"] = np.asarray(matrix)
     return found
 
 
