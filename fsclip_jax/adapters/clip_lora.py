@@ -61,9 +61,11 @@ class ClipLora:
     ``params``: the learning rate ``lr``; 0 leaves both towers as they are.
 
     Attributes:
+        rank: rows of ``A``.
+        alpha: what the scaling ``g`` grows with.
+        dropout: share of the inputs of ``A`` that are dropped.
         steps: for each shot of a class.
         batch: most shots of a step.
-        dropout: share of the inputs of ``A`` that are dropped.
 
     Example:
         >>> from fsclip_jax.adapters.catalog import example_logits

@@ -16,7 +16,7 @@ from fsclip_jax.adapters.descent import support_rows
 from fsclip_jax.adapters.prompt_text import token_bytes
 from fsclip_jax.adapters.prompt_training import draw_batch
 from fsclip_jax.clip.lora import FrozenImages, dropout_mask, init_lora, merge_lora, wrap_lora
-from fsclip_jax.clip.model import abstract_clip
+from fsclip_jax.clip.model import abstract_clip, cast_weights
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.text import FrozenText
 from fsclip_jax.clip.weights import fill_state
@@ -184,3 +184,19 @@ def test_without_pictures_it_says_what_to_do():
     with pytest.raises(UserError, match="give --data emoji, folder:DIR") as caught:
         ClipLora(steps=1).fit({"lr": jnp.float32(0)}, task, KEY)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["open_clip_vit", "open_clip_rn"])
+def test_towers_in_bfloat16_train_alike(name):
+    task, _ = task_of(name)
+    adapter, params = ClipLora(steps=2, batch=4, dropout=0.0), {"lr": jnp.float32(5e-3)}
+    image, text = (
+        dataclasses.replace(tower, state=cast_weights(tower.state, jnp.bfloat16))
+        for tower in (task.towers.image, task.towers.text)
+    )
+    half = task._replace(towers=task.towers._replace(image=image, text=text))
+    losses, matrices = jax.jit(lambda p, t: adapter.train(p, t, KEY)[1::-1])(params, half)
+    assert {leaf.dtype for leaf in jax.tree.leaves(matrices)} == {jnp.dtype("float32")}
+    expected = jax.jit(lambda p, t: adapter.train(p, t, KEY).losses)(params, task)
+    # bfloat16 keeps 8 bits, of logits up to 30.
+    np.testing.assert_allclose(losses[:4], expected[:4], atol=0.3)
