@@ -102,7 +102,10 @@ class MetaProbe:
     def fit(self, params: Params, task: Task, key: PRNGKeyArray) -> State:
         """Solve for one weight vector and one bias a class."""
         del key
-        seen = look_at(task)
+        return self.solve(params, task, look_at(task))
+
+    def solve(self, params: Params, task: Task, seen: Seen) -> State:
+        """Return the state of a task that has been looked at."""
         text = task.logit_scale * task.text.astype(jnp.float32)
         text_logits = task.support.astype(jnp.float32).reshape(seen.rows.shape) @ text.T
         scalars = scalars_of(params, statistics(task, seen, text_logits))
@@ -146,9 +149,8 @@ class MetaProbe:
 
 def _precision(seen: Seen, metric: Float[Array, ""]) -> Float[Array, "size size"]:
     """How firmly weights are held near the text's: more along what differs within a class."""
-    dim = seen.scatter.shape[0]
-    size = (1.0 + seen.free / (metric * dim)) / jnp.maximum(seen.total, 1e-9)
-    whole = jnp.eye(dim) + seen.scatter / jnp.maximum(metric * seen.within, 1e-9)
+    size = (1.0 + seen.free / (metric * seen.width)) / jnp.maximum(seen.total, 1e-9)
+    whole = jnp.eye(seen.scatter.shape[0]) + seen.scatter / jnp.maximum(metric * seen.within, 1e-9)
     return jax.scipy.linalg.block_diag(whole / size, jnp.ones((1, 1)))
 
 

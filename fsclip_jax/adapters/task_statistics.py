@@ -31,6 +31,7 @@ class Seen(NamedTuple):
         gram, scatter: sums of outer products, the second around the means of the classes.
         total, within: mean squared length of a row, and around the mean of its class.
         free: shots less classes that have some.
+        width: of the features.
     """
 
     centre: Float[Array, " dim"]
@@ -43,6 +44,7 @@ class Seen(NamedTuple):
     total: Float[Array, ""]
     within: Float[Array, ""]
     free: Float[Array, ""]
+    width: float
 
 
 def look_at(task: Task) -> Seen:
@@ -65,7 +67,7 @@ def look_at(task: Task) -> Seen:
     scatter = gram - (means * count[:, None]).T @ means
     total, free = jnp.trace(gram) / pictures, jnp.maximum(pictures - classes, 0.0)
     within = (jnp.trace(scatter) + 2.8 * total) / (free + 4.0)
-    return Seen(centre, rows, kept, count, means, gram, scatter, total, within, free)
+    return Seen(centre, rows, kept, count, means, gram, scatter, total, within, free, dim)
 
 
 def statistics(

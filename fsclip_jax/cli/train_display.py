@@ -65,8 +65,12 @@ def describe_episodes(stored: StoredBank, episodes: Episodes, step: int) -> str:
     start = f"continuing from step {step}; " if step else ""
     held = episodes.validation
     held_out = f"{len(held.support.bank.sizes)} held out" if held else "none held out: no val"
+    total = len(stored.class_names)
+    unseen = total - len(sizes) - (len(held.support.bank.sizes) if held else 0)
+    if unseen:
+        held_out += f"; {unseen} kept for a test on novel classes, --classes all trains on them"
     return (
-        f"{start}{len(sizes)} classes to train on ({held_out}), "
+        f"{start}{len(sizes)} of {total} classes to train on ({held_out}), "
         f"{len(episodes.source.mean)} images, dim {stored.dim}; "
         f"episodes of {spec.way} ways, {shots} shots, {spec.query} queries a class"
     )

@@ -179,3 +179,21 @@ def test_wrong_input_is_one_line_and_exit_code_2(config_file, tmp_path, capsys, 
     assert code == 2
     assert error[-1].startswith("fsclip: error: ")
     assert message in error[-1]
+
+
+@pytest.mark.parametrize(("classes", "unseen"), [("base", True), ("all", False)])
+def test_says_first_how_many_classes_are_not_trained_on(
+    config_file, tmp_path, capsys, classes, unseen
+):
+    words = ["train", str(config_file), "--workdir", str(tmp_path / "run"), "--classes", classes]
+    assert main([*words, "--steps", "1", "--method", "meta_probe"]) == 0
+    first = re.search(r"(\d+) of (\d+) classes to train on \((\d+) held out(.*?)\)", both(capsys))
+    trained, total, held = map(int, first.groups()[:3])
+    assert (trained + held < total) == unseen
+    kept = f"; {total - trained - held} kept for a test on novel classes, --classes all trains"
+    assert first[4].startswith(kept if unseen else "")
+
+
+def both(capsys):
+    printed = capsys.readouterr()
+    return printed.out + printed.err
