@@ -129,6 +129,13 @@ def test_what_is_named_as_usable_is_accepted():
         choose_method("coop", FEATURES, default="gda", missing=missing)
 
 
+def test_what_trains_the_towers_is_refused_with_where_it_is_done():
+    missing = not_given_by("a folder of pictures does not give")
+    with pytest.raises(UserError, match="`fsclip export --format merged`") as caught:
+        choose_method("clip_lora", FEATURES, default="gda", missing=missing)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_method_that_does_not_apply_is_left_out_of_all_and_refused_by_name(monkeypatch):
     monkeypatch.setattr(Prototype, "needs", frozenset({"prompts"}), raising=False)
     missing = {"prompts": "no prompts here"}
