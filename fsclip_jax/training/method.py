@@ -28,10 +28,11 @@ def make_adapter(config: TrainConfig) -> Adapter:
         if not equals:
             raise UserError(f"--fields {pair} is not NAME=VALUE, such as heads=4")
         given[name] = _value(config.method, name, text, getattr(adapter, name, None))
-    if needs_of(adapter) & {"words", "towers"}:
+    through = {"words": "the text tower", "towers": "both towers"}
+    if learns := needs_of(adapter) & set(through):
         raise UserError(
-            f"--method {config.method} learns through the towers, which episodes do not carry; "
-            f"compare it with `fsclip eval --methods {config.method}`"
+            f"--method {config.method} learns through {through[min(learns)]}, which episodes do "
+            f"not carry; compare it with `fsclip eval --methods {config.method}`"
         )
     return get_adapter(config.method, **given)
 

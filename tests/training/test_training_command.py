@@ -163,6 +163,7 @@ def test_the_command_ends_with_a_summary_and_the_next_command(config_file, tmp_p
         (["--fields", "text_in_keys=1"], "is true or false"),
         (["--fields", "heads"], "is not NAME=VALUE"),
         (["--method", "coop"], "learns through the text tower"),
+        (["--method", "clip_lora"], "learns through both towers"),
         (["--steps", "0"], "--steps is 0, but must be 1 or more"),
         (["--data", "bank:nowhere"], "there is no bank at nowhere"),
         (["--min-shot", "3", "--shot", "9"], None),
