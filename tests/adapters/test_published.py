@@ -51,7 +51,7 @@ CASES = [
 def test_every_form_is_of_a_method():
     """A form of another name would be compared with nothing."""
     files = Path(find_spec("published.loop").origin).parent.glob("*.py")
-    forms = {file.stem for file in files} - {"loop", "text_tower"}
+    forms = {file.stem for file in files} - {"loop", "text_tower", "meta_adapter_step"}
     assert forms <= set(ADAPTERS)
 
 

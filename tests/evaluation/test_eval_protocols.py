@@ -396,7 +396,8 @@ def test_a_checkpoint_that_does_not_fit_is_told(bank, tmp_path):
 def test_a_bank_without_lengths_of_text_is_told_where_a_method_starts_from_them(bank, tmp_path):
     known = dataclasses.replace(bank, text_lengths=np.full(len(bank.class_names), 4, np.float32))
     asked = {"methods": ("zero_shot", "clap"), "shots": (1,)}
-    line = "the bank keeps no lengths of text vectors: training of clap starts at 1/20 of the logit scale"
+    start = "training of clap starts at 1/20 of the logit scale"
+    line = f"the bank keeps no lengths of text vectors: {start}"
     assert run(bank, tmp_path, **asked).warning == (line,)
     assert not run(known, tmp_path, **asked).warning
     long = dataclasses.replace(known, text_lengths=3 * known.text_lengths)
