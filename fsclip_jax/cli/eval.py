@@ -30,7 +30,7 @@ def run(config: EvalConfig, name: str) -> int:
     from fsclip_jax.cli.curves import with_curves
     from fsclip_jax.durable import only_writer
     from fsclip_jax.evaluation.config import check_eval_config
-    from fsclip_jax.evaluation.evaluate import evaluate_bank, write_evaluation
+    from fsclip_jax.evaluation.evaluate import evaluate_bank, write_evaluation, write_supports
     from fsclip_jax.evaluation.progress import SILENT
     from fsclip_jax.evaluation.provenance import trained_elsewhere
     from fsclip_jax.evaluation.spread import sum_of
@@ -62,6 +62,8 @@ def run(config: EvalConfig, name: str) -> int:
             hosts.same("bank", {"sums": [sum_of(bank) for bank in (stored, *targets)]})
         if not hosts.index:
             held.enter_context(only_writer(out, ".eval.lock", "is evaluating", "--out"))
+        if config.write_draws is not None and not hosts.index:
+            write_supports(config, stored, config.write_draws)
         with ExitStack() as shown:
             watch = SILENT if hosts.index else _shown(shown)
             found = evaluate_bank(

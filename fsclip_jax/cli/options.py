@@ -16,8 +16,8 @@ GROUPS: Mapping[str, str] = {
     "views patches probe",
     "Model": "backbone backbones backbone_id logit_scale detector method methods fields checkpoint "
     "templates prompt_file prompts calibrate crops windows segments",
-    "Task": "protocol classes class_split label_space shots shot min_shot seeds way query episodes "
-    "select query_split as_published",
+    "Task": "protocol classes class_split label_space shots shot min_shot draws write_draws seeds "
+    "way query episodes select query_split as_published",
     "Training": "steps batch learning_rate warmup_steps weight_decay clip_norm eval_every "
     "val_episodes checkpoint_every resume",
     "Answers": "top unknown suggest",
@@ -98,6 +98,7 @@ def _takes(name: str, kind: Any, choices: tuple[str, ...]) -> str:
     kinds = [part for part in parts or (kind,) if part is not type(None)]
     many = next((part for part in kinds if get_origin(part) is tuple), None)
     item = get_args(many)[0] if many else next((k for k in kinds if k in _KINDS), str)
+    item = next(iter(get_args(item)), item)  # of a number or a word, the number
     word = "|".join(choices) if choices else _WORDS.get(name, _KINDS[item])
     return f"{word} ..." if many and word[0] != "[" else word
 

@@ -1,10 +1,12 @@
 """What one evaluation compares, and how; light, so that ``--help`` answers at once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fsclip_jax.errors import UserError
+from fsclip_jax.report.shots import Shots, mean_shots
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,14 @@ class EvalConfig:
     methods: tuple[str, ...] = ("all",)
     """Methods by name; `all` for all that apply to the data, but for coop, cocoop and clip_lora,
     which take long: name them beside it."""
-    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Labelled images per class."""
+    shots: tuple[int | str, ...] = (1, 2, 4, 8, 16)
+    """Labelled images per class; `imbalanced:MEAN` for so many on average, at least 1."""
+    draws: Path | None = None
+    """Folder of few-shot lists that others share, to take shots and val images from in place of
+    draws: `split_fewshot/shot_K-seed_S_train.jsonl` (2SFS) or `shot_K-seed_S.pkl` (CoOp). The
+    first `seeds` seeds of each number of shots."""
+    write_draws: Path | None = None
+    """Folder to write the shots of this evaluation to, as such lists."""
     seeds: int = 3
     """Support draws, the same for every method. Not for `episodic`."""
     protocol: Literal["full_way", "cross_category", "cross_dataset", "domain_shift", "episodic"] = (
@@ -100,8 +108,8 @@ def check_eval_config(config: EvalConfig) -> None:
     for name in ("seeds", "way", "query", "episodes", "views"):
         if getattr(config, name) < 1:
             raise UserError(f"{name} is {getattr(config, name)}; give at least 1")
-    if not config.shots or min(config.shots) < 1:
-        raise UserError(f"shots are {list(config.shots)}; give one number or more, each at least 1")
+    check_shots_given(config.shots)
+    _check_draws(config)
     if config.protocol == "episodic" and config.way < 2:
         raise UserError(f"way is {config.way}; an episode needs two classes or more")
     _check_targets(config)
@@ -139,6 +147,38 @@ def check_eval_config(config: EvalConfig) -> None:
             "select val would choose settings on the val images that the accuracy is measured on; "
             "give --select shots or none with --query-split val"
         )
+
+
+def check_shots_given(shots: Sequence[Shots]) -> None:
+    """Refuse what is no number of shots.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    try:
+        least = min(map(mean_shots, shots), default=0)
+    except ValueError:
+        least = 0
+    if not least:
+        raise UserError(
+            f"shots are {list(shots)}; give one number or more, each at least 1 or imbalanced:MEAN"
+        )
+
+
+def _check_draws(config: EvalConfig) -> None:
+    """Refuse lists of shots, and imbalanced ones, where shots are drawn in another way."""
+    uneven = any(isinstance(each, str) for each in config.shots)
+    listed = {"draws": config.draws, "write_draws": config.write_draws}
+    flags = [f"--{name.replace('_', '-')}" for name, given in listed.items() if given]
+    flags += ["--shots imbalanced"] if uneven else []
+    if flags and (config.protocol == "episodic" or config.as_published):
+        other = "episodic" if config.protocol == "episodic" else "--as-published"
+        raise UserError(f"{flags[0]} does not go with {other}: leave one of the two out")
+    if (config.draws or config.write_draws) and config.protocol in (
+        "cross_dataset",
+        "domain_shift",
+    ):
+        raise UserError(f"{flags[0]} goes with full_way and cross_category: leave it out")
 
 
 def _check_targets(config: EvalConfig) -> None:

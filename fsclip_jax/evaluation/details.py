@@ -24,6 +24,7 @@ from fsclip_jax.evaluation.thumbnails import pictures_of
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.report.details import Details
+from fsclip_jax.report.shots import in_order
 from fsclip_jax.typing import Float, Int
 
 
@@ -59,7 +60,7 @@ def details_of(
 
 def _look(predictions: StoredPredictions, split: str, before: str) -> Look:
     """What is looked at of one split: its queries, their shots and all predictions."""
-    shots = max(row.shots for row in predictions.rows if row.split == split)
+    shots = in_order(row.shots for row in predictions.rows if row.split == split)[-1]
     space, group = predictions.space(split), predictions.group(split)
     rows, keys = predictions.records.rows, predictions.records.keys
     return Look(
@@ -70,7 +71,7 @@ def _look(predictions: StoredPredictions, split: str, before: str) -> Look:
         labels=group.labels,
         queries=rows[group.queries],
         query_keys=[before + keys[place] for place in group.queries],
-        support=np.where(space.support >= 0, rows[space.support], -1)[:, :, :shots],
+        support=np.where((placed := space.shots(shots)) >= 0, rows[placed], -1),
         predicted={
             row.method: row for row in predictions.rows if (row.split, row.shots) == (split, shots)
         },

@@ -16,6 +16,7 @@ from fsclip_jax.report.details import (
 )
 from fsclip_jax.report.intervals import LEAST_IN_BIN, MOST_BINS
 from fsclip_jax.report.measured import REFERENCE
+from fsclip_jax.report.shots import Shots
 from fsclip_jax.typing import Bool, Float, Int
 
 MOST_PAIRS, MOST_MISTAKES, MOST_NEIGHBOURS = 12, 12, 4
@@ -32,7 +33,7 @@ class Look(NamedTuple):
     """
 
     split: str
-    shots: int
+    shots: Shots
     names: Sequence[str]
     classes: Int[np.ndarray, " way"]
     labels: Int[np.ndarray, " query"]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fsclip_jax.adapters.base import needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.devices import device_name
@@ -13,12 +15,13 @@ from fsclip_jax.errors import UserError, suggestion
 from fsclip_jax.evaluation.as_published import NOTES, SUFFIX, published_methods
 from fsclip_jax.evaluation.config import EvalConfig, check_eval_config
 from fsclip_jax.evaluation.details import details_of
-from fsclip_jax.evaluation.label_spaces import label_spaces
+from fsclip_jax.evaluation.label_spaces import class_halves, label_spaces
+from fsclip_jax.evaluation.listed import files_of, write_draws
 from fsclip_jax.evaluation.naming import data_title
 from fsclip_jax.evaluation.pictures import Inputs, find_pictures
 from fsclip_jax.evaluation.predictions import StoredPredictions
 from fsclip_jax.evaluation.predictions_file import PREDICTIONS_FILE, store_predictions
-from fsclip_jax.evaluation.prepare import largest_train_class
+from fsclip_jax.evaluation.prepare import largest_train_class, supports_of
 from fsclip_jax.evaluation.progress import SILENT, Watch
 from fsclip_jax.evaluation.protocols import run_protocol
 from fsclip_jax.evaluation.provenance import training_warnings
@@ -41,6 +44,7 @@ from fsclip_jax.fitting.methods import (
 from fsclip_jax.hosts import ALONE, Hosts
 from fsclip_jax.report.measured import circumstances
 from fsclip_jax.report.rows import Report
+from fsclip_jax.report.shots import Shots, in_order
 from fsclip_jax.report.write import write_report
 
 TRANSFERS = ("cross_dataset", "domain_shift")
@@ -148,6 +152,21 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     return [*files, *([folder / PREDICTIONS_FILE] if evaluation.predictions else [])]
 
 
+def write_supports(config: EvalConfig, stored: StoredBank, folder: Path) -> None:
+    """Write the shots of an evaluation as lists that others can read.
+
+    Raises:
+        UserError: the data does not have the shots, or the folder cannot be written to.
+    """
+    found: dict[Shots, list[np.ndarray]] = {}
+    numbers = in_order(config.shots)
+    for space in label_spaces(config, len(stored.class_names), class_halves(config, stored)):
+        supports = supports_of(config, stored, space)
+        for shots in numbers:
+            found.setdefault(shots, []).append(supports.rows(stored, shots))
+    write_draws(stored, folder, found)
+
+
 def keep_predictions(evaluation: Evaluation, folder: Path) -> Report:
     """Write the predictions, or remove those of an earlier run; the report then names their sum.
 
@@ -241,7 +260,7 @@ def _settings(config: EvalConfig, stored: StoredBank, chosen: Chosen) -> dict[st
     settings: dict[str, Any] = {
         "select": config.select,
         "query_split": config.query_split,
-        "shots": sorted(set(config.shots)),
+        "shots": list(in_order(config.shots)),
         "views": stored.views,
     }
     if config.class_split != "halves":
@@ -251,6 +270,8 @@ def _settings(config: EvalConfig, stored: StoredBank, chosen: Chosen) -> dict[st
     if config.protocol == "episodic":
         episode = {"way": config.way, "query": config.query, "episodes": config.episodes}
         return settings | {"classes": config.classes} | episode
+    if config.draws is not None:
+        settings["draws"] = files_of(config.draws, in_order(config.shots), config.seeds)
     return settings | {"seeds": config.seeds}
 
 
@@ -264,8 +285,9 @@ def _warnings(config: EvalConfig, stored: StoredBank, untrained: Path | None) ->
     if config.seeds < 3:
         lines.append(f"{config.seeds} support draws: an interval wants 3 or more")
     largest = largest_train_class(stored)
-    whole = [str(shots) for shots in sorted(set(config.shots)) if shots >= largest]
-    if whole:
+    even = [shots for shots in in_order(config.shots) if isinstance(shots, int)]
+    whole = [str(shots) for shots in even if shots >= largest]
+    if whole and config.draws is None:
         lines.append(
             f"no class has more than {largest} train images: at {', '.join(whole)} shots there is "
             "a single draw, of all of them, and no interval"

@@ -14,6 +14,7 @@ from fsclip_jax.fitting.fitted import Asked, choose_setting, fit_and_predict
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.fitting.selection import Choice, Val
 from fsclip_jax.report.measured import Measured, saw_of
+from fsclip_jax.report.shots import Shots
 
 
 def evaluate(
@@ -21,7 +22,7 @@ def evaluate(
     config: EvalConfig,
     setting: Setting,
     method: Method,
-    shots: int,
+    shots: Shots,
     choice: Choice | None = None,
 ) -> dict[str, Result]:
     """Evaluate one method at one number of shots, with parameters chosen here unless given."""
@@ -53,7 +54,7 @@ def _result(
 
 
 def choose(
-    engine: Engine, config: EvalConfig, setting: Setting, method: Method, shots: int
+    engine: Engine, config: EvalConfig, setting: Setting, method: Method, shots: Shots
 ) -> Choice:
     """Choose the parameters at one number of shots. The query images have no part in it."""
     if method.origin.get("as_published"):
@@ -69,13 +70,18 @@ def choose(
         draws, query = setting.val
         episodes = config.protocol == "episodic"
         rule = "val episodes" if episodes else f"val images of {called(setting)}"
+        if shots in setting.vals:
+            query, rule = setting.vals[shots], f"val lists of {called(setting)}"
         val = Val(_with_shots(setting, draws, shots).task, query, rule)
     draws = _with_shots(setting, setting.draws, shots)
     return choose_setting(engine, method, draws, config.select, val, together=together)
 
 
-def _with_shots(setting: Setting, draws: Draws, shots: int) -> Draws:
+def _with_shots(setting: Setting, draws: Draws, shots: Shots) -> Draws:
     """Return draws of so many shots; a single one where all draws would be the same images."""
+    if shots in setting.others:
+        return setting.others[shots]
+    assert isinstance(shots, int), "uneven draws are among the others"
     few = truncate(draws, shots)
     if setting.all_shots is not None and shots >= setting.all_shots:
         return first_draw(few)

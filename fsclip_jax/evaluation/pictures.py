@@ -25,6 +25,7 @@ from fsclip_jax.features.decode import chunk_images, make_decoder, split_rows
 from fsclip_jax.features.extract import ExtractSettings, prompts_of
 from fsclip_jax.features.text import tokenize
 from fsclip_jax.features.workers import decoded
+from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.typing import Int, UInt8
 
 
@@ -95,21 +96,29 @@ def pictured(setting: Setting, pictures: Pictures | None, views: int) -> Setting
     """
     assert pictures is not None
     assert setting.part is not None
-    draws, towers = setting.draws, pictures.towers
-    shots = read_pixels(pictures, setting.part.support, views)
-    support, ids = jnp.asarray(shots[..., 0, :]), towers.prompt_ids[setting.space.classes]
-    task = draws.task._replace(
-        support=support,
-        views=jnp.asarray(shots) if views > 1 else None,
-        towers=towers._replace(prompt_ids=jnp.broadcast_to(ids, (len(shots), *ids.shape))),
-    )
+    ids = pictures.towers.prompt_ids[setting.space.classes]
+
+    def shown(draws: Draws, rows: Int[np.ndarray, "draw way shot"]) -> Draws:
+        shots = read_pixels(pictures, rows, views)
+        support = jnp.asarray(shots[..., 0, :])
+        each = jnp.broadcast_to(ids, (len(shots), *ids.shape))
+        task = draws.task._replace(
+            support=support,
+            views=jnp.asarray(shots) if views > 1 else None,
+            towers=pictures.towers._replace(prompt_ids=each),
+        )
+        return draws._replace(task=task, plain=support)
+
     queries = {
         name: query._replace(
             features=jnp.asarray(read_pixels(pictures, setting.part.groups[name][1], 1)[:, 0])
         )
         for name, query in setting.queries.items()
     }
-    return setting._replace(draws=draws._replace(task=task, plain=support), queries=queries)
+    part = setting.part
+    others = {shots: shown(each, part.others[shots]) for shots, each in setting.others.items()}
+    draws = shown(setting.draws, part.support)
+    return setting._replace(draws=draws, others=others, queries=queries)
 
 
 def read_pixels(

@@ -10,7 +10,8 @@ things refer to each other by their place in a list:
     file name or record id by which the data set knows it.
 ``spaces``
     Label spaces: the classes that a classifier tells apart, and the shots of every draw. The
-    first ``K`` shots of a class are its support at ``K`` shots.
+    first ``K`` shots of a class are its support at ``K`` shots, but for numbers of shots in
+    ``others``.
 ``groups``
     Queries that make one row of every method; the ``split`` of a row of the report is the name of
     its group. Query ``i`` is the record ``queries[i]`` and of the class ``labels[i]`` of the space.
@@ -31,11 +32,13 @@ have classes and images of their own, and the accuracy of every one is in the re
     right = row.predicted == kept.group("novel").labels      # [draw query]
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+
+from fsclip_jax.report.shots import Shots
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,18 @@ class Space:
         classes: ids of the classes in that data set, int32 [way].
         support: place in ``records`` of each shot, int32 [draw way shot]; -1 where a class has
             no further image.
+        others: supports that are not the first shots of this one, by their number of shots.
     """
 
     data: int
     class_names: tuple[str, ...]
     classes: np.ndarray
     support: np.ndarray
+    others: Mapping[Shots, np.ndarray] = field(default_factory=dict)
+
+    def shots(self, shots: Shots) -> np.ndarray:
+        """Return the support at a number of shots, places in ``records`` as in ``support``."""
+        return self.others[shots] if shots in self.others else self.support[:, :, :shots]
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class Predicted:
     """
 
     method: str
-    shots: int
+    shots: Shots
     split: str
     predicted: np.ndarray
     confidence: np.ndarray
@@ -129,7 +138,7 @@ class StoredPredictions:
         """Return the label space of the group of that name; ``KeyError`` if there is none."""
         return self.spaces[self.group(split).space]
 
-    def find(self, method: str, shots: int, split: str) -> Predicted | None:
+    def find(self, method: str, shots: Shots, split: str) -> Predicted | None:
         """Return the predictions behind a row of the report, None if they are not kept."""
         for row in self.rows:
             if (row.method, row.shots, row.split) == (method, shots, split):
@@ -143,6 +152,7 @@ class Part(NamedTuple):
     Attributes:
         support: rows of the bank of each shot, [draw way shot]; -1 for none.
         groups: by name: the data set of the queries, their rows in its bank, their labels.
+        others: as of `Space`, rows of the bank.
     """
 
     data: int
@@ -150,6 +160,7 @@ class Part(NamedTuple):
     classes: np.ndarray
     support: np.ndarray
     groups: dict[str, tuple[int, np.ndarray, np.ndarray]]
+    others: Mapping[Shots, np.ndarray] = {}
 
 
 def assemble(
@@ -158,7 +169,8 @@ def assemble(
     """Number the images of an evaluation, in the order of data sets and rows."""
     used = [np.zeros(len(keys), bool) for _, keys in data]
     for part in parts:
-        used[part.data][part.support[part.support >= 0]] = True
+        for support in (part.support, *part.others.values()):
+            used[part.data][support[support >= 0]] = True
         for place, queries, _ in part.groups.values():
             used[place][queries] = True
     counts = [int(mask.sum()) for mask in used]
@@ -172,15 +184,13 @@ def assemble(
     )
     spaces, groups = [], []
     for place, part in enumerate(parts):
-        support = np.where(part.support >= 0, number[part.data][part.support], -1)
-        spaces.append(
-            Space(
-                part.data,
-                tuple(part.class_names),
-                part.classes.astype(np.int32),
-                support.astype(np.int32),
-            )
+        names, classes = tuple(part.class_names), part.classes.astype(np.int32)
+        support, *others = (
+            np.where(rows >= 0, number[part.data][rows], -1).astype(np.int32)
+            for rows in (part.support, *part.others.values())
         )
+        known = dict(zip(part.others, others, strict=True))
+        spaces.append(Space(part.data, names, classes, support, known))
         for name, (queries_of, queries, labels) in part.groups.items():
             records_of = number[queries_of][queries].astype(np.int32)
             groups.append(QueryGroup(name, place, records_of, labels.astype(np.int32)))

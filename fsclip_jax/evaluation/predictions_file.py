@@ -21,6 +21,7 @@ from fsclip_jax.evaluation.predictions import (
 )
 from fsclip_jax.features.layout import pack_strings, unpack_strings
 from fsclip_jax.printable import printable_tree
+from fsclip_jax.report.rows import Shots
 
 PREDICTIONS_FILE = "predictions.safetensors"
 _HEADER = "index"
@@ -32,6 +33,7 @@ _NLL = {1: "surprise", 2: "nll"}
 class _SpaceEntry:
     data: int
     class_names: tuple[str, ...]
+    others: tuple[Shots, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class _GroupEntry:
 @dataclass(frozen=True)
 class _RowEntry:
     method: str
-    shots: int
+    shots: Shots
     split: str
 
 
@@ -75,6 +77,7 @@ def store_predictions(predictions: StoredPredictions, folder: Path) -> str:
     }
     for i, space in enumerate(predictions.spaces):
         tensors |= {f"space/{i}/classes": space.classes, f"space/{i}/support": space.support}
+        tensors |= {f"space/{i}/others/{k}": v for k, (_, v) in enumerate(space.others.items())}
     for i, group in enumerate(predictions.groups):
         tensors |= {f"group/{i}/queries": group.queries, f"group/{i}/labels": group.labels}
     for i, row in enumerate(predictions.rows):
@@ -84,7 +87,9 @@ def store_predictions(predictions: StoredPredictions, folder: Path) -> str:
         format="fsclip_predictions",
         version=2,
         data=predictions.data,
-        spaces=tuple(_SpaceEntry(s.data, s.class_names) for s in predictions.spaces),
+        spaces=tuple(
+            _SpaceEntry(s.data, s.class_names, tuple(s.others)) for s in predictions.spaces
+        ),
         groups=tuple(_GroupEntry(g.name, g.space) for g in predictions.groups),
         rows=tuple(_RowEntry(r.method, r.shots, r.split) for r in predictions.rows),
     )
@@ -128,9 +133,14 @@ def _predictions(index: _Index, tensors: Mapping[str, np.ndarray]) -> StoredPred
     spaces, groups, rows = [], [], []
     for i, space in enumerate(index.spaces):
         way = len(space.class_names)
-        support = _numbers(tensors[f"space/{i}/support"], images, (None, way, None), low=-1)
+        support, *others = (
+            _numbers(tensors[f"space/{i}/{name}"], images, (None, way, None), low=-1)
+            for name in ("support", *(f"others/{k}" for k in range(len(space.others))))
+        )
         classes = _numbers(tensors[f"space/{i}/classes"], 2**31, (way,))
-        spaces.append(Space(_place(space.data, index.data), space.class_names, classes, support))
+        known = dict(zip(space.others, others, strict=True))
+        held_by = _place(space.data, index.data)
+        spaces.append(Space(held_by, space.class_names, classes, support, known))
     for i, group in enumerate(index.groups):
         way = len(spaces[_place(group.space, spaces)].class_names)
         queries = _numbers(tensors[f"group/{i}/queries"], images, (None,))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from fsclip_jax.evaluation.results import Result
+from fsclip_jax.report.shots import Shots
 
 
 class Watch(NamedTuple):
@@ -23,7 +24,7 @@ class Watch(NamedTuple):
 SILENT = Watch()
 
 
-def step_line(step: str, shots: Sequence[int], found: Mapping[tuple[str, int], Result]) -> str:
+def step_line(step: str, shots: Sequence[Shots], found: Mapping[tuple[str, Shots], Result]) -> str:
     """Say in a line how accurate a method was, by group and number of shots.
 
     Example:

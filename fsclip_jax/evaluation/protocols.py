@@ -15,13 +15,21 @@ from fsclip_jax.evaluation.pictures import NO_INPUTS, Inputs, pictured
 from fsclip_jax.evaluation.predictions import Part, StoredPredictions, assemble
 from fsclip_jax.evaluation.prepare import Setting, prepare
 from fsclip_jax.evaluation.progress import SILENT, Watch, step_line
-from fsclip_jax.evaluation.results import Result, harmonic_results, kept_predictions, rows_from
+from fsclip_jax.evaluation.results import (
+    Result,
+    Results,
+    harmonic_results,
+    kept_predictions,
+    rows_from,
+)
 from fsclip_jax.evaluation.spread import Found, spread
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import PROJECTION, TOWERS, Method
 from fsclip_jax.hosts import ALONE, Hosts
+from fsclip_jax.report.measured import Place
 from fsclip_jax.report.rows import Row
+from fsclip_jax.report.shots import Shots, in_order, mean_shots
 
 
 class Outcome(NamedTuple):
@@ -46,9 +54,9 @@ def run_protocol(
     Raises:
         UserError: the data does not have the images or shots that were asked for.
     """
-    shots = tuple(sorted(set(config.shots)))
+    shots = in_order(config.shots)
     on_val = check_splits(config, stored) and config.select == "val"
-    results: dict[tuple[str, str, int], Result] = {}
+    results: dict[Place, Result] = {}
     facts: dict[str, Any] = {"n_query": 0, "groups": {}}
     engine, short = engine or Engine(), dict.fromkeys(shots, 0)
     parts: list[Part] = []
@@ -58,7 +66,7 @@ def run_protocol(
     watch.begin(len(spaces) * len(methods) + ("meta_adapter" in config.as_published))
     for space in spaces:
         watch.now(f"drawing shots of {len(space.classes)} classes")
-        setting = prepare(config, stored, space, max(shots), on_val, inputs.words, patches=patches)
+        setting = prepare(config, stored, space, on_val, inputs.words, patches=patches)
         if setting.part is not None:
             parts.append(setting.part)
             for shot in shots:
@@ -67,13 +75,13 @@ def run_protocol(
         units = [(method, shot) for method in methods for shot in shots]
 
         others = {
-            PROJECTION: functools.partial(_raw, config, stored, space, max(shots)),
+            PROJECTION: functools.partial(_raw, config, stored, space),
             TOWERS: functools.partial(pictured, setting, inputs.pictures, stored.views),
         }
         seen_by = functools.cache(functools.partial(_seen_by, setting, others))
 
         def work(
-            unit: tuple[Method, int],
+            unit: tuple[Method, Shots],
             setting: Setting = setting,
             seen_by: Callable[[str], Setting] = seen_by,
         ) -> Found:
@@ -91,7 +99,9 @@ def run_protocol(
     if "meta_adapter" in config.as_published:
         watch.now("meta_adapter as published")
         name = "meta_adapter" + SUFFIX
-        found = {("novel", k): evaluate_meta_adapter(stored, k, config.seeds) for k in shots}
+        found = {
+            ("novel", k): evaluate_meta_adapter(stored, mean_shots(k), config.seeds) for k in shots
+        }
         watch.ended(step_line(name, shots, found))
         results |= {(group, name, shot): found[group, shot] for group, shot in found}
     if config.protocol == "cross_category":
@@ -102,9 +112,9 @@ def run_protocol(
     return Outcome(rows_from(results), facts, predictions)
 
 
-def _raw(config: EvalConfig, stored: StoredBank, space: LabelSpace, shots: int) -> Setting:
+def _raw(config: EvalConfig, stored: StoredBank, space: LabelSpace) -> Setting:
     """The same draws of the same images, before the projection."""
-    return prepare(config, stored.on("raw"), space, shots, False)
+    return prepare(config, stored.on("raw"), space, False)
 
 
 def _seen_by(setting: Setting, others: Mapping[str, Callable[[], Setting]], need: str) -> Setting:
@@ -121,7 +131,7 @@ def keep(
     config: EvalConfig,
     data: Sequence[tuple[str, Sequence[str]]],
     parts: Sequence[Part],
-    results: Mapping[tuple[str, str, int], Result],
+    results: Results,
 ) -> StoredPredictions | None:
     """Gather the predictions, if they are to be kept; of episodes there are no ``parts``."""
     if not config.predictions or not parts:
@@ -139,7 +149,8 @@ def groups_of(setting: Setting) -> dict[str, dict[str, int]]:
     }
 
 
-def short_of(setting: Setting, shots: int) -> int:
-    """Count the classes that have fewer train images than so many."""
-    held = np.asarray(setting.draws.task.support_mask[0].sum(-1))
-    return int((held < shots).sum())
+def short_of(setting: Setting, shots: Shots) -> int:
+    """Count the classes that have fewer shots than so many; none of imbalanced ones is short."""
+    draws = setting.others.get(shots, setting.draws)
+    held = np.asarray(draws.task.support_mask[0].sum(-1))
+    return 0 if isinstance(shots, str) else int((held < shots).sum())

@@ -9,10 +9,9 @@
     has. Without targets the artist families of the query images are the targets.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,28 +20,28 @@ from fsclip_jax.data.splits import SPLITS, TRAIN
 from fsclip_jax.episodes.task import Query
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.draws import bank_rows, draw_supports
+from fsclip_jax.evaluation.draws import bank_rows
 from fsclip_jax.evaluation.label_spaces import Group, LabelSpace, check_splits, label_spaces
 from fsclip_jax.evaluation.measure import choose, evaluate
 from fsclip_jax.evaluation.naming import data_title, unlike_names
 from fsclip_jax.evaluation.prepare import (
-    SUPPORT_SEED,
     Setting,
-    check_train,
     largest_train_class,
     part_of,
     prepare,
+    supports_of,
 )
 from fsclip_jax.evaluation.progress import SILENT, Watch, step_line
 from fsclip_jax.evaluation.protocols import Outcome, groups_of, keep, short_of, step_of
-from fsclip_jax.evaluation.results import Result, mean_results, rows_from
+from fsclip_jax.evaluation.results import Result, Results, mean_results, rows_from
 from fsclip_jax.evaluation.spread import Found, spread
 from fsclip_jax.evaluation.targets import Target, match_classes
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
 from fsclip_jax.fitting.methods import Method
 from fsclip_jax.hosts import ALONE, Hosts
-from fsclip_jax.report.measured import AVERAGE
+from fsclip_jax.report.measured import AVERAGE, Place
+from fsclip_jax.report.shots import Shots, in_order
 
 
 class Shape(NamedTuple):
@@ -50,7 +49,6 @@ class Shape(NamedTuple):
 
     config: EvalConfig
     source: StoredBank
-    shots: int
     patches: bool
 
 
@@ -73,10 +71,10 @@ def run_transfer(
     Raises:
         UserError: a target does not have the images or shots that are needed.
     """
-    shots = tuple(sorted(set(config.shots)))
+    shots = in_order(config.shots)
     banks = [source, *(target.stored for target in targets)]
     patches = all(bank.patches for bank in banks) and any(reads_patches(m.adapter) for m in methods)
-    shape = Shape(config, source, max(shots), patches)
+    shape = Shape(config, source, patches)
     watch.begin(len(methods))
     watch.now(f"drawing shots of {config.data}")
     start = _source(shape)
@@ -84,9 +82,9 @@ def run_transfer(
         target.name: _target(shape, target, place if config.targets else 0, start.space)
         for place, target in enumerate(targets, 1)
     }
-    engine, results = engine or Engine(), dict[tuple[str, str, int], Result]()
+    engine, results = engine or Engine(), dict[Place, Result]()
 
-    def work(unit: tuple[Method, int]) -> Found:
+    def work(unit: tuple[Method, Shots]) -> Found:
         method, shot = unit
         watch.now(f"{step_of(methods, method)}: {', '.join(settings)}")
         choice = choose(engine, config, start, method, shot)
@@ -113,13 +111,13 @@ def _outcome(
     shape: Shape,
     targets: Sequence[Target],
     settings: Sequence[Setting],
-    results: Mapping[tuple[str, str, int], Result],
+    results: Results,
 ) -> Outcome:
     config = shape.config
     data = [(config.data, shape.source.keys), *((t.spec, t.stored.keys) for t in targets)]
     parts = [setting.part for setting in settings if setting.part is not None]
     groups = {name: fact for setting in settings for name, fact in groups_of(setting).items()}
-    short = {k: sum(short_of(setting, k) for setting in settings) for k in sorted(config.shots)}
+    short = {k: sum(short_of(setting, k) for setting in settings) for k in in_order(config.shots)}
     facts: dict[str, Any] = {
         "n_query": sum(group["n_query"] for group in groups.values()),
         "groups": groups,
@@ -148,7 +146,7 @@ def _source(shape: Shape) -> Setting:
     (name,) = unlike_names([config.data])
     named = LabelSpace(space.classes, (Group(name, space.classes),))
     on_val = check_splits(config, source) and config.select == "val"
-    setting = prepare(config, source, named, shape.shots, on_val, patches=shape.patches)
+    setting = prepare(config, source, named, on_val, patches=shape.patches)
     setting = setting._replace(source=name)
     if config.targets:
         return setting
@@ -168,7 +166,7 @@ def _target(shape: Shape, target: Target, place: int, space: LabelSpace) -> Sett
     ids = np.arange(len(stored.class_names), dtype=np.int32)
     whole = LabelSpace(ids, (Group(target.name, ids),))
     try:
-        setting = prepare(config, stored, whole, shape.shots, False, patches=shape.patches)
+        setting = prepare(config, stored, whole, False, patches=shape.patches)
     except UserError as error:
         raise UserError(f"target {target.spec}: {error}") from None
     assert setting.part is not None
@@ -193,12 +191,12 @@ def _shifted(shape: Shape, target: Target, place: int, space: LabelSpace) -> Set
     ids = np.array([ours for ours, _ in pairs], np.int32)
     theirs = np.array([c for _, c in pairs], np.int32)
     few = LabelSpace(ids, (Group(target.name, ids),))
-    train = source.select(["train"])
-    check_train(train, source, ids, shape.shots)
-    draws = draw_supports(jax.random.key(SUPPORT_SEED), train, few, shape.shots, config.seeds)
+    found = supports_of(config, source, few)
     bank = stored.select([config.query_split], theirs, patches=shape.patches)
     query = Query(bank.features[0], bank.labels, jnp.ones(bank.labels.shape, bool), bank.patches)
-    part = part_of(source, few, draws)
+    part = part_of(source, few, found)
     rows = bank_rows(stored, [config.query_split], theirs)
     part.groups[target.name] = (place, rows, np.asarray(bank.labels))
-    return Setting(few, draws, {target.name: query}, None, largest_train_class(source), part)
+    largest = largest_train_class(source)
+    queries = {target.name: query}
+    return Setting(few, found.most, queries, None, largest, part, "", found.others)

@@ -47,6 +47,30 @@ def truncate(draws: Draws, shots: int) -> Draws:
     )
 
 
+def keep_first(draws: Draws, counts: Int[np.ndarray, "draw way"]) -> Draws:
+    """Return the draws with the first shots of each class only, so many as its count says."""
+    draws = truncate(draws, int(counts.max()))
+    xp = namespace_of(draws.plain)
+    kept = xp.asarray(np.arange(counts.max()) < counts[..., None])
+
+    def only(leaf: Any, empty: int = 0) -> Any:
+        return xp.where(kept.reshape(kept.shape + (1,) * (leaf.ndim - 3)), leaf, empty)
+
+    task, views, patches, rows = draws.task, draws.task.views, draws.patches, draws.rows
+    task = task._replace(
+        support=only(task.support),
+        support_mask=task.support_mask & kept,
+        views=None if views is None else only(views),
+    )
+    return Draws(
+        task,
+        only(draws.plain),
+        only(draws.domains, -1),
+        None if patches is None else only(patches),
+        None if rows is None else only(rows, -1),
+    )
+
+
 def first_draw(draws: Draws) -> Draws:
     """Return the first draw alone, still with an axis of draws."""
     return Draws(

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from fsclip_jax.report.details import ClassAttention, ClassChanges, Details, Reliability
 from fsclip_jax.report.intervals import LEAST_IN_BIN, wilson_interval
+from fsclip_jax.report.shots import Shots, mean_shots
 from fsclip_jax.report.tables import split_phrase
 
 LEAST_NAMED, MOST_NAMED = 6, 12
@@ -218,11 +219,15 @@ def gate_ticks(gates: Sequence[float], most: int = 400) -> list[float]:
     return [100 * min(1.0, max(0.0, gate)) for gate in chosen]
 
 
-def left_out(each: ClassAttention, shots: int) -> tuple[int, float]:
+def left_out(each: ClassAttention, shots: Shots) -> tuple[int, float]:
     """Count the shots of a class that are not shown, and the share of the attention they get."""
     shown = len(each.shots)
     # Reports that do not say it show eight shots of a class at most.
-    count = each.left_out if each.left_out is not None else max(0, shots - shown) * (shown >= 8)
+    count = (
+        each.left_out
+        if each.left_out is not None
+        else max(0, mean_shots(shots) - shown) * (shown >= 8)
+    )
     rest = 1.0 - each.text_weight - sum(shot.weight for shot in each.shots)
     return count, max(0.0, rest) if count else 0.0
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta
 
+from fsclip_jax.report.shots import FORM
+
 PICTURE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]+={0,2}")
 """The only form of a picture that is taken from a report: it can neither run nor load anything."""
 
@@ -117,7 +119,7 @@ class Details:
     """
 
     split: str
-    shots: Count
+    shots: Count | Annotated[str, Meta(pattern=FORM)]
     draws: Count
     reference: str
     method: str

@@ -19,6 +19,7 @@ from fsclip_jax.report.sentences import (
     selection_note,
     title,
 )
+from fsclip_jax.report.shots import shots_phrase
 from fsclip_jax.report.styles import Style, styles
 from fsclip_jax.report.tables import (
     differences,
@@ -26,7 +27,6 @@ from fsclip_jax.report.tables import (
     leading,
     main_table,
     other_numbers,
-    shots_phrase,
     tables,
 )
 

@@ -11,8 +11,9 @@ import numpy as np
 from fsclip_jax import __version__
 from fsclip_jax.report.intervals import confidence_interval, paired_difference
 from fsclip_jax.report.rows import Difference, Metric, Row, ordered
+from fsclip_jax.report.shots import Shots
 
-Place: TypeAlias = tuple[str, str, int]
+Place: TypeAlias = tuple[str, str, Shots]
 """Split, method and number of shots."""
 
 LIBRARIES = ("jax", "flax", "numpy")

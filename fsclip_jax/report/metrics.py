@@ -6,9 +6,12 @@ in a plot, of every kind of comparison that measures it.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from fsclip_jax.report.shots import FORM
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ def check_counts(where: str, facts: Mapping[str, Any]) -> None:
         if name in COUNTS and value is not None:
             several = name == "shots" and isinstance(value, (list, tuple))
             for each in value if several else (value,):
-                if type(each) is not int or not 0 <= each <= MOST_COUNTED:
+                uneven = several and isinstance(each, str) and re.fullmatch(FORM, each)
+                if not uneven and (type(each) is not int or not 0 <= each <= MOST_COUNTED):
                     raise ValueError(
                         f"{where}.{name} is {each!r:.40}; accepted are whole numbers, "
                         f"0 to {MOST_COUNTED}"

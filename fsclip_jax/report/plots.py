@@ -11,8 +11,9 @@ from markupsafe import escape
 from fsclip_jax.report.metrics import MetricInfo, with_interval
 from fsclip_jax.report.names import method_title
 from fsclip_jax.report.rows import Metric, Report, ordered
+from fsclip_jax.report.shots import Shots, mean_shots, shots_phrase
 from fsclip_jax.report.styles import FAINT, INK, PAPER, SOFT, Style, recolour, styles
-from fsclip_jax.report.tables import Table, leading, shots_phrase, tables
+from fsclip_jax.report.tables import Table, leading, tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +149,14 @@ def _draw(
         return saved(figure)
 
 
-def _series(table: Table) -> dict[str, list[tuple[int, Metric]]]:
+def _places(shots: Sequence[Shots]) -> dict[Shots, float]:
+    """Where numbers of shots stand: apart by their doublings, one by one where two are equal."""
+    doublings = [math.log2(mean_shots(each)) for each in shots]
+    apart = len(set(doublings)) == len(doublings)
+    return {each: doublings[i] if apart else float(i) for i, each in enumerate(shots)}
+
+
+def _series(table: Table) -> dict[str, list[tuple[Shots, Metric]]]:
     """The numbers of every method by shots."""
     return {
         method: [(s, cell) for s in table.shots if (cell := table.at(method, s))]
@@ -157,7 +165,7 @@ def _series(table: Table) -> dict[str, list[tuple[int, Metric]]]:
 
 
 def _panel(axes: "Axes", table: Table, look: Mapping[str, Style], *, names: bool) -> None:
-    place = {shots: math.log2(shots) for shots in table.shots}
+    place = _places(table.shots)
     series = _series(table)
     span = max(1.0, max(place.values()) - min(place.values()))
     loud = [method for method in series if not look[method].quiet]
@@ -184,7 +192,7 @@ def _panel(axes: "Axes", table: Table, look: Mapping[str, Style], *, names: bool
     _frame(axes, place, span, table if names else None)
 
 
-def _frame(axes: "Axes", place: Mapping[int, float], span: float, titles: Table | None) -> None:
+def _frame(axes: "Axes", place: Mapping[Shots, float], span: float, titles: Table | None) -> None:
     """Draw what is around the lines: shots below, values at the left, thin rules."""
     from matplotlib.ticker import MaxNLocator
 
@@ -222,7 +230,7 @@ def name_values(axes: "Axes", metric: MetricInfo, offset: tuple[float, float]) -
 
 def _name_lines(axes: "Axes", table: Table, look: Mapping[str, Style], height: float) -> None:
     """Write the name of every method beside the end of its line, none upon another."""
-    series, right = _series(table), math.log2(max(table.shots))
+    series, right = _series(table), _places(table.shots)[table.shots[-1]]
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     gap = 1.26 * LABEL / 72 / height * (high - low)

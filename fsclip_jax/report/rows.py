@@ -13,6 +13,7 @@ from fsclip_jax.printable import printable
 from fsclip_jax.report.details import Details
 from fsclip_jax.report.metrics import check_counts, check_number, main_metric
 from fsclip_jax.report.schema1 import lift_report
+from fsclip_jax.report.shots import FORM
 from fsclip_jax.report.stored import as_json, from_json, read_text
 from fsclip_jax.report.training import TrainingCurve
 
@@ -22,7 +23,7 @@ Kind: TypeAlias = Literal["eval", "detect", "segment"]
 MOST_CURVES = 16
 """Adapters whose training a report shows."""
 
-Shots: TypeAlias = Annotated[int, Meta(ge=1, lt=2**31)]
+Shots: TypeAlias = Annotated[int, Meta(ge=1, lt=2**31)] | Annotated[str, Meta(pattern=FORM)]
 
 
 @dataclass(frozen=True)

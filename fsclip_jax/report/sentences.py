@@ -7,7 +7,8 @@ from fsclip_jax.report.intervals import paired_difference
 from fsclip_jax.report.metrics import with_interval
 from fsclip_jax.report.names import counted_title, data_title, method_title
 from fsclip_jax.report.rows import Report, ordered
-from fsclip_jax.report.tables import Table, main_table, metric_of, shots_phrase, split_word
+from fsclip_jax.report.shots import shots_phrase
+from fsclip_jax.report.tables import Table, main_table, metric_of, split_word
 
 REFERENCE = "zero_shot"
 """The method that the headline compares with."""

@@ -8,6 +8,7 @@ from fsclip_jax.report.metrics import MetricInfo
 from fsclip_jax.report.names import counted_title, data_title
 from fsclip_jax.report.rows import Row, ordered
 from fsclip_jax.report.sentences import ahead, fact_name, short
+from fsclip_jax.report.shots import in_order, shots_phrase
 from fsclip_jax.report.suite import StoredSuite
 from fsclip_jax.report.tables import (
     SPLIT_TITLES,
@@ -18,7 +19,6 @@ from fsclip_jax.report.tables import (
     grid_of,
     metric_of,
     other_numbers,
-    shots_phrase,
     table_of,
 )
 
@@ -89,7 +89,7 @@ def _grids(
 ) -> tuple[MethodGrid, ...]:
     every = [*tables.values(), *([mean] if mean else [])]
     methods = tuple(ordered([method for table in every for method in table.methods]))
-    shots = sorted({s for table in tables.values() for s in table.shots})
+    shots = in_order(s for table in tables.values() for s in table.shots)
 
     grids = []
     if mean:

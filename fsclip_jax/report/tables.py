@@ -8,6 +8,7 @@ from fsclip_jax.report.intervals import paired_difference
 from fsclip_jax.report.metrics import METRICS, MetricInfo, main_metric, with_interval
 from fsclip_jax.report.names import counted_title, data_title, method_title
 from fsclip_jax.report.rows import Kind, Metric, Report, Row, ordered
+from fsclip_jax.report.shots import Shots, in_order, shots_phrase
 
 SPLIT_TITLES = {
     "test": "All classes",
@@ -42,8 +43,8 @@ class Table:
     title: str
     metric: MetricInfo
     methods: tuple[str, ...]
-    shots: tuple[int, ...]
-    rows: Mapping[tuple[str, int], Row]
+    shots: tuple[Shots, ...]
+    rows: Mapping[tuple[str, Shots], Row]
     examples: str = EXAMPLES["eval"]
     phrase: str = ""
 
@@ -52,12 +53,12 @@ class Table:
         """Its split within a sentence."""
         return self.phrase or split_phrase(self.split)
 
-    def at(self, method: str, shots: int) -> Metric | None:
+    def at(self, method: str, shots: Shots) -> Metric | None:
         """The number of a method, where there is one."""
         row = self.rows.get((method, shots))
         return row.metrics.get(self.metric.name) if row else None
 
-    def column(self, shots: int) -> dict[str, Metric]:
+    def column(self, shots: Shots) -> dict[str, Metric]:
         """The numbers of all methods that have one."""
         return {m: cell for m in self.methods if (cell := self.at(m, shots)) is not None}
 
@@ -164,7 +165,7 @@ def table_of(
 ) -> Table:
     """Lay rows of one split out as methods by shots."""
     methods = tuple(ordered([row.method for row in rows]))
-    shots = tuple(sorted({row.shots for row in rows}))
+    shots = in_order(row.shots for row in rows)
     places = {(row.method, row.shots): row for row in rows}
     return Table(split, title, metric, methods, shots, places, examples)
 
@@ -179,16 +180,6 @@ def column_of(title: str, cells: Mapping[str, Metric], metric: MetricInfo) -> Co
     """Mark the best of some methods, and those that luck alone could have put behind it."""
     best = best_of(cells, metric)
     return Column(title, cells, best, near_best(cells, best))
-
-
-def shots_phrase(shots: int) -> str:
-    """Name a number of shots.
-
-    Example:
-        >>> shots_phrase(1), shots_phrase(4)
-        ('1 shot', '4 shots')
-    """
-    return f"{shots} shot{'' if shots == 1 else 's'}"
 
 
 def best_of(column: Mapping[str, Metric], metric: MetricInfo) -> frozenset[str]:

@@ -15,13 +15,13 @@ from fsclip_jax.report.sentences import (
     interval_line,
     protocol_line,
 )
+from fsclip_jax.report.shots import shots_phrase
 from fsclip_jax.report.tables import (
     Column,
     MethodGrid,
     grid_of,
     main_table,
     other_numbers,
-    shots_phrase,
     tables,
 )
 

@@ -12,10 +12,12 @@ from fsclip_jax.adapters.base import is_meta_learned, needs_of
 from fsclip_jax.adapters.checkpoint import WEIGHTS_FILE
 from fsclip_jax.durable import sha256_file
 from fsclip_jax.errors import UserError
-from fsclip_jax.evaluation.config import EvalConfig
+from fsclip_jax.evaluation.config import EvalConfig, check_shots_given
 from fsclip_jax.evaluation.naming import unlike_names
+from fsclip_jax.evaluation.shot_files import in_names
 from fsclip_jax.fitting.methods import BY_NAME, adapter_named, expand_names
 from fsclip_jax.report.rows import Report, read_report
+from fsclip_jax.report.shots import Shots, in_order
 from fsclip_jax.suite.config import SuiteConfig
 
 SHARED = (
@@ -40,14 +42,14 @@ class Cell:
     data: str
     backbone: str
     method: str
-    shots: int
+    shots: Shots
     config: EvalConfig
     by_name: bool
 
     @property
     def place(self) -> str:
         """Folder of the cell below that of the suite."""
-        return f"cells/{self.data}/{self.backbone}/{self.method}/{self.shots}_shots"
+        return f"cells/{self.data}/{self.backbone}/{self.method}/{in_names(self.shots)}_shots"
 
     def __str__(self) -> str:
         return f"{self.method}, {self.shots} shots, {self.data}, {self.backbone}"
@@ -67,6 +69,7 @@ def cells_of(suite: SuiteConfig) -> tuple[Cell, ...]:
     for name in ("data", "backbones", "methods", "shots"):
         if not getattr(suite, name):
             raise UserError(f"a suite without {name}: give one or more")
+    check_shots_given(suite.shots)
     methods = _methods(suite.methods)
     data = tuple(dict.fromkeys(spec.replace("{root}", str(suite.root)) for spec in suite.data))
     backbones = tuple(dict.fromkeys(suite.backbones))
@@ -92,7 +95,7 @@ def cells_of(suite: SuiteConfig) -> tuple[Cell, ...]:
         )
         for (spec, name), (backbone, of) in pairs
         for method, by_name in methods.items()
-        for shots in sorted(set(suite.shots))
+        for shots in in_order(suite.shots)
     )
 
 

@@ -15,8 +15,8 @@ class SuiteConfig:
     """CLIPs, as `fsclip eval --backbone` takes them. Give one if all data sets are `bank:`."""
     methods: tuple[str, ...] = ("all",)
     """Methods by name; `all` leaves out what does not apply to a data set."""
-    shots: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Labelled images per class."""
+    shots: tuple[int | str, ...] = (1, 2, 4, 8, 16)
+    """As in `fsclip eval`."""
     seeds: int = 3
     """Support draws of every cell."""
     root: Path = Path("data")

@@ -7,6 +7,7 @@ import numpy as np
 
 from fsclip_jax.report.measured import Measured, Place, circumstances, rows_of
 from fsclip_jax.report.rows import Row, ordered
+from fsclip_jax.report.shots import in_order
 from fsclip_jax.report.suite import Means, StoredCell, StoredSuite
 from fsclip_jax.suite.config import SuiteConfig
 from fsclip_jax.suite.run import Done
@@ -71,7 +72,7 @@ def suite_of(
             "class_split": suite.class_split,
             "select": suite.select,
             "seeds": suite.seeds,
-            "shots": sorted(set(suite.shots)),
+            "shots": list(in_order(suite.shots)),
         },
         data=data,
         backbones=backbones,

@@ -43,7 +43,7 @@ def emoji(tmp_path_factory):
 def test_pixels_are_those_that_the_features_are_of(emoji):
     config, stored, inputs = emoji
     (space,) = label_spaces(config, len(stored.class_names))
-    plain = prepare(config, stored, space, 3, False)
+    plain = prepare(config, stored, space, False)
     seen = pictured(plain, inputs.pictures, VIEWS)
     image = inputs.pictures.towers.image
 

@@ -107,9 +107,7 @@ def test_prolip_takes_part_where_the_bank_has_what_it_trains(emoji_before, tmp_p
 def test_the_draws_are_the_same_on_either_side(emoji_before):
     config = EvalConfig(**CONFIG, methods=("prolip",))
     (space,) = label_spaces(config, len(emoji_before.class_names))
-    after, raw = (
-        prepare(config, emoji_before.on(side), space, 2, False) for side in ("after", "raw")
-    )
+    after, raw = (prepare(config, emoji_before.on(side), space, False) for side in ("after", "raw"))
     np.testing.assert_array_equal(after.draws.rows, raw.draws.rows)
     projection = raw.draws.task.projection
     support = np.asarray(raw.draws.task.support)

@@ -58,7 +58,7 @@ def test_predictions_are_those_of_an_evaluation(pictures, tmp_path, method):
     (space,) = label_spaces(config, CLASSES)
     # Plain data must have so many shots in every class; the emoji have families to tell.
     stored.__dict__["domains"] = np.arange(len(stored.labels), dtype=np.int32)
-    setting = prepare(config, stored, space, shots, False)
+    setting = prepare(config, stored, space, False)
     adapter = get_adapter(method)
     start = adapter.init(jax.random.key(0), stored.dim)
     chosen, choice = Method(method, adapter, start), Choice(start, False, {})
