@@ -18,12 +18,14 @@ class ExportConfig(FolderFit):
 
     out: Path
     """Folder to make. It must not be there."""
-    format: Literal["safetensors", "torch-names", "stablehlo", "merged", "peft"] = "safetensors"
+    format: Literal["safetensors", "torch-names", "stablehlo", "onnx", "merged", "peft"] = (
+        "safetensors"
+    )
     """`safetensors`: parameters under the published names. `torch-names`: the same for
     `torch.load`. `stablehlo`: a program that needs jax alone: the adapter, or, with `--support`,
-    pictures to probabilities. `merged`, `peft`: what clip_lora makes of `--support`, as a model
-    folder in Hugging Face's layout, or the matrices alone. All but `--checkpoint` goes with these
-    three alone."""
+    pictures to probabilities. `onnx`: the latter for onnxruntime, with the extra `[onnx]`.
+    `merged`, `peft`: what clip_lora makes of `--support`, as a model folder in Hugging Face's
+    layout, or the matrices alone. All but `--checkpoint` goes with these four alone."""
     support: Path | None = None
     """Folder of labelled pictures to fit to; the artifact then holds image tower and classifier."""
 
@@ -34,9 +36,11 @@ def main(argv: Sequence[str]) -> int:
     command = shlex.join(["fsclip", "export", *argv])  # for the model card
     if os.path.lexists(config.out):  # before anything that takes time
         raise UserError(f"{config.out} exists already: choose another --out, or remove it")
+    if config.format == "onnx":
+        _refuse_onnx(config)
     if config.format in ("merged", "peft"):
         files = _towers(config, config.format, command)
-    elif config.format != "stablehlo":
+    elif config.format not in ("stablehlo", "onnx"):
         files = _weights(config, command)
     elif config.support is not None:
         files = _classifier(config, command)
@@ -46,10 +50,19 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
+def _refuse_onnx(config: ExportConfig) -> None:
+    """Refuse what makes no graph, before anything that takes time."""
+    from fsclip_jax.export.onnx import require_onnx
+
+    if config.support is None:
+        raise UserError("--format onnx is of a fitted classifier: give --support DIR")
+    require_onnx()
+
+
 def _weights(config: ExportConfig, command: str) -> list[str]:
     for flag, value in (("support", config.support), ("method", config.method)):
         if value is not None:
-            raise UserError(f"--{flag} goes with --format stablehlo; leave it out")
+            raise UserError(f"--{flag} goes with --format stablehlo or onnx; leave it out")
     if config.checkpoint is None:
         raise UserError(f"--format {config.format} needs --checkpoint DIR, a trained adapter")
     from fsclip_jax.export.run import export_weights
@@ -84,10 +97,11 @@ def _program(config: ExportConfig, command: str) -> list[str]:
 
 
 def _classifier(config: ExportConfig, command: str) -> list[str]:
-    from fsclip_jax.export.run import export_ready
+    from fsclip_jax.export.run import export_ready, export_ready_onnx
     from fsclip_jax.prediction.run import fit_folder
 
     assert config.support is not None
     ready = fit_folder(config.support, config)
     say(ready.describe())
-    return export_ready(ready, config.out, command, config.checkpoint)
+    write = export_ready_onnx if config.format == "onnx" else export_ready
+    return write(ready, config.out, command, config.checkpoint)

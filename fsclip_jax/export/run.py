@@ -18,6 +18,7 @@ from fsclip_jax import __version__
 from fsclip_jax.clip.load import load_clip
 from fsclip_jax.durable import new_folder, write_file
 from fsclip_jax.errors import UserError
+from fsclip_jax.export.onnx import export_onnx
 from fsclip_jax.export.stablehlo import PLATFORMS, export_adapter, export_classifier
 from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.fitting.card import Origin, card_of, dotted
@@ -26,11 +27,12 @@ from fsclip_jax.fitting.methods import choose_method, no_text
 from fsclip_jax.fitting.sharing import PURPOSE, title_of, write_adapter
 from fsclip_jax.prediction.card import classifier_card
 from fsclip_jax.prediction.run import PictureClassifier
-from fsclip_jax.report.card import write_card
+from fsclip_jax.report.card import Card, write_card
 from fsclip_jax.typing import Params
 
 ADAPTER = "adapter.stablehlo"
 CLASSIFIER = "classifier.stablehlo"
+GRAPH = "classifier.onnx"
 TORCH_ARCHIVE = "adapter.pt"
 
 _INPUTS = [
@@ -63,6 +65,22 @@ probability. It needs `pip install jax flatbuffers pillow`, for HEIC pillow-heif
 itself takes pixels, uint8 [batch size size 3], any batch, and gives probabilities [batch way] in
 the order of `class_names` in `classifier.json`, and what tells pictures of none of the classes
 [batch 3]. `--unknown auto`, or a probability, leaves the class of such pictures empty."""
+
+_IN_ONNX = f"""```python
+import json
+
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{GRAPH}")
+about = session.get_modelmeta().custom_metadata_map
+names, preprocess = json.loads(about["class_names"]), json.loads(about["preprocess"])
+probabilities, labels, evidence = session.run(None, {{"pixels": pixels}})
+```
+
+`pixels` are pictures as `preprocess` says, cut to squares of `size`: uint8 [batch size size 3], any
+batch, in the order RGB; the graph scales them itself. `probabilities` [batch way] are in the order
+of `names`, `labels` [batch] the places of the largest, and `evidence` [batch 3] what tells pictures
+of none of the classes."""
 
 _RULE = "https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees"
 
@@ -164,26 +182,50 @@ def export_ready(
         "sha256": hashlib.sha256(artifact).hexdigest(),
         **_made_by(),
     }
-    support = str(ready.bank.manifest["data"].get("spec"))
-    texts = {
-        "title": f"Classifier of {len(classifier.class_names)} classes on {clip.id}",
-        "purpose": "Pictures in, class probabilities out: the image tower of a CLIP and a "
-        f"few-shot classifier as one StableHLO program. It runs on {', '.join(PLATFORMS)}.",
-        "use": f"{_AS_PREDICTOR}\n\n{_promise(CLASSIFIER, about)}",
-    }
-    card = classifier_card(
-        classifier,
-        {"id": clip.id, "sha256": clip.sha256},
-        texts,
-        support=support,
-        said=ready.describe(),
-        origin=Origin(classifier.method.adapter, {}, {}, command, checkpoint),
-    )
+    use = f"{_AS_PREDICTOR}\n\n{_promise(CLASSIFIER, about)}"
+    where = f"StableHLO program. It runs on {', '.join(PLATFORMS)}."
+    card = _ready_card(ready, (command, checkpoint), where, use)
     with new_folder(out) as folder:
         write_file(folder / CLASSIFIER, artifact)
         write_file(folder / "classifier.json", _json(about))
         write_file(folder / "predictor.py", predictor_program())
         return write_card(folder, card)
+
+
+def export_ready_onnx(
+    ready: PictureClassifier, out: Path, command: str, checkpoint: Path | None = None
+) -> list[str]:
+    """Write image tower and fitted classifier as one file of ONNX, which describes itself.
+
+    Raises:
+        UserError: see ``onnx.export_onnx``, or the folder cannot be made.
+    """
+    artifact = export_onnx(ready.backbone, ready.classifier)
+    card = _ready_card(ready, (command, checkpoint), "ONNX graph.", _IN_ONNX)
+    with new_folder(out) as folder:
+        write_file(folder / GRAPH, artifact)
+        return write_card(folder, card)
+
+
+def _ready_card(
+    ready: PictureClassifier, made_by: tuple[str, Path | None], where: str, use: str
+) -> Card:
+    """Return the model card of a fitted classifier, ``where`` the words for its form."""
+    classifier, clip = ready.classifier, ready.backbone
+    texts = {
+        "title": f"Classifier of {len(classifier.class_names)} classes on {clip.id}",
+        "purpose": "Pictures in, class probabilities out: the image tower of a CLIP and a "
+        f"few-shot classifier as one {where}",
+        "use": use,
+    }
+    return classifier_card(
+        classifier,
+        {"id": clip.id, "sha256": clip.sha256},
+        texts,
+        support=str(ready.bank.manifest["data"].get("spec")),
+        said=ready.describe(),
+        origin=Origin(classifier.method.adapter, {}, {}, *made_by),
+    )
 
 
 def _dim(params: Params, meta: Mapping[str, Any], checkpoint: Path) -> int:

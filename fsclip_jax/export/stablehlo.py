@@ -88,6 +88,19 @@ def export_classifier(backbone: Backbone, classifier: Classifier) -> bytes:
     embeddings, the temperature, the features of the labelled pictures and the weights of the image
     tower are constants of the program.
     """
+    size = backbone.image_size
+    (batch,) = export.symbolic_shape("batch", constraints=["batch >= 1"])
+    pixels = _shape(batch, size, size, 3, dtype=jnp.uint8)
+    return _serialized(pictures_to_answers(backbone, classifier), pixels)
+
+
+def pictures_to_answers(
+    backbone: Backbone,
+    classifier: Classifier,
+    rounded: Callable[[Float[Array, "n dim"]], Float[Array, "n dim"]] | None = None,
+) -> Callable[[UInt8[Array, "batch size size 3"]], tuple[Array, Array]]:
+    """Return what :func:`export_classifier` exports; ``rounded`` stands in for `as_stored`."""
+    round_features = rounded or as_stored
     shots = classifier.labelled.shots
     support = shots.features.reshape(shots.mask.size, -1)[shots.mask.reshape(-1)].T
     state: Mapping[str, Any] = jax.tree.map(
@@ -99,16 +112,14 @@ def export_classifier(backbone: Backbone, classifier: Classifier) -> bytes:
     ) -> tuple[Float[Array, "batch way"], Float[Array, "batch 3"]]:
         normal = backbone.preprocess.normalize(pixels)
         encoded = l2_normalize(encode_image(backbone.graphdef, backbone.state, normal))
-        features = as_stored(encoded)
+        features = round_features(encoded)
         logits = classifier.method.adapter.logits(state, features).astype(jnp.float32)
         energy = jax.nn.logsumexp(logits, axis=-1)
-        cosine = jnp.minimum((features @ support).max(-1), 1)
+        cosine = jnp.minimum((features @ support).max(-1), jnp.float32(1))
         evidence = jnp.stack([energy, cosine, logits.max(-1) - energy], axis=-1)
         return calibrated(logits, classifier.temperature), evidence
 
-    (batch,) = export.symbolic_shape("batch", constraints=["batch >= 1"])
-    size = backbone.image_size
-    return _serialized(classify, _shape(batch, size, size, 3, dtype=jnp.uint8))
+    return classify
 
 
 def as_stored(features: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
