@@ -59,8 +59,9 @@ def methods() -> str:
     """Return the section of every method, from its docstrings."""
     from fsclip_jax.adapters.catalog import ADAPTERS
     from fsclip_jax.adapters.describe import method_markdown
+    from fsclip_jax.transductive.catalog import REFINEMENTS
 
-    parts = [method_markdown(name, level=3) for name in ADAPTERS]
+    parts = [method_markdown(name, level=3) for name in (*ADAPTERS, *REFINEMENTS)]
     return re.sub(r"^\| .*", lambda row: tight(row[0]), "\n\n".join(parts), flags=re.M)
 
 

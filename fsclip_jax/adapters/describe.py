@@ -19,6 +19,7 @@ from fsclip_jax.adapters.base import (
 )
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.adapters.search import grid_settings
+from fsclip_jax.transductive.catalog import REFINEMENTS
 
 _SECTION = re.compile(r"^(Attributes|Example|Source):[ \n]", re.M)
 
@@ -37,7 +38,7 @@ def kind_of(adapter: Adapter) -> str:
     return "trained on the shots" if hasattr(adapter, "train") else "closed form"
 
 
-def source_of(adapter: Adapter) -> str:
+def source_of(adapter: object) -> str:
     """Return the authors and title of a method's source, without section and edition.
 
     Example:
@@ -84,6 +85,26 @@ def methods() -> tuple[MethodSummary, ...]:
     return tuple(found)
 
 
+def refinements() -> tuple[MethodSummary, ...]:
+    """Return what refines the answers of methods by the queries.
+
+    Example:
+        >>> [each.name for each in refinements()], refinements()[0].needs
+        (['transclip', 'stata', 'tda'], ('queries',))
+    """
+    return tuple(
+        MethodSummary(
+            name,
+            "test-time" if one.online else "transductive",
+            (),
+            ("queries", *(["text"] if one.needs_text else [])),
+            source_of(one),
+            f"{one.steps} steps" if hasattr(one, "steps") else "",
+        )
+        for name, one in ((name, make()) for name, make in REFINEMENTS.items())
+    )
+
+
 def _cost(adapter: Adapter) -> str:
     if is_meta_learned(adapter):
         return ""
@@ -104,20 +125,28 @@ def method_markdown(name: str, level: int = 2) -> str:
         >>> print(method_markdown("zero_shot").splitlines()[0])
         ## `zero_shot`
     """
-    adapter = get_adapter(name)
+    of_queries = next((each for each in refinements() if each.name == name), None)
+    adapter: Any = REFINEMENTS[name]() if of_queries else get_adapter(name)
     parts = _sections(type(adapter))
     opening = _markdown(inspect.getdoc(inspect.getmodule(type(adapter))) or "")
     lines = [f"{'#' * level} `{name}`", "", opening, "", _markdown(parts["text"])]
-    facts = [f"- Kind: {', '.join([kind_of(adapter), *_conditions(adapter)])}."]
-    if start := _start(adapter):
-        facts.append(f"- Parameters before any search: {start}.")
-    if grid_settings(adapter):
-        facts.append(f"- Searched: {_searched(adapter)}.")
+    facts = [] if of_queries else list(_facts(adapter))
+    if of_queries:
+        needs = ", ".join(f"needs {each}" for each in of_queries.needs)
+        facts.append(f"- Kind: {of_queries.kind}, {needs}; refines the answers of any method.")
     if "Source" in parts:
         facts.append(f"- Source: {_markdown(' '.join(parts['Source'].split()))}")
     fields = list(_fields(adapter, parts.get("Attributes", "")))
     table = ["| field | default | what it is |", "|---|---|---|", *fields, ""] if fields else []
     return "\n".join([*lines, "", *table, *facts, ""])
+
+
+def _facts(adapter: Adapter) -> Iterator[str]:
+    yield f"- Kind: {', '.join([kind_of(adapter), *_conditions(adapter)])}."
+    if start := _start(adapter):
+        yield f"- Parameters before any search: {start}."
+    if grid_settings(adapter):
+        yield f"- Searched: {_searched(adapter)}."
 
 
 def _sections(kind: type) -> dict[str, str]:

@@ -25,11 +25,12 @@ def main(argv: Sequence[str]) -> int:
     """Run the command."""
     config = parse(MethodsConfig, argv, prog="fsclip methods")
     from fsclip_jax.adapters.catalog import get_adapter
-    from fsclip_jax.adapters.describe import method_markdown, methods
+    from fsclip_jax.adapters.describe import method_markdown, methods, refinements
     from fsclip_jax.cli.listing import print_lines, print_table
 
     if config.name:
-        get_adapter(config.name)  # says so where there is none
+        if config.name not in [each.name for each in refinements()]:
+            get_adapter(config.name)  # says so where there is none
         print("\n".join(_told(method_markdown(config.name, level=1), line_width())).strip())
         return 0
     rows = [
@@ -40,12 +41,14 @@ def main(argv: Sequence[str]) -> int:
             ", ".join((*method.needs, *(["val"] if method.searched else []))) or "-",
             _who(method.source),
         )
-        for method in methods()
+        for method in (*methods(), *refinements())
     ]
     print_table(_HEAD, rows)
     print_lines(
         "",
         "closed form: no training. trained, learned prompt: on the shots of each task.",
+        "transductive, test-time: refine the answers of any other, as they see the queries; rows "
+        "of `fsclip eval --protocol transductive` alone.",
         "meta-learned: by `fsclip train`, once for all tasks; fits in one pass.",
         "needs: beside image features and names of classes; prompts are single prompts' "
         "vectors (--prompts), words the text tower, projection features before the last one "

@@ -1,9 +1,10 @@
 """What one evaluation compares, and how; light, so that ``--help`` answers at once."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fsclip_jax.errors import UserError
 from fsclip_jax.report.shots import Shots, mean_shots
@@ -32,12 +33,13 @@ class EvalConfig:
     """Folder to write the shots of this evaluation to, as such lists."""
     seeds: int = 3
     """Support draws, the same for every method. Not for `episodic`."""
-    protocol: Literal["full_way", "cross_category", "cross_dataset", "domain_shift", "episodic"] = (
-        "full_way"
-    )
+    protocol: Literal[
+        "full_way", "cross_category", "cross_dataset", "domain_shift", "episodic", "transductive"
+    ] = "full_way"
     """`full_way`: all classes at once. `cross_category`: base and novel classes. `cross_dataset`:
     on `targets`, with the adapters and settings of `data`. `domain_shift`: images of `targets` by
-    shots of `data`. `episodic`: many tasks of `way` classes."""
+    shots of `data`. `episodic`: many tasks of `way` classes. `transductive`: as `full_way`, with
+    answers refined by the other queries of a `batch`."""
     targets: tuple[str, ...] = ()
     """For `cross_dataset` and `domain_shift`: data sets to evaluate on. `domain_shift` without any:
     the artist families of the test images."""
@@ -68,13 +70,23 @@ class EvalConfig:
     """Method that the page looks at closely: its classes, confusions and mistakes. The most
     accurate one if not given. Needs the predictions."""
     predictions: bool = True
-    """Keep every answer, in `predictions.safetensors`. Not of `episodic`."""
+    """Keep every answer, in `predictions.safetensors`. Not of `episodic`, `transductive`."""
     way: int = 5
     """For `episodic`: classes of a task."""
     query: int = 15
     """For `episodic`: query images per class of a task, at most."""
     episodes: int = 600
     """For `episodic`: number of tasks."""
+    batch: str = "all"
+    """For `transductive`, queries that are seen together. `all`: every one. `few:K` or `few:A-B`:
+    of so many classes. `stream:GAMMA`: classes come together, by a Dirichlet distribution of that
+    concentration; `stream:separate`: one after the other."""
+    batch_size: int = 64
+    """For `transductive`: queries of a batch, but for `all`."""
+    batches: int = 100
+    """For `transductive`: batches of every draw, for `few`."""
+    refine: tuple[Literal["transclip", "stata", "tda"], ...] = ("transclip", "stata", "tda")
+    """For `transductive`: what refines the answers of every method, a row each."""
     views: int = 4
     """Views of each image: the centre crop and `views - 1` augmented ones. A support feature is
     their mean, a query the centre crop."""
@@ -99,13 +111,17 @@ class EvalConfig:
     """Several hosts: which one this is, from 0."""
 
 
+KEEP_NONE = ("episodic", "transductive")
+"""Protocols of which no predictions are kept: their queries differ from draw to draw."""
+
+
 def check_eval_config(config: EvalConfig) -> None:
     """Refuse what makes no sense, before anything heavy happens.
 
     Raises:
         UserError: naming the flag.
     """
-    for name in ("seeds", "way", "query", "episodes", "views"):
+    for name in ("seeds", "way", "query", "episodes", "views", "batch_size", "batches"):
         if getattr(config, name) < 1:
             raise UserError(f"{name} is {getattr(config, name)}; give at least 1")
     check_shots_given(config.shots)
@@ -113,10 +129,11 @@ def check_eval_config(config: EvalConfig) -> None:
     if config.protocol == "episodic" and config.way < 2:
         raise UserError(f"way is {config.way}; an episode needs two classes or more")
     _check_targets(config)
+    _check_batch(config)
     if (config.probe, config.features) == ("before", "post") and config.data[:5] != "bank:":
         raise UserError("--probe before wants what is before the projection: give --features pre")
-    if config.look and (config.protocol == "episodic" or not config.predictions):
-        what = "episodic keeps none" if config.protocol == "episodic" else "--no-predictions"
+    if config.look and (config.protocol in KEEP_NONE or not config.predictions):
+        what = "--no-predictions" if not config.predictions else f"{config.protocol} keeps none"
         raise UserError(
             f"--look {config.look} needs the predictions, and there are none ({what}): leave "
             "one of the two out"
@@ -200,3 +217,61 @@ def _check_targets(config: EvalConfig) -> None:
         raise UserError("a target is given twice, or is the source: give each once")
     if transfer and config.as_published:
         raise UserError(f"--as-published does not go with {config.protocol}: leave it out")
+
+
+class Batching(NamedTuple):
+    """What ``batch`` means: ``kind`` is ``all``, ``few``, ``stream`` or ``separate``.
+
+    Attributes:
+        low: least number of classes of a batch; ``high`` the most.
+        gamma: concentration of the Dirichlet distribution.
+    """
+
+    kind: str
+    low: int = 0
+    high: int = 0
+    gamma: float = 0.0
+
+
+def read_batch(text: str) -> Batching:
+    """Read what ``batch`` says.
+
+    Raises:
+        UserError: it is not one of the three forms.
+
+    Example:
+        >>> read_batch("few:2-10").high, read_batch("stream:0.1").gamma
+        (10, 0.1)
+    """
+    kind, _, rest = text.partition(":")
+    few = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", rest, re.ASCII)
+    if text in ("all", "stream:separate"):
+        return Batching(rest or "all")
+    if kind == "few" and few:
+        low, high = int(few[1]), int(few[2] or few[1])
+        if 1 <= low <= high:
+            return Batching("few", low, high)
+    number = re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9]+)?", rest, re.ASCII)
+    if kind == "stream" and number and 1e-4 <= float(rest) <= 1e4:
+        return Batching("stream", gamma=float(rest))
+    raise UserError(
+        f"batch is {text!r}; give all, few:K or few:A-B (classes of a batch), or stream:GAMMA "
+        "(0.0001 to 10000) or stream:separate"
+    )
+
+
+def _check_batch(config: EvalConfig) -> None:
+    """Refuse what only the transductive protocol has, and what it has not."""
+    if config.protocol != "transductive":
+        for name in ("batch", "batch_size", "batches", "refine"):
+            if getattr(config, name) != getattr(EvalConfig, name):
+                raise UserError(
+                    f"--{name.replace('_', '-')} goes with the protocol transductive, not with "
+                    f"{config.protocol}: its rows saw the queries, and stand in no other table"
+                )
+        return
+    read_batch(config.batch)
+    if not config.refine or len(set(config.refine)) != len(config.refine):
+        raise UserError("refine names nothing, or one twice; give transclip, stata or tda")
+    if config.as_published:
+        raise UserError("--as-published does not go with transductive: leave it out")

@@ -26,6 +26,7 @@ from fsclip_jax.evaluation.progress import SILENT, Watch
 from fsclip_jax.evaluation.protocols import run_protocol
 from fsclip_jax.evaluation.provenance import training_warnings
 from fsclip_jax.evaluation.targets import Target, targets_of, unmatched_classes
+from fsclip_jax.evaluation.transductive import SAW_QUERIES, run_transductive
 from fsclip_jax.evaluation.transfer import run_transfer
 from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
@@ -102,7 +103,9 @@ def evaluate_bank(
     methods = (*chosen.methods, *published_methods(config.as_published, stored.dim))
     _check_look(config.look, [method.name for method in methods])
     named = targets_of(config, stored, targets) if config.protocol in TRANSFERS else ()
-    if named:
+    if config.protocol == "transductive":
+        outcome = run_transductive(config, stored, methods, watch, inputs, engine, hosts)
+    elif named:
         outcome = run_transfer(config, stored, named, methods, watch, engine, hosts)
     else:
         outcome = run_protocol(config, stored, methods, watch, inputs, engine, hosts)
@@ -267,6 +270,10 @@ def _settings(config: EvalConfig, stored: StoredBank, chosen: Chosen) -> dict[st
         settings["class_split"] = config.class_split
     if chosen.left_out:
         settings["left_out"] = list(chosen.left_out.values())
+    if config.protocol == "transductive":
+        refined = {"batch": config.batch, "refine": list(config.refine)}
+        sizes = {} if config.batch == "all" else {"batch_size": config.batch_size}
+        settings |= refined | sizes
     if config.protocol == "episodic":
         episode = {"way": config.way, "query": config.query, "episodes": config.episodes}
         return settings | {"classes": config.classes} | episode
@@ -282,6 +289,8 @@ def _warnings(config: EvalConfig, stored: StoredBank, untrained: Path | None) ->
         lines.append(f"the training run in {untrained} is not finished: no trained adapter yet")
     if config.protocol == "episodic":
         return lines
+    if config.protocol == "transductive":
+        lines.append(SAW_QUERIES)
     if config.seeds < 3:
         lines.append(f"{config.seeds} support draws: an interval wants 3 or more")
     largest = largest_train_class(stored)

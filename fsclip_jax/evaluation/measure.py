@@ -26,7 +26,7 @@ def evaluate(
     choice: Choice | None = None,
 ) -> dict[str, Result]:
     """Evaluate one method at one number of shots, with parameters chosen here unless given."""
-    draws = _with_shots(setting, setting.draws, shots)
+    draws = with_shots(setting, setting.draws, shots)
     choice = choice or choose(engine, config, setting, method, shots)
     asked = fit_and_predict(engine, method, choice, draws.task, setting.queries)
     return {
@@ -58,7 +58,7 @@ def choose(
 ) -> Choice:
     """Choose the parameters at one number of shots. The query images have no part in it."""
     if method.origin.get("as_published"):
-        task = _with_shots(setting, setting.draws, shots).task
+        task = with_shots(setting, setting.draws, shots).task
         (test,) = setting.queries.values()
         val_query = None if setting.val is None else setting.val[1]
         return choose_on_test(engine, method, task, test, val_query)
@@ -72,12 +72,12 @@ def choose(
         rule = "val episodes" if episodes else f"val images of {called(setting)}"
         if shots in setting.vals:
             query, rule = setting.vals[shots], f"val lists of {called(setting)}"
-        val = Val(_with_shots(setting, draws, shots).task, query, rule)
-    draws = _with_shots(setting, setting.draws, shots)
+        val = Val(with_shots(setting, draws, shots).task, query, rule)
+    draws = with_shots(setting, setting.draws, shots)
     return choose_setting(engine, method, draws, config.select, val, together=together)
 
 
-def _with_shots(setting: Setting, draws: Draws, shots: Shots) -> Draws:
+def with_shots(setting: Setting, draws: Draws, shots: Shots) -> Draws:
     """Return draws of so many shots; a single one where all draws would be the same images."""
     if shots in setting.others:
         return setting.others[shots]

@@ -1,7 +1,7 @@
 """The comparison itself: every method on the same draws and the same images."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from fsclip_jax.adapters.base import needs_of, reads_patches
 from fsclip_jax.evaluation.as_published import SUFFIX, evaluate_meta_adapter
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.evaluation.label_spaces import LabelSpace, check_splits, class_halves, label_spaces
+from fsclip_jax.evaluation.label_spaces import check_splits, class_halves, label_spaces
 from fsclip_jax.evaluation.measure import called, evaluate
 from fsclip_jax.evaluation.pictures import NO_INPUTS, Inputs, pictured
 from fsclip_jax.evaluation.predictions import Part, StoredPredictions, assemble
@@ -74,21 +74,16 @@ def run_protocol(
         facts["groups"] |= groups_of(setting)
         units = [(method, shot) for method in methods for shot in shots]
 
-        others = {
-            PROJECTION: functools.partial(_raw, config, stored, space),
-            TOWERS: functools.partial(pictured, setting, inputs.pictures, stored.views),
-        }
-        seen_by = functools.cache(functools.partial(_seen_by, setting, others))
+        seen_by = settings_by_need(config, stored, setting, inputs)
 
         def work(
             unit: tuple[Method, Shots],
             setting: Setting = setting,
-            seen_by: Callable[[str], Setting] = seen_by,
+            seen_by: Callable[[Method], Setting] = seen_by,
         ) -> Found:
             method, shot = unit
             watch.now(f"{step_of(methods, method)}: {called(setting)}")
-            (need,) = needs_of(method.adapter) & {PROJECTION, TOWERS} or {""}
-            return evaluate(engine, config, seen_by(need), method, shot)
+            return evaluate(engine, config, seen_by(method), method, shot)
 
         each = spread(hosts, f"space {','.join(setting.queries)}", units, work)
         for method in methods:
@@ -112,14 +107,24 @@ def run_protocol(
     return Outcome(rows_from(results), facts, predictions)
 
 
-def _raw(config: EvalConfig, stored: StoredBank, space: LabelSpace) -> Setting:
-    """The same draws of the same images, before the projection."""
-    return prepare(config, stored.on("raw"), space, False)
+def settings_by_need(
+    config: EvalConfig, stored: StoredBank, setting: Setting, inputs: Inputs
+) -> Callable[[Method], Setting]:
+    """Return the setting as a method sees it: the same draws of the same images, made once."""
 
+    @functools.cache
+    def as_needed(need: str) -> Setting:
+        if need == PROJECTION:
+            return prepare(config, stored.on("raw"), setting.space, False)
+        if need == TOWERS:
+            return pictured(setting, inputs.pictures, stored.views)
+        return setting
 
-def _seen_by(setting: Setting, others: Mapping[str, Callable[[], Setting]], need: str) -> Setting:
-    """The setting as methods with that need see it: the same draws of the same images."""
-    return others[need]() if need else setting
+    def seen_by(method: Method) -> Setting:
+        (need,) = needs_of(method.adapter) & {PROJECTION, TOWERS} or {""}
+        return as_needed(need)
+
+    return seen_by
 
 
 def step_of(methods: Sequence[Method], method: Method) -> str:

@@ -26,6 +26,7 @@ from fsclip_jax.fitting.checkpoints import (
     find_checkpoints,
     read_checkpoint,
 )
+from fsclip_jax.transductive.catalog import REFINEMENTS
 from fsclip_jax.typing import Params
 
 UNTRAINED = "_untrained"
@@ -162,6 +163,11 @@ def expand_names(names: Sequence[str]) -> dict[str, bool]:
 def adapter_named(name: str) -> Adapter:
     """Return the method of that name, or of that name with ``_untrained`` at its end."""
     base = name.removesuffix(UNTRAINED)
+    if name in REFINEMENTS:
+        raise UserError(
+            f"{name} refines the answers of methods by the other queries: give --protocol "
+            f"transductive --refine {name}, and in --methods what it refines"
+        )
     if base not in ADAPTERS or (base != name and not is_meta_learned(get_adapter(base))):
         accepted = [*ADAPTERS, "all"]
         raise UserError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from fsclip_jax import __version__
 from fsclip_jax.report.intervals import confidence_interval, paired_difference
+from fsclip_jax.report.names import REFINED
 from fsclip_jax.report.rows import Difference, Metric, Row, ordered
 from fsclip_jax.report.shots import Shots
 
@@ -54,13 +55,19 @@ def rows_of(measured: Mapping[Place, Measured]) -> tuple[Row, ...]:
         mine, numbers = measured[split, method, shots], known[split, method, shots]
         versus = {
             other: _differences(numbers, reference)
-            for other in (REFERENCE, f"{method}_untrained")
+            for other in _references(method)
             if other != method and (reference := known.get((split, other, shots)))
         }
         metrics = {name: _metric(values) for name, values in numbers.items()}
         if metrics:
             rows.append(Row(method, shots, split, metrics, mine.selection, mine.saw, versus))
     return tuple(rows)
+
+
+def _references(method: str) -> tuple[str, ...]:
+    """What a method is compared with: what it refines, if it refines something."""
+    alone, refined, _ = method.partition(REFINED)
+    return tuple(dict.fromkeys((REFERENCE, alone if refined else f"{method}_untrained")))
 
 
 def _metric(values: np.ndarray) -> Metric:

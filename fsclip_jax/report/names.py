@@ -24,6 +24,9 @@ METHOD_TITLES: Mapping[str, str] = MappingProxyType(
         "clap": "CLAP",
         "ape_t": "APE-T",
         "prolip": "ProLIP",
+        "transclip": "TransCLIP",
+        "stata": "StatA",
+        "tda": "TDA",
         "coop": "CoOp",
         "cocoop": "CoCoOp",
         "clip_lora": "CLIP-LoRA",
@@ -34,6 +37,12 @@ METHOD_TITLES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Methods whose name is not the words of their id."""
+
+REFINEMENTS = ("transclip", "stata", "tda")
+"""What refines answers of methods."""
+
+REFINED = "+"
+"""Between the ids of a method and of what refined its answers by the other queries."""
 
 VARIANTS = {"_untrained": ", untrained", "_as_published": ", as published"}
 """Endings of the ids of variants."""
@@ -58,7 +67,12 @@ def method_title(method: str) -> str:
     Example:
         >>> [method_title(m) for m in ("tip_adapter_f", "meta_adapter_untrained", "nearest_shot")]
         ['Tip-Adapter-F', 'Meta-Adapter, untrained', 'Nearest shot']
+        >>> method_title("zero_shot+tda")
+        'Zero-shot + TDA (saw the queries)'
     """
+    alone, _, by = method.partition(REFINED)
+    if by in REFINEMENTS:
+        return f"{method_title(alone)} + {METHOD_TITLES[by]} (saw the queries)"
     base, ending = method_of(method)
     if ending:
         return method_title(base) + VARIANTS[ending]

@@ -43,6 +43,7 @@ def protocol_line(report: Report) -> str:
         "cross_dataset": f"Adapters and settings of {data_title(data)}, taken to other data sets",
         "domain_shift": f"Shots of {data_title(data)}, images of other domains",
         "episodic": f"Episodes of {settings.get('way', 'some')} classes",
+        "transductive": f"Answers refined by other queries, batches {settings.get('batch')}",
         "detect": "A box and a class for every object",
         "segment": "A class for every pixel",
     }

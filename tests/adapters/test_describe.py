@@ -6,9 +6,10 @@ import pytest
 
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.adapters.describe import kind_of, method_markdown
+from fsclip_jax.transductive.catalog import REFINEMENTS
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", [*ADAPTERS, *REFINEMENTS])
 def test_every_method_has_an_equation_a_source_and_every_field(name):
     text = method_markdown(name, level=3)
     assert text.startswith(f"### `{name}`\n")

@@ -28,6 +28,7 @@ from uneven_tasks import plain, same_batches, uneven_task
 
 from fsclip_jax.adapters.base import needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
+from fsclip_jax.transductive.catalog import REFINEMENTS
 
 torch = pytest.importorskip("torch")
 # The tensors are tiny: threads that wait for each other only cost time.
@@ -52,7 +53,7 @@ def test_every_form_is_of_a_method():
     """A form of another name would be compared with nothing."""
     files = Path(find_spec("published.loop").origin).parent.glob("*.py")
     forms = {file.stem for file in files} - {"loop", "text_tower", "meta_adapter_step"}
-    assert forms <= set(ADAPTERS)
+    assert forms <= {*ADAPTERS, *REFINEMENTS}
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
