@@ -58,7 +58,7 @@ def test_every_flag_and_method_has_its_words():
             assert flag in commands
     assert {command.split()[0] for command in make_docs.COMMANDS} == set(COMMANDS)
     methods = (ROOT / "docs" / "methods.md").read_text("utf-8")
-    assert re.findall(r"^### `(\w+)`$", methods, re.MULTILINE) == list(ADAPTERS)
+    assert re.findall(r"^### `(\w+)`$", methods, re.MULTILINE) == [*ADAPTERS, *REFINEMENTS]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
