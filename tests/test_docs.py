@@ -9,6 +9,7 @@ import pytest
 from fsclip_jax.adapters.catalog import ADAPTERS
 from fsclip_jax.cli.main import COMMANDS
 from fsclip_jax.data.catalog import KNOWN_SETS
+from fsclip_jax.transductive.catalog import REFINEMENTS
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts" / "make_docs.py")

@@ -172,10 +172,10 @@ def _cell(text: str) -> str:
     return _markdown(" ".join(text.split())).replace("|", "\\|")
 
 
-def _fields(adapter: Adapter, described: str) -> Iterator[str]:
+def _fields(adapter: Any, described: str) -> Iterator[str]:
     """One row of the table a field: its name, its default, and its line under ``Attributes``."""
     lines = dict(re.findall(r"^    (\w+): (.*(?:\n        .*)*)", described, re.M))
-    for field in dataclasses.fields(adapter):  # type: ignore[arg-type]
+    for field in dataclasses.fields(adapter):
         words = " ".join(lines.get(field.name, "").split())
         yield f"| `{field.name}` | {_value(field.default)} | {_cell(words)} |"
 

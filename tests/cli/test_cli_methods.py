@@ -6,13 +6,15 @@ import pytest
 
 from fsclip_jax.adapters.catalog import ADAPTERS
 from fsclip_jax.cli.main import main
+from fsclip_jax.transductive.catalog import REFINEMENTS
 
 
 def test_every_method_has_a_line(capsys):
     assert main(["methods"]) == 0
     lines = capsys.readouterr().out.split("\n\n")[0].splitlines()
     rows = {line.split("  ")[0]: [c.strip() for c in line.split("  ") if c] for line in lines}
-    assert list(rows) == ["method", *ADAPTERS]
+    assert list(rows) == ["method", *ADAPTERS, *REFINEMENTS]
+    assert rows["stata"][1:4] == ["transductive", "10 steps", "queries, text"]
     assert rows["timo"][1:] == ["closed form", "-", "prompts, val", "Li et al."]
     assert rows["clap"][1:3] == ["trained", f"{ADAPTERS['clap']().epochs} epochs"]
     assert rows["coop"][1:4] == ["learned prompt", f"{ADAPTERS['coop']().steps} steps", "words"]
@@ -23,7 +25,7 @@ def test_every_method_has_a_line(capsys):
     assert {len(row) for row in rows.values()} == {5}
 
 
-@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.parametrize("name", [*ADAPTERS, *REFINEMENTS])
 def test_each_fits_into_80_columns(name, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["methods", name]) == 0
