@@ -17,7 +17,7 @@ GROUPS: Mapping[str, str] = {
     "Model": "backbone backbones backbone_id logit_scale detector method methods fields checkpoint "
     "templates prompt_file prompts calibrate crops windows segments",
     "Task": "protocol classes class_split label_space shots shot min_shot draws write_draws seeds "
-    "way query episodes select query_split as_published",
+    "way query episodes batch_size batches refine select query_split as_published",
     "Training": "steps batch learning_rate warmup_steps weight_decay clip_norm eval_every "
     "val_episodes checkpoint_every resume",
     "Answers": "top unknown suggest",

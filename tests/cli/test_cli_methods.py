@@ -32,7 +32,7 @@ def test_each_fits_into_80_columns(name, capsys, monkeypatch):
     page = capsys.readouterr().out
     assert page.startswith(f"# `{name}`\n\n")
     words = set(page.split())
-    for field in dataclasses.fields(ADAPTERS[name]()):
+    for field in dataclasses.fields({**ADAPTERS, **REFINEMENTS}[name]()):
         assert f"`{field.name}`" in words
     prose = [line for line in page.splitlines() if not line.startswith("  ")]
     assert max(map(len, prose)) <= 80
