@@ -111,7 +111,9 @@ class MetaProbe:
         scalars = scalars_of(params, statistics(task, seen, text_logits))
         rows = jnp.concatenate([seen.rows, jnp.sqrt(scalars["offset"]) * seen.kept], axis=1)
         precision = _precision(seen, scalars["metric"])
-        bound = precision + scalars["prior"] / scalars["damping"] * (rows.T @ rows)
+        edge = rows.T @ rows[:, -1:]
+        gram = jnp.block([[seen.gram, edge[:-1]], [edge.T]])
+        bound = precision + scalars["prior"] / scalars["damping"] * gram
         covariance, step = _inverses(jnp.stack([precision, bound]))
         told = scalars["text"] * text_logits
         probe = self._probe(seen, rows, precision, step, told, scalars["prior"])
