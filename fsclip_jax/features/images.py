@@ -146,7 +146,7 @@ def _kept_program(
     run, compiled = _program(tower, graphdef, preprocess, mesh), {}
 
     def encode(state: Params, pixels: jax.Array) -> Encoded:
-        form = pixels.shape, jax.tree.leaves(state)[0].dtype
+        form = pixels.shape, tuple(leaf.dtype for leaf in jax.tree.leaves(state))
         if form not in compiled:
             name = tower, config, preprocess
             compiled[form] = compile_kept(name, lambda *args: tuple(run(*args)), state, pixels)

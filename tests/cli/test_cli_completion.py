@@ -51,8 +51,9 @@ def test_commands_options_and_values_are_completed(script):
     assert at_tab(script, "bank", "show", "--v") == ["--verify"]
     assert at_tab(script, "eval", "--class-s") == ["--class-split"]
     assert at_tab(script, "eval", "--class-split", "") == ["halves", "easy_hard"]
-    assert at_tab(script, "eval", "--methods", "ridge", "cl") == ["clip_adapter", "clap"]
-    assert at_tab(script, "methods", "cl") == ["clip_adapter", "clap"]
+    begun = ["clip_adapter", "clap", "clip_lora"]
+    assert at_tab(script, "eval", "--methods", "ridge", "cl") == begun
+    assert at_tab(script, "methods", "cl") == begun
     assert at_tab(script, "datasets", "cal") == ["caltech101"]
     assert "openai/clip-vit-base-patch32" in at_tab(script, "train", "--backbone", "openai/")
     assert at_tab(script, "completion", "") == list(SHELLS)

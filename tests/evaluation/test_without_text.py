@@ -76,7 +76,7 @@ def test_a_bank_holds_no_text(bank, capsys):
     assert stored.manifest["format_version"] == 2
     assert not (bank / "text.safetensors").exists()
     said = run("bank show bank --verify", capsys)
-    assert said.count("none: no text") == 2
+    assert said.count("none: no text") == 3
     assert "1 shard(s), " in said
     assert "logit scale" in said
 
