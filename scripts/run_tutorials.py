@@ -5,7 +5,8 @@
     python scripts/run_tutorials.py --in DIR    runs them there, not in a temporary folder
 
 What commands say on the error stream (progress, by the clock) is not kept. Numbers may differ from
-machine to machine in their last digits, so a check looks at the words between them.
+machine to machine in their last digits, and with them the sums of files, so a check looks at the
+words between them.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from nbformat import NotebookNode
 
 TUTORIALS = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 SECONDS = 300
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*|\s+")
+NUMBER = re.compile(r"\b[0-9a-f]{12}\b|\d+(?:[.,]\d+)*|\s+")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
