@@ -16,6 +16,7 @@ import pytest
 from emoji_folders import write_emoji
 from jax import export
 from PIL import Image
+from tiny_clip import random_clip
 
 from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.adapters.checkpoint import restore_adapter, save_adapter
@@ -29,7 +30,6 @@ from fsclip_jax.clip.config import (
     VitConfig,
 )
 from fsclip_jax.clip.load import load_clip
-from fsclip_jax.clip.model import init_clip
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.data.folder import list_pictures
 from fsclip_jax.data.pictures import read_image
@@ -353,14 +353,7 @@ TOWERS = {
 @pytest.mark.parametrize("tower", TOWERS)
 def test_every_kind_of_tower_takes_any_number_of_pictures(tower):
     config = TOWERS[tower]
-    graphdef, state = init_clip(config, 0)
-    clip = dataclasses.replace(
-        load_clip("mini"),
-        config=config,
-        graphdef=graphdef,
-        state=state,
-        preprocess=Preprocess(config.vision.image_size),
-    )
+    clip = random_clip(config)
     rng = np.random.default_rng(0)
     task, _ = example_task(way=4, shot=1, dim=config.embed_dim)
     task = task._replace(logit_scale=np.float32(20))

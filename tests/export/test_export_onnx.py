@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from emoji_folders import write_emoji
+from tiny_clip import random_clip
 
 from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.cli.main import main
@@ -20,8 +21,6 @@ from fsclip_jax.clip.config import (
     VitConfig,
 )
 from fsclip_jax.clip.load import load_clip
-from fsclip_jax.clip.model import init_clip
-from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.export.onnx import export_onnx
 from fsclip_jax.features.images import image_encoder
 from fsclip_jax.fitting.draws import draws_of
@@ -52,14 +51,7 @@ def runtime():
 
 def fitted_on(config, method):
     """A tower of random weights, and a method fitted to a task of its width."""
-    graphdef, state = init_clip(config, 0)
-    clip = dataclasses.replace(
-        load_clip("mini"),
-        config=config,
-        graphdef=graphdef,
-        state=state,
-        preprocess=Preprocess(config.vision.image_size),
-    )
+    clip = random_clip(config)
     task, _ = example_task(way=4, shot=3, dim=config.embed_dim)
     task = task._replace(logit_scale=np.float32(20))
     draws = draws_of(jax.tree.map(lambda leaf: leaf[None], task))

@@ -10,17 +10,9 @@ from fsclip_jax.features.images import image_encoder
 RESNET = ResNetConfig((1, 1, 1, 1), 4, 32, 8, 4)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
-    yield tmp_path
-    jax.config.update("jax_compilation_cache_dir", before)
-
-
 @pytest.mark.parametrize("vision", [VISION, RESNET])
 @pytest.mark.parametrize("asked", [{}, {"features": "pre"}, {"patches": True}])
-def test_a_kept_tower_gives_the_same_bits(folder, vision, asked):
+def test_a_kept_tower_gives_the_same_bits(compiled, vision, asked):
     backbone = tiny_backbone(vision=vision)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
     plain = image_encoder(backbone, **asked)(pixels)
@@ -28,11 +20,11 @@ def test_a_kept_tower_gives_the_same_bits(folder, vision, asked):
         kept = image_encoder(backbone, kept=True, **asked)(pixels)
         for a, b in zip(jax.tree.leaves(kept), jax.tree.leaves(plain), strict=True):
             np.testing.assert_array_equal(a, b)
-        assert len(list(folder.glob("traced-*"))) == 1
+        assert len(list(compiled.glob("traced-*"))) == 1
 
 
-def test_a_tower_of_somebody_else_is_not_kept(folder, monkeypatch):
+def test_a_tower_of_somebody_else_is_not_kept(compiled, monkeypatch):
     backbone = tiny_backbone()
     monkeypatch.setattr(images, "encode_image", lambda _graph, _state, x: x.reshape(len(x), -1))
     image_encoder(backbone, kept=True)(np.ones((2, 32, 32, 3), np.uint8))
-    assert not list(folder.glob("traced-*"))
+    assert not list(compiled.glob("traced-*"))

@@ -1,11 +1,13 @@
 """A CLIP with random weights and pictures of noise: enough to see what extraction does."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from fsclip_jax.clip.config import ClipConfig, TextConfig, VitConfig
-from fsclip_jax.clip.load import Backbone
+from fsclip_jax.clip.load import Backbone, load_clip
 from fsclip_jax.clip.model import init_clip
 from fsclip_jax.clip.preprocess import Preprocess
 from fsclip_jax.clip.tokenizer import Tokenizer
@@ -15,6 +17,14 @@ from fsclip_jax.features import text as text_module
 
 LENGTH = 8
 VISION = VitConfig(32, 16, 24, 1, 3, 48, embed_dim=8)
+
+
+def random_clip(config):
+    """The bundled CLIP with towers of other shapes, whose weights are random."""
+    graphdef, state = init_clip(config, 0)
+    preprocess = Preprocess(config.vision.image_size)
+    own = {"config": config, "graphdef": graphdef, "state": state, "preprocess": preprocess}
+    return dataclasses.replace(load_clip("mini"), **own)
 
 
 def letters(texts, **_):
