@@ -45,6 +45,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 MOST_MAPS = 30_000
 """Memory maps that a process holds before its compiled programs are dropped; it may have 65,530."""
 
+MOST_MEMORY = 3 * 2**30
+"""Bytes that a process holds before its compiled programs are dropped; as many run as cores."""
+
 
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=5, help="kills of every test that kills")
@@ -75,10 +78,13 @@ def kills(request):
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled_programs():
-    """Every compiled program holds memory maps: a long run would crash."""
+    """Every compiled program holds memory and maps of it: a long run would crash."""
     yield
-    maps = Path("/proc/self/maps")
-    if not maps.exists() or maps.read_bytes().count(b"\n") > MOST_MAPS:
+    system = Path("/proc/self")
+    if not system.exists() or (
+        (system / "maps").read_bytes().count(b"\n") > MOST_MAPS
+        or int((system / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MOST_MEMORY
+    ):
         jax.clear_caches()
 
 
