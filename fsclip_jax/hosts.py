@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -227,9 +228,20 @@ def _initialize(coordinator: str | None, processes: int | None, process: int | N
     # Else none may leave its service before all do.
     jax.config.update("jax_enable_recoverability", True)
     try:
-        jax.distributed.initialize(coordinator, processes, process)
+        jax.distributed.initialize(coordinator, processes, process, _devices_of_this())
     except (RuntimeError, ValueError) as error:
         raise UserError(f"cannot meet the other processes: {error}") from error
+
+
+def _devices_of_this() -> list[int] | None:
+    """Name no device, which means all, where this process is alone on its host; else None.
+
+    JAX itself gives every process under Slurm and Open MPI one device, however many there are.
+    """
+    of_slurm = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1")
+    alone = re.fullmatch(r"1(\(x\d+\))?", of_slurm)
+    alone = alone and os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1") == "1"
+    return [] if alone and "JAX_LOCAL_DEVICE_IDS" not in os.environ else None
 
 
 def _part() -> None:

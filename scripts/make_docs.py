@@ -133,6 +133,13 @@ def pictures() -> str:
     return "\n".join([*rows, f"|pictures of each class|{counts}|{train}|"])
 
 
+def failures() -> str:
+    """Return the table of what failures cost, for hosts that may be taken back every day."""
+    from failures import HOSTS, INTERVALS, Job, table
+
+    return table(Job(), HOSTS, INTERVALS)
+
+
 def cell(text: str) -> str:
     """Return a text as a cell of a table."""
     return text.replace("|", "\\|")
@@ -151,6 +158,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "data sets": data_sets,
     "backbones": backbones,
     "metrics": metrics,
+    "failures": failures,
 }
 """What writes each block."""
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from folders import content
 from tiny_clip import noise_source, tiny_backbone
@@ -50,6 +51,36 @@ def test_a_number_of_the_environment_is_checked(monkeypatch):
     monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
     with pytest.raises(UserError, match="JAX_NUM_PROCESSES is 'two'"):
         join_hosts("auto")
+
+
+@pytest.mark.parametrize(
+    ("environment", "devices"),
+    [
+        ({}, []),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x4)"}, []),
+        ({"SLURM_STEP_TASKS_PER_NODE": "8(x4)"}, None),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1,2(x3)"}, None),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, []),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, None),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1", "JAX_LOCAL_DEVICE_IDS": "0,1"}, None),
+    ],
+)
+def test_a_process_alone_on_its_host_takes_all_its_devices(monkeypatch, environment, devices):
+    """None leaves it to JAX, which gives every process under Slurm one device of its host."""
+    asked = []
+
+    def initialize(coordinator, processes, process, local_device_ids):
+        asked.append((coordinator, processes, process, local_device_ids))
+        raise RuntimeError("nobody is there")
+
+    for name in ("JAX_COORDINATOR_ADDRESS", "SLURM_STEP_TASKS_PER_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(UserError, match="cannot meet the other processes: nobody is there"):
+        join_hosts("auto")
+    assert asked == [(None, None, None, devices)]
 
 
 def test_alone_nobody_is_told_anything():
