@@ -238,10 +238,12 @@ def _devices_of_this() -> list[int] | None:
 
     JAX itself gives every process under Slurm and Open MPI one device, however many there are.
     """
-    of_slurm = os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1")
-    alone = re.fullmatch(r"1(\(x\d+\))?", of_slurm)
-    alone = alone and os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1") == "1"
-    return [] if alone and "JAX_LOCAL_DEVICE_IDS" not in os.environ else None
+    alone = (
+        re.fullmatch(r"1(\(x\d+\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1"))
+        and os.environ.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1") == "1"
+        and "JAX_LOCAL_DEVICE_IDS" not in os.environ
+    )
+    return [] if alone else None
 
 
 def _part() -> None:
