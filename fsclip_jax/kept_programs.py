@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Hashable
 from importlib import resources
@@ -90,9 +91,14 @@ def _is_ours(name: Any) -> bool:
 def _code() -> str:
     """Sum up what a trace depends on besides: the versions, and the package's own text."""
     digest = hashlib.sha256(f"{__version__} {jax.__version__}".encode())
-    root = Path(str(resources.files("fsclip_jax")))
-    for file in sorted(root.rglob("*.py")):
-        digest.update(f"{file.relative_to(root)}".encode() + file.read_bytes())
+    root = str(resources.files("fsclip_jax"))
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        for name in sorted(name for name in names if name.endswith(".py")):
+            file = os.path.join(folder, name)  # to make paths of them takes longer than to read
+            digest.update(file.removeprefix(root).encode())
+            with open(file, "rb") as stream:
+                digest.update(stream.read())
     return digest.hexdigest()
 
 

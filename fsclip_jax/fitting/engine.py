@@ -40,6 +40,16 @@ class Engine:
             name: what the function is, all that it closes over included. It is compiled where
                 neither name nor shapes of the arguments were seen before.
         """
+        program = self.program(name, function, *args)
+        jax.block_until_ready(args)
+        start = time.perf_counter()
+        out = jax.block_until_ready(program(*args))
+        return out, time.perf_counter() - start
+
+    def program(
+        self, name: Hashable, function: Callable[..., Any], *args: Any
+    ) -> Callable[..., Any]:
+        """Return the function compiled for such arguments: who calls it need not wait for it."""
         leaves, tree = jax.tree.flatten(args)
         place = name, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         program = self._compiled.pop(place, None)
@@ -50,10 +60,7 @@ class Engine:
         self._compiled[place] = program
         if self._most is not None and len(self._compiled) > self._most:
             self._compiled.popitem(last=False)
-        jax.block_until_ready(args)
-        start = time.perf_counter()
-        out = jax.block_until_ready(program(*args))
-        return out, time.perf_counter() - start
+        return program
 
 
 @functools.cache

@@ -256,6 +256,13 @@ def logits_of(
         at_once: features that are classified together. Always so many, the last ones padded, so
             that few shapes are compiled and the logits of one do not depend on its company.
     """
+    return start_logits(fitted, features, at_once)()
+
+
+def start_logits(
+    fitted: Fitted, features: Float[np.ndarray, "n dim"], at_once: int
+) -> Callable[[], Float[np.ndarray, "draw n way"]]:
+    """Begin :func:`logits_of`; what is returned waits for the logits."""
     parts, adapter = [], fitted.method.adapter
 
     def every(state: State, features: Float[Array, "n dim"]) -> Float[Array, "draw n way"]:
@@ -263,6 +270,11 @@ def logits_of(
 
     for first in range(0, max(1, len(features)), at_once):
         some = padded(np.asarray(features[first : first + at_once], np.float32), at_once)
-        logits, _ = process_engine().run(("logits", adapter), every, fitted.state, some)
-        parts.append(np.asarray(logits)[: fitted.draws])
-    return np.concatenate(parts, axis=1)[:, : len(features)]
+        args = fitted.state, some
+        parts.append(process_engine().program(("logits", adapter), every, *args)(*args))
+
+    def wait() -> Float[np.ndarray, "draw n way"]:
+        found = [np.asarray(part)[: fitted.draws] for part in parts]
+        return np.concatenate(found, axis=1)[:, : len(features)]
+
+    return wait

@@ -1,6 +1,6 @@
 """A classifier fitted to labelled pictures, and what it says of others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.fitting.engine import process_engine
-from fsclip_jax.fitting.fitted import Fitted, logits_of
+from fsclip_jax.fitting.fitted import Fitted, start_logits
 from fsclip_jax.fitting.methods import Method, choose_method, not_given_by
 from fsclip_jax.prediction.auto import (
     AUTO,
@@ -181,7 +181,8 @@ def probabilities(
     classifier: Classifier, features: Float[Array | np.ndarray, "n dim"]
 ) -> Float[np.ndarray, "n way"]:
     """Return the calibrated probability of every class for every image."""
-    return np.asarray(calibrated(_logits(classifier, features), classifier.temperature))
+    logits = _start_logits(classifier, features)()
+    return np.asarray(calibrated(logits, classifier.temperature))
 
 
 Unknown: TypeAlias = float | Literal["auto"]
@@ -213,14 +214,28 @@ def answer(
     Raises:
         UserError: ``auto``, and too few labelled pictures could be held out to tell.
     """
-    logits = _logits(classifier, features)
-    shares = np.asarray(calibrated(logits, classifier.temperature))
-    similarity, nearest = closest(classifier.labelled.shots, features)
-    if unknown == "auto":
-        known = is_familiar(logits, similarity, require_familiar(classifier))
-    else:
-        known = shares.max(-1) >= unknown
-    return Answered(shares, similarity, nearest, known)
+    return start_answer(classifier, features, unknown)()
+
+
+def start_answer(
+    classifier: Classifier,
+    features: Float[Array | np.ndarray, "n dim"],
+    unknown: Unknown = 0.0,
+) -> Callable[[], Answered]:
+    """Begin :func:`answer`; what is returned waits for the answer."""
+    logits_of_these = _start_logits(classifier, features)
+
+    def wait() -> Answered:
+        logits = logits_of_these()
+        shares = np.asarray(calibrated(logits, classifier.temperature))
+        similarity, nearest = closest(classifier.labelled.shots, features)
+        if unknown == "auto":
+            known = is_familiar(logits, similarity, require_familiar(classifier))
+        else:
+            known = shares.max(-1) >= unknown
+        return Answered(shares, similarity, nearest, known)
+
+    return wait
 
 
 def require_familiar(classifier: Classifier) -> Familiar:
@@ -238,8 +253,8 @@ def require_familiar(classifier: Classifier) -> Familiar:
     return classifier.familiar
 
 
-def _logits(
+def _start_logits(
     classifier: Classifier, features: Float[Array | np.ndarray, "n dim"]
-) -> Float[np.ndarray, "n way"]:
-    (logits,) = logits_of(classifier.fitted, np.asarray(features, np.float32), BATCH)
-    return logits
+) -> Callable[[], Float[np.ndarray, "n way"]]:
+    wait = start_logits(classifier.fitted, np.asarray(features, np.float32), BATCH)
+    return lambda: wait()[0]

@@ -4,11 +4,11 @@ import dataclasses
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple, TypeGuard, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,7 @@ from fsclip_jax.clip.load import Backbone
 from fsclip_jax.data.pictures import FileLoader, as_read, decode_image, read_image
 from fsclip_jax.data.source import ImageSource
 from fsclip_jax.features.buckets import padded
-from fsclip_jax.features.decode import chunk_images, make_decoder, split_rows
+from fsclip_jax.features.decode import Chunk, chunk_images, make_decoder, split_rows
 from fsclip_jax.features.images import Encode, Encoded, fetch, image_encoder
 from fsclip_jax.features.workers import decoded
 from fsclip_jax.pixels import require_regular
@@ -25,6 +25,8 @@ from fsclip_jax.prediction.given import PictureLike
 from fsclip_jax.typing import Float
 
 _BATCH = 64  # each is written soon after it was read
+
+Item = TypeVar("Item")
 
 
 class EncodedPictures(NamedTuple):
@@ -133,22 +135,42 @@ def encode_pictures(
     chunks = list(split_rows(range(len(source.keys)), size))
     encode = image_encoder(backbone, kept=True)
     decoder = make_decoder(source, backbone.preprocess, 1, 0)
-    running: deque[tuple[tuple[int, ...], list[_Started], tuple[tuple[int, str], ...]]] = deque()
 
-    def oldest() -> EncodedPictures:
-        kept, started, lost = running.popleft()
-        return EncodedPictures(kept, _finished(started, backbone.embed_dim), lost)
-
-    with closing(decoded(decoder, chunks, workers)) as stream:
+    def begun(stream: Iterable[Chunk]) -> Iterator[tuple[EncodedPictures, list[_Started]]]:
+        nothing = np.zeros((0, backbone.embed_dim), np.float32)
         for rows, chunk in zip(chunks, stream, strict=True):
             lost = dict(chunk.lost)
             kept = tuple(row for place, row in enumerate(rows) if place not in lost)
             told = tuple((rows[i], why) for i, why in chunk.lost)
-            running.append((kept, _started(encode, chunk.pixels[:, 0], size), told))
-            if len(running) > 1:
-                yield oldest()
-        while running:
-            yield oldest()
+            started = _started(encode, chunk.pixels[:, 0], size)
+            yield EncodedPictures(kept, nothing, told), started
+
+    with closing(decoded(decoder, chunks, workers)) as stream:
+        for found, started in one_late(begun(stream)):
+            yield found._replace(features=_finished(started, backbone.embed_dim))
+
+
+def one_late(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield each item once the next is there: what that has begun goes on meanwhile.
+
+    Example:
+        >>> def begun():
+        ...     for number in range(2):
+        ...         print("begun", number)
+        ...         yield number
+        >>> for number in one_late(begun()):
+        ...     print("done", number)
+        begun 0
+        begun 1
+        done 0
+        done 1
+    """
+    held: deque[Item] = deque()
+    for item in items:
+        held.append(item)
+        if len(held) > 1:
+            yield held.popleft()
+    yield from held
 
 
 def encode_pixels(

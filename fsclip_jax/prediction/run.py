@@ -28,10 +28,10 @@ from fsclip_jax.prediction.asked import (
 )
 from fsclip_jax.prediction.classifier import (
     Classifier,
-    answer,
     fit_support,
     methods_for_pictures,
     require_familiar,
+    start_answer,
 )
 from fsclip_jax.prediction.config import FolderFit, TableConfig
 from fsclip_jax.prediction.formats import STANDARD_OUTPUT, Row, prediction_row, row_of_cells
@@ -39,6 +39,7 @@ from fsclip_jax.prediction.images import (
     EncodedPictures,
     batch_of,
     encode_pictures,
+    one_late,
     picture_source,
 )
 from fsclip_jax.prediction.quality import Quality
@@ -210,8 +211,14 @@ def _classified(
     """Write pictures into the table as they are classified, and yield what was written."""
     names = ready.classifier.class_names
     top = min(asked.top, len(names))
-    for found in _encoded(keys, ready, asked.workers):
-        answers = answer(ready.classifier, found.features, asked.unknown)
+    begun = (
+        (found, start_answer(ready.classifier, found.features, asked.unknown))
+        for found in _encoded(keys, ready, asked.workers)
+    )
+    # Logits stand in the device's queue behind the next batch of pictures: waited for at once,
+    # they would leave it idle while their lines are written.
+    for found, wait in one_late(begun):
+        answers = wait()
         rows = [
             prediction_row(keys[place], shares, names, top, float(close), known)
             for place, shares, close, _, known in zip(
