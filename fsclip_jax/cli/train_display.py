@@ -71,7 +71,7 @@ def describe_episodes(stored: StoredBank, episodes: Episodes, step: int) -> str:
         held_out += f"; {unseen} kept for a test on novel classes, --classes all trains on them"
     return (
         f"{start}{len(sizes)} of {total} classes to train on ({held_out}), "
-        f"{len(episodes.source.mean)} images, dim {stored.dim}; "
+        f"{len(episodes.source.bank.labels)} images, dim {stored.dim}; "
         f"episodes of {spec.way} ways, {shots} shots, {spec.query} queries a class"
     )
 

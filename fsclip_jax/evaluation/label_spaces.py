@@ -5,10 +5,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fsclip_jax.data.splits import base_novel
+from fsclip_jax.data.splits import SPLITS, base_novel
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig
-from fsclip_jax.features.bank import SPLITS, StoredBank
+from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.easy_hard import easy_hard, zero_shot_by_class
 
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from fsclip_jax.data.splits import SPLITS
-from fsclip_jax.errors import UserError, suggestion
+from fsclip_jax.errors import UserError
 from fsclip_jax.features.layout import TEXT_FILE
 from fsclip_jax.features.projection import Projection, Side, apply, read_projection
-from fsclip_jax.features.tensors import lengths, read_shard, read_tensor
+from fsclip_jax.features.selection import checked_classes, sorted_rows
+from fsclip_jax.features.tensors import lengths, read_images, read_shard, read_tensor
 from fsclip_jax.typing import Array, Bool, Float, Int
 
 
@@ -168,7 +168,7 @@ class StoredBank:
         projection = self.projection if self.side == "after" else None
         out = np.empty((self.views, len(rows), self.dim), np.float32)
         for path, wanted, within in self._parts(rows):
-            part = read_shard(path, "features")[:, within]
+            part = read_images(path, "features", within)
             out[:, wanted] = part if projection is None else apply(projection, part)
             norms = lengths(out[:, wanted])
             if not (np.isfinite(norms).all() and norms.min() > 0):
@@ -213,6 +213,7 @@ class StoredBank:
         *,
         patches: bool = False,
         on_host: bool = False,
+        features: bool = True,
     ) -> Bank:
         """Put the images of some splits and classes on the device, sorted by class.
 
@@ -225,59 +226,50 @@ class StoredBank:
             patches: take the patches of view 0 along. They are P times as large as a view, so
                 only who reads them asks for them.
             on_host: leave the arrays in NumPy's hands, for who reads them once.
+            features: without them there is no row in ``features``; `sorted_rows` says where the
+                rows are.
 
         Raises:
             UserError: a split or class that is not there, no image at all, or patches that the bank
                 does not hold.
         """
-        chosen = _chosen_classes(len(self.class_names), classes)
-        renumbered = np.full(len(self.class_names), -1, np.int32)
-        renumbered[chosen] = np.arange(len(chosen), dtype=np.int32)
-        new_labels = renumbered[self.labels]
-        rows = np.flatnonzero(np.isin(self.splits, _split_ids(splits)) & (new_labels >= 0))
-        if not len(rows):
-            raise UserError(
-                f"{self.path} has no image of the split {' + '.join(splits) or '(none)'} in the "
-                f"{len(chosen)} classes asked for; it holds {split_counts(self.splits)} images"
-            )
-        order = np.argsort(new_labels[rows], kind="stable")
-        sizes = np.bincount(new_labels[rows], minlength=len(chosen)).astype(np.int32)
+        chosen = checked_classes(len(self.class_names), classes)
+        rows, labels = self.sorted_rows(splits, chosen)
+        ascending = np.sort(rows)
+        back = np.searchsorted(ascending, rows)
+        sizes = np.bincount(labels, minlength=len(chosen)).astype(np.int32)
         domains = np.full(len(self.labels), -1) if self.domains is None else self.domains
         prompts, prompt_mask = self.prompt_features, self.prompt_mask
         text, long = self.text_features, self.text_lengths
         text = np.zeros((len(chosen), self.dim), np.float32) if text is None else text[chosen]
         put: Any = np.asarray if on_host else jnp.asarray
         return Bank(
-            features=put(self.read(rows)[:, order]),
-            labels=put(new_labels[rows[order]]),
+            features=put(
+                self.read(ascending)[:, back]
+                if features
+                else np.empty((self.views, 0, self.dim), np.float32)
+            ),
+            labels=put(labels),
             starts=put((np.cumsum(sizes) - sizes).astype(np.int32)),
             sizes=put(sizes),
-            domains=put(domains[rows[order]], np.int32),
+            domains=put(domains[rows], np.int32),
             text=put(text),
             logit_scale=put(self.logit_scale, np.float32),
             prompts=None if prompts is None else put(prompts[:, chosen].transpose(1, 0, 2)),
             prompt_mask=None if prompt_mask is None else put(prompt_mask[:, chosen].T),
-            patches=put(self.read_patches(rows)[order]) if patches else None,
+            patches=put(self.read_patches(ascending)[back]) if patches else None,
             text_lengths=None if long is None else put(long[chosen]),
         )
 
+    def sorted_rows(
+        self, splits: Sequence[str], classes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the stored row and the new label of each image that ``select`` gives.
 
-def _split_ids(names: Sequence[str]) -> list[int]:
-    for name in names:
-        if name not in SPLITS:
-            hint = suggestion(name, SPLITS)
-            raise UserError(f"unknown split {name!r}; accepted: {', '.join(SPLITS)}{hint}")
-    return [SPLITS.index(name) for name in names]
-
-
-def _chosen_classes(count: int, classes: np.ndarray | None) -> np.ndarray:
-    chosen = np.arange(count) if classes is None else np.asarray(classes, np.int64).reshape(-1)
-    outside = chosen[(chosen < 0) | (chosen >= count)]
-    if len(outside):
-        raise UserError(f"class ids run from 0 to {count - 1}; asked for {outside[0]}")
-    if len(np.unique(chosen)) != len(chosen):
-        raise UserError("a class id was asked for twice; give each once")
-    return chosen
+        Raises:
+            UserError: no image at all, or a split that is not there.
+        """
+        return sorted_rows(self.path, self.labels, self.splits, splits, classes)
 
 
 def largest_class(bank: Bank) -> int:
@@ -292,14 +284,3 @@ def largest_class(bank: Bank) -> int:
         2
     """
     return int(np.max(np.asarray(bank.sizes)))
-
-
-def split_counts(splits: np.ndarray) -> str:
-    """Say how many images each split has.
-
-    Example:
-        >>> split_counts(np.array([0, 0, 2]))
-        'train 2, val 0, test 1'
-    """
-    counts = np.bincount(splits, minlength=len(SPLITS))
-    return ", ".join(f"{name} {count}" for name, count in zip(SPLITS, counts, strict=True))

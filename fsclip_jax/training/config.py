@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fsclip_jax.errors import UserError
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import optax
 
     from fsclip_jax.typing import Params
+
+
+Placement: TypeAlias = Literal["auto", "replicated", "sharded", "host"]
+"""Where the features of a bank lie in a training."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,9 @@ class TrainConfig:
     """Steps between checkpoints."""
     val_episodes: int = 64
     """Fixed episodes on held-out classes to validate on."""
+    bank_placement: Placement = "auto"
+    """Where the features lie: a copy on every device, split over the devices, or on the host and
+    its disk; auto goes by their size. The episodes are the same."""
     resume: bool = False
     """Continue the run in the workdir from its last checkpoint, if there is one."""
     coordinator: str | None = None

@@ -11,22 +11,26 @@ from jax.sharding import Mesh
 from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.adapters.catalog import get_adapter
 from fsclip_jax.devices import largest_of_all, on_every_device, shared_mesh
+from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.errors import UserError
-from fsclip_jax.features.bank import StoredBank
+from fsclip_jax.features.bank import Bank, StoredBank
 from fsclip_jax.hosts import ALONE, Hosts, settle
 from fsclip_jax.training.checkpoint import Best, Checkpoints, Saved, to_host
-from fsclip_jax.training.config import TrainConfig
+from fsclip_jax.training.config import Placement, TrainConfig
 from fsclip_jax.training.metrics_log import LogRow, MetricsLog
+from fsclip_jax.training.placement import Advance, fetch, from_host, put_sharded, rows_of
 from fsclip_jax.training.state import run_keys
 from fsclip_jax.training.step import StepMetrics, make_multi_step
 from fsclip_jax.training.tasks import (
     EpisodePlan,
     EpisodeSource,
     Validation,
+    make_draw,
+    make_reader,
     make_sampler,
     make_validate,
 )
-from fsclip_jax.typing import Params
+from fsclip_jax.typing import Array, Params, PRNGKeyArray
 
 
 class Episodes(NamedTuple):
@@ -35,6 +39,7 @@ class Episodes(NamedTuple):
     source: EpisodeSource
     plan: EpisodePlan
     validation: Validation | None
+    placement: Placement = "replicated"
 
 
 def dispatch_end(step: int, config: TrainConfig) -> int:
@@ -100,11 +105,10 @@ def run_loop(
     mesh = shared_mesh(config.batch)
     agreed = largest_of_all(mesh)
     settle(hosts, lambda: agreed(0))
-    sample = make_sampler(episodes.plan, config.batch, mesh)
-    multi_step = make_multi_step(adapter, config, sample, mesh)
-    state, source, key, validation = on_every_device(
-        (begin.state, episodes.source, run_keys(config.seed).episodes, episodes.validation), mesh
+    state, key, validation = on_every_device(
+        (begin.state, run_keys(config.seed).episodes, episodes.validation), mesh
     )
+    advance = make_advance(adapter, config, episodes, key, mesh)
     step, best, validate = int(begin.state.step), begin.best, make_validate(adapter, mesh)
     stop = 0
 
@@ -123,7 +127,7 @@ def run_loop(
         report({"step": step, "time": time.time(), "val_accuracy": accuracy, **references})
     while step < config.steps:
         before, end = time.perf_counter(), dispatch_end(step, config)
-        state, metrics = multi_step(state, key, (source,), steps=end - step)
+        state, metrics = advance(state, step, end)
         metrics = to_host(metrics)
         seconds = time.perf_counter() - before
         _check_finite(config, step, metrics, store)
@@ -139,6 +143,32 @@ def run_loop(
         if stop:
             break
     return Saved(to_host(state), best), stop
+
+
+def make_advance(
+    adapter: Adapter, config: TrainConfig, episodes: Episodes, key: PRNGKeyArray, mesh: Mesh
+) -> Advance:
+    """Return the function that takes steps, wherever the features of the bank lie."""
+    source, plan, _, placement = episodes
+    draw, read = make_draw(plan, config.batch, mesh), make_reader(config.batch, mesh)
+    if placement == "host":
+        assert source.rows is not None
+        multi_step = make_multi_step(adapter, config, read, mesh)
+        return from_host(multi_step, draw, source.bank, source.rows, config, key, mesh)
+    data: tuple
+    if placement == "sharded":
+        assert source.rows is not None
+        data = (on_every_device(source.bank, mesh), put_sharded(source.rows, mesh))
+
+        def sample(key: PRNGKeyArray, bank: Bank, features: Array) -> tuple[Task, Query]:
+            drawn = draw(key, bank)
+            return read(key, bank, drawn, fetch(features, rows_of(drawn), mesh))
+
+        multi_step = make_multi_step(adapter, config, sample, mesh)
+    else:
+        data = (on_every_device(source, mesh),)
+        multi_step = make_multi_step(adapter, config, make_sampler(plan, config.batch, mesh), mesh)
+    return lambda state, first, end: multi_step(state, key, data, steps=end - first)
 
 
 def _row(step: int, metrics: StepMetrics, rate: float) -> LogRow:

@@ -31,6 +31,7 @@ from fsclip_jax.training.config import TrainConfig, check_train_config
 from fsclip_jax.training.loop import SILENT, Episodes, Observer, Store, run_loop
 from fsclip_jax.training.method import check_width, make_adapter
 from fsclip_jax.training.metrics_log import METRICS_FILE, MetricsLog, read_metrics
+from fsclip_jax.training.placement import choose_placement
 from fsclip_jax.training.state import can_prime, init_state, prime
 from fsclip_jax.training.tasks import (
     choose_classes,
@@ -170,9 +171,10 @@ def _told(facts: dict[str, Any], episodes: Episodes, hosts: Hosts) -> dict[str, 
     if hosts.count == 1:
         return facts
     total = 0
-    for leaf in jax.tree.leaves((episodes.source, episodes.validation)):
+    source = episodes.source._replace(rows=None)
+    for leaf in jax.tree.leaves((source, episodes.validation)):
         total = zlib.crc32(np.asarray(leaf).tobytes(), total)
-    return {**facts, "sum": total}
+    return {**facts, "bank_placement": episodes.placement, "sum": total}
 
 
 def _continued(
@@ -237,9 +239,21 @@ def _episodes(stored: StoredBank, config: TrainConfig, adapter: Adapter) -> Epis
     patches = stored.patches > 0 and reads_patches(adapter)
     easy = easy_hard(zero_shot_by_class(stored))[0] if config.classes == "easy" else None
     train_ids, val_ids = choose_classes(len(stored.class_names), config.classes, easy)
-    source, plan = training_episodes(stored, config, train_ids, patches=patches)
-    validation = validation_episodes(stored, config, val_ids, patches=patches)
-    return Episodes(source, plan, validation)
+    whole = "patches must be read beside the features" if patches else ""
+    if can_prime(adapter):
+        whole = f"{adapter.name} starts from all images at once"
+    count = len(stored.sorted_rows(("train",), train_ids)[0])
+    placement = choose_placement(
+        config.bank_placement,
+        (stored.views, count, stored.dim),
+        shared_mesh(config.batch),
+        whole=whole,
+    )
+    source, plan = training_episodes(
+        stored, config, train_ids, patches=patches, placement=placement
+    )
+    validation = validation_episodes(stored, config, val_ids, patches=patches, placement=placement)
+    return Episodes(source, plan, validation, placement)
 
 
 def _finish(

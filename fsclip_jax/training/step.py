@@ -25,24 +25,63 @@ class StepMetrics(NamedTuple):
     lr: Float[Array, "*steps"]
 
 
+LOGITS = 2**26
+"""Logits of an episode, 256 MB, above which its queries are classified part by part."""
+
 MultiStep = Callable[..., tuple[TrainState, StepMetrics]]
 """See `make_multi_step`."""
 
 
 def episode_loss(
-    adapter: Adapter, params: Params, task: Task, query: Query, key: PRNGKeyArray
+    adapter: Adapter,
+    params: Params,
+    task: Task,
+    query: Query,
+    key: PRNGKeyArray,
+    most: int = LOGITS,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross entropy and accuracy of one episode, means over the query images that are present.
 
     ``-sum_i m_i log softmax(logits_i)[label_i] / sum_i m_i``, in nats, and percent; both are 0
-    where no query is present.
+    where no query is present. No more than ``most`` logits are in memory, nor any kept for the
+    gradient, where there are more; the sums are then taken in another order.
     """
-    logits = query_logits(adapter, adapter.fit(params, task, key), query)
-    kept = query.mask.astype(logits.dtype)
-    count = jnp.maximum(kept.sum(), 1)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, query.labels)
-    right = (logits.argmax(-1) == query.labels).astype(logits.dtype)
-    return (losses * kept).sum() / count, 100 * (right * kept).sum() / count
+    state, queries = adapter.fit(params, task, key), len(query.labels)
+
+    def sums(query: Query) -> tuple[Array, Array, Array]:
+        logits = query_logits(adapter, state, query)
+        kept = query.mask.astype(logits.dtype)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, query.labels)
+        right = (logits.argmax(-1) == query.labels).astype(logits.dtype)
+        return (losses * kept).sum(), (right * kept).sum(), kept.sum()
+
+    ways = task.text.shape[0]
+    if queries * ways <= most:
+        loss, right, count = sums(query)
+    else:
+        parts = in_parts(query, max(1, most // ways))
+        each = jax.lax.map(jax.checkpoint(sums), parts)
+        loss, right, count = (part.sum() for part in each)
+    count = jnp.maximum(count, 1)
+    return loss / count, 100 * right / count
+
+
+def in_parts(query: Query, size: int) -> Query:
+    """Cut queries into parts of a size, with an axis of parts; what fills the last one is masked.
+
+    Example:
+        >>> query = Query(jnp.ones((3, 2)), jnp.zeros(3, int), jnp.ones(3, bool))
+        >>> in_parts(query, 2).mask.tolist()
+        [[True, True], [True, False]]
+    """
+    lacking = -len(query.labels) % size
+
+    def cut(leaf: Array) -> Array:
+        filled = jnp.pad(leaf, ((0, lacking), *((0, 0),) * (leaf.ndim - 1)))
+        return filled.reshape(-1, size, *leaf.shape[1:])
+
+    parts: Query = jax.tree.map(cut, query)
+    return parts
 
 
 def batch_loss(

@@ -24,7 +24,9 @@ from fsclip_jax.episodes.sampler import (
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import Bank, StoredBank, largest_class
-from fsclip_jax.training.config import TrainConfig
+from fsclip_jax.features.rows import BankRows
+from fsclip_jax.training.config import Placement, TrainConfig
+from fsclip_jax.training.placement import in_own_bank
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray
 
 _VAL_SEED = 20
@@ -37,11 +39,13 @@ _EPISODES_AT_ONCE = 8
 class EpisodeSource(NamedTuple):
     """A bank to draw from, on the device, and the mean over the views of each image.
 
-    The mean is a unit vector: the support of an episode, in training as in evaluation.
+    The mean is a unit vector: the support of an episode, in training as in evaluation. Where the
+    features do not lie whole on every device, both have no row, and ``rows`` reads them.
     """
 
     bank: Bank
     mean: Float[Array, "n dim"]
+    rows: BankRows | None = None
 
 
 class EpisodePlan(NamedTuple):
@@ -88,9 +92,18 @@ def choose_classes(
     return meta_val(base if classes == "base" else np.arange(n_classes, dtype=np.int32))
 
 
-def episode_source(bank: Bank) -> EpisodeSource:
+def episode_source(bank: Bank, rows: BankRows | None = None) -> EpisodeSource:
     """Put the mean over the views beside the bank."""
-    return EpisodeSource(bank, mean_view(bank))
+    return EpisodeSource(bank, mean_view(bank) if rows is None else bank.features[0], rows)
+
+
+def _source_of(
+    stored: StoredBank, split: str, class_ids: np.ndarray, patches: bool, placement: str
+) -> EpisodeSource:
+    whole = placement == "replicated"
+    bank = stored.select((split,), class_ids, patches=patches, features=whole)
+    order = None if whole else stored.sorted_rows((split,), class_ids)[0]
+    return episode_source(bank, None if order is None else BankRows(stored, order))
 
 
 def whole_task(source: EpisodeSource) -> Task:
@@ -107,7 +120,12 @@ def whole_task(source: EpisodeSource) -> Task:
 
 
 def training_episodes(
-    stored: StoredBank, config: TrainConfig, class_ids: np.ndarray, *, patches: bool = False
+    stored: StoredBank,
+    config: TrainConfig,
+    class_ids: np.ndarray,
+    *,
+    patches: bool = False,
+    placement: Placement = "replicated",
 ) -> tuple[EpisodeSource, EpisodePlan]:
     """Prepare the train images of the classes to train on.
 
@@ -117,11 +135,12 @@ def training_episodes(
     Raises:
         UserError: fewer than two classes, or a class with too few images.
     """
-    bank = stored.select(("train",), class_ids, patches=patches)
+    source = _source_of(stored, "train", class_ids, patches, placement)
+    bank = source.bank
     names = tuple(stored.class_names[int(label)] for label in class_ids)
     if stored.domains is None:
         check_shots(bank, config.min_shot or config.shot, names, spare=1)
-    return episode_source(bank), _plan(bank, config, int(usable_classes(bank).sum()))
+    return source, _plan(bank, config, int(usable_classes(bank).sum()))
 
 
 def _plan(bank: Bank, config: TrainConfig, usable: int) -> EpisodePlan:
@@ -138,23 +157,29 @@ def _plan(bank: Bank, config: TrainConfig, usable: int) -> EpisodePlan:
 
 
 def validation_episodes(
-    stored: StoredBank, config: TrainConfig, class_ids: np.ndarray, *, patches: bool = False
+    stored: StoredBank,
+    config: TrainConfig,
+    class_ids: np.ndarray,
+    *,
+    patches: bool = False,
+    placement: Placement = "replicated",
 ) -> Validation | None:
     """Draw the fixed episodes that the validation accuracy is measured on.
 
     The support is from the train images. The queries are val images where the data has any of
     these classes, else train images that are not in the support.
 
-    None where fewer than two classes are held out.
+    None where fewer than two classes are held out. Where the features do not lie whole on every
+    device, the rows of these episodes do.
     """
     if len(class_ids) < 2:
         return None
     names = [name for name in ("train", "val") if _has_images(stored, name, class_ids)]
     if "train" not in names:
         return None
-    banks = [stored.select((name,), class_ids, patches=patches) for name in names]
-    support, query = banks[0], banks[-1]
-    across = len(banks) == 2
+    sources = [_source_of(stored, name, class_ids, patches, placement) for name in names]
+    support, query = sources[0].bank, sources[-1].bank
+    across = len(sources) == 2
     usable = (support.sizes > 0) & (query.sizes > 0) if across else usable_classes(support)
     if int(usable.sum()) < 2:
         return None
@@ -167,7 +192,19 @@ def validation_episodes(
         return sample_episode(key, support, plan.spec, max_size)
 
     keys = jax.random.split(jax.random.key(_VAL_SEED), config.val_episodes)
-    return Validation(episode_source(support), episode_source(query), jax.jit(jax.vmap(draw))(keys))
+    episodes = jax.jit(jax.vmap(draw))(keys)
+    of_support, places = _few_rows(sources[0], episodes.support)
+    of_query, behind = _few_rows(sources[-1], episodes.query)
+    return Validation(of_support, of_query, episodes._replace(support=places, query=behind))
+
+
+def _few_rows(source: EpisodeSource, index: Array) -> tuple[EpisodeSource, Array]:
+    """Read the rows that are asked for, if they are not there, and say where they are then."""
+    if source.rows is None:
+        return source, index
+    used, places = np.unique(np.asarray(index), return_inverse=True)
+    few = source.bank._replace(features=jnp.asarray(source.rows.read(used)))
+    return episode_source(few), jnp.asarray(places.reshape(index.shape), jnp.int32)
 
 
 def _has_images(stored: StoredBank, split: str, class_ids: np.ndarray) -> bool:
@@ -186,12 +223,11 @@ def make_sampler(
     ``sample(key, source) -> (Task, Query)`` has a leading axis of ``batch`` episodes, a multiple
     of the number of devices of the mesh.
     """
+    draw = make_draw(plan, batch, mesh)
 
     def sample(key: PRNGKeyArray, source: EpisodeSource) -> tuple[Task, Query]:
-        episode_key, view_key = jax.random.split(key)
-        bank = source.bank if plan.families else _without_families(source.bank)
-        episodes = sample_batch(episode_key, bank, plan.spec, plan.max_size, batch, mesh)
-        keys = jax.random.split(view_key, batch)
+        episodes = draw(key, source.bank)
+        keys = jax.random.split(jax.random.split(key)[1], batch)
         if mesh is not None:
             keys = jax.lax.with_sharding_constraint(keys, batch_sharding(mesh))
 
@@ -201,6 +237,41 @@ def make_sampler(
         return jax.vmap(read)(episodes, keys)
 
     return sample
+
+
+def make_draw(
+    plan: EpisodePlan, batch: int, mesh: Mesh | None = None
+) -> Callable[[PRNGKeyArray, Bank], Episode]:
+    """Return the function that says which rows the episodes of `make_sampler` read."""
+
+    def draw(key: PRNGKeyArray, bank: Bank) -> Episode:
+        bank = bank if plan.families else _without_families(bank)
+        key = jax.random.split(key)[0]
+        return sample_batch(key, bank, plan.spec, plan.max_size, batch, mesh)
+
+    return draw
+
+
+def make_reader(
+    batch: int, mesh: Mesh | None = None
+) -> Callable[[PRNGKeyArray, Bank, Episode, Array], tuple[Task, Query]]:
+    """Return the function that makes the tasks of drawn episodes from rows that were read for them.
+
+    ``read(key, bank, episodes, rows) -> (Task, Query)``, what `make_sampler` gives for the same
+    key; the rows are [batch view rows dim] in the order of ``placement.rows_of``.
+    """
+
+    def one(bank: Bank, episode: Episode, key: PRNGKeyArray, rows: Array) -> tuple[Task, Query]:
+        own, places = in_own_bank(bank, episode, rows)
+        return gather(own, places, query_view="random", key=key, mean=mean_view(own))
+
+    def read(key: PRNGKeyArray, bank: Bank, episodes: Episode, rows: Array) -> tuple[Task, Query]:
+        keys = jax.random.split(jax.random.split(key)[1], batch)
+        if mesh is not None:
+            keys = jax.lax.with_sharding_constraint(keys, batch_sharding(mesh))
+        return jax.vmap(one, in_axes=(None, 0, 0, 0))(bank, episodes, keys, rows)
+
+    return read
 
 
 def _without_families(bank: Bank) -> Bank:

@@ -16,7 +16,7 @@ CONFIG_FILE = "config.json"
 LOCK_FILE = ".lock"
 MOST = 2**20
 """Of the width of features, of their views and of classes."""
-_FREE = ("workdir", "resume", "coordinator", "processes", "process")
+_FREE = ("workdir", "resume", "bank_placement", "coordinator", "processes", "process")
 """Fields that may differ between a run and its continuation."""
 
 
@@ -36,8 +36,8 @@ def locked(workdir: Path) -> Iterator[None]:
 def run_record(config: TrainConfig) -> dict[str, Any]:
     """Return what decides the result of a run, as JSON values.
 
-    All fields but those that say where the run is, on which hosts, and whether it is a
-    continuation.
+    All fields but those that say where the run and its bank are, on which hosts, and whether it is
+    a continuation.
 
     Example:
         >>> run_record(TrainConfig(resume=True)) == run_record(TrainConfig(workdir=Path("other")))
