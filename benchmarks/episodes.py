@@ -6,13 +6,18 @@ sides first. Ours draws a batch of episodes in one compiled call.
 
     python benchmarks/episodes.py               # NumPy on the host
     python benchmarks/episodes.py --torch       # torch.randperm on the host, as often published
+    python benchmarks/episodes.py --placements  # a step of training by where the bank lies
 
-The last line is ``ratio X``, the smallest over the sizes. Episodes a second are printed above it.
+The last line is ``ratio X``, the smallest over the sizes. Episodes a second are printed above it;
+of placements, milliseconds of a step of the Meta-Adapter, from drawing to the optimiser, with the
+bank whole on every device and otherwise, and the megabytes of it on a device.
 """
 
 import argparse
 import os
 import statistics
+import tempfile
+from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -20,10 +25,19 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
 import jax.numpy as jnp
 import numpy as np
+from large_bank import write
 from pairs import add_bound, bound_of, report, run_pairs
 
+from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.devices import data_mesh, on_every_device
 from fsclip_jax.episodes.sampler import EpisodeSpec, sample_batch
 from fsclip_jax.features.bank import Bank
+from fsclip_jax.features.store import open_bank
+from fsclip_jax.training.config import TrainConfig
+from fsclip_jax.training.loop import Episodes, make_advance
+from fsclip_jax.training.placement import Size, bytes_a_device
+from fsclip_jax.training.state import init_state, run_keys
+from fsclip_jax.training.tasks import training_episodes
 
 
 class Case(NamedTuple):
@@ -109,13 +123,59 @@ def device_batch(case):
     return run
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--torch", action="store_true", help="the host loop uses torch.randperm")
-    add_bound(parser, 15)
-    args = parser.parse_args()
+WAYS, ROWS, CLASSES, DIM, DEVICES, STEPS = (100, 1000), 100_000, 1000, 512, 4, 5
+
+
+def steps_of(stored, way, placement, mesh):
+    """Steps with 16 shots and 2 queries a class, four episodes each."""
+    config = TrainConfig(way=way, min_shot=None, batch=DEVICES, steps=10**6)
+    drawn = training_episodes(stored, config, np.arange(CLASSES), placement=placement)
+    adapter = get_adapter("meta_adapter")
+    state, key = on_every_device(
+        (init_state(adapter, stored.dim, config), run_keys(config.seed).episodes), mesh
+    )
+    advance = make_advance(adapter, config, Episodes(*drawn, None, placement), key, mesh)
+    done = 0
+
+    def run(n):
+        nonlocal state, done
+        state, told = advance(state, done, done + n)
+        done += n
+        jax.block_until_ready((state, told))
+
+    return run
+
+
+def placements(bound):
+    jax.config.update("jax_num_cpu_devices", DEVICES)
+    mesh, size = data_mesh(), Size(1, ROWS, DIM, CLASSES)
+    print(f"{ROWS} images of {CLASSES} classes, width {DIM}, on {mesh.size} devices")
+    print(
+        f"{'ways':>4}  {'bank':<10}{'MB each':>9}{'whole ms':>10}{'ms':>9}{'ratio':>8}{'spread':>9}"
+    )
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "bank", CLASSES, ROWS, DIM)
+        stored = open_bank(Path(folder) / "bank")
+        for way in WAYS:
+            whole = steps_of(stored, way, "replicated", mesh)
+            for placement in ("replicated", "sharded", "host"):
+                other = steps_of(stored, way, placement, mesh)
+                pairs = run_pairs(whole, other, bound, STEPS)
+                each = (1e3 * statistics.median(times) for times in pairs)
+                held = bytes_a_device(placement, size, mesh.size) / 1e6
+                print(
+                    "{:>4}  {:<10}{:>9.1f}{:>10.2f}{:>9.2f}{:>8.2f}{:>9.1%}".format(
+                        way, placement, held, *each, pairs.ratio, pairs.spread
+                    )
+                )
+                ratios.append(pairs.ratio)
+    print(f"ratio {min(ratios):.2f}")
+
+
+def drawing(bound, with_torch):
     rows = [
-        (case.name, run_pairs(host_batch(case, args.torch), device_batch(case), bound_of(args), 1))
+        (case.name, run_pairs(host_batch(case, with_torch), device_batch(case), bound, 1))
         for case in CASES
     ]
     print(f"{'episodes a second':<18}{'host':>12}{'ours':>12}")
@@ -123,6 +183,18 @@ def main():
         host, ours = (case.batch / statistics.median(times) for times in pairs)
         print(f"{name:<18}{host:>12.0f}{ours:>12.0f}")
     report(rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--torch", action="store_true", help="the host loop uses torch.randperm")
+    parser.add_argument("--placements", action="store_true", help="a step by where the bank lies")
+    add_bound(parser, 15)
+    args = parser.parse_args()
+    if args.placements:
+        placements(bound_of(args))
+    else:
+        drawing(bound_of(args), args.torch)
 
 
 if __name__ == "__main__":

@@ -18,18 +18,18 @@ from fsclip_jax.hosts import ALONE, Hosts, settle
 from fsclip_jax.training.checkpoint import Best, Checkpoints, Saved, to_host
 from fsclip_jax.training.config import Placement, TrainConfig
 from fsclip_jax.training.metrics_log import LogRow, MetricsLog
-from fsclip_jax.training.placement import Advance, fetch, from_host, put_sharded, rows_of
+from fsclip_jax.training.placement import Advance, fetch, from_host, place
 from fsclip_jax.training.state import run_keys
 from fsclip_jax.training.step import StepMetrics, make_multi_step
 from fsclip_jax.training.tasks import (
     EpisodePlan,
     EpisodeSource,
-    Validation,
     make_draw,
     make_reader,
     make_sampler,
-    make_validate,
+    rows_of,
 )
+from fsclip_jax.training.validation import Validation, make_validate
 from fsclip_jax.typing import Array, Params, PRNGKeyArray
 
 
@@ -151,23 +151,19 @@ def make_advance(
     """Return the function that takes steps, wherever the features of the bank lie."""
     source, plan, _, placement = episodes
     draw, read = make_draw(plan, config.batch, mesh), make_reader(config.batch, mesh)
+    data = place(source, placement, mesh)
+
+    def from_shares(key: PRNGKeyArray, bank: Bank, features: Array) -> tuple[Task, Query]:
+        drawn = draw(key, bank)
+        return read(key, bank, drawn, fetch(features, rows_of(drawn), mesh))
+
+    sample: Callable[..., tuple[Task, Query]] = from_shares if placement == "sharded" else read
+    if placement == "replicated":
+        sample = make_sampler(plan, config.batch, mesh)
+    multi_step = make_multi_step(adapter, config, sample, mesh)
     if placement == "host":
         assert source.rows is not None
-        multi_step = make_multi_step(adapter, config, read, mesh)
-        return from_host(multi_step, draw, source.bank, source.rows, config, key, mesh)
-    data: tuple
-    if placement == "sharded":
-        assert source.rows is not None
-        data = (on_every_device(source.bank, mesh), put_sharded(source.rows, mesh))
-
-        def sample(key: PRNGKeyArray, bank: Bank, features: Array) -> tuple[Task, Query]:
-            drawn = draw(key, bank)
-            return read(key, bank, drawn, fetch(features, rows_of(drawn), mesh))
-
-        multi_step = make_multi_step(adapter, config, sample, mesh)
-    else:
-        data = (on_every_device(source, mesh),)
-        multi_step = make_multi_step(adapter, config, make_sampler(plan, config.batch, mesh), mesh)
+        return from_host(multi_step, draw, data[0], source.rows, config.steps, key, mesh)
     return lambda state, first, end: multi_step(state, key, data, steps=end - first)
 
 
@@ -194,7 +190,7 @@ def _better(best: Best, step: int, accuracy: float, params: Params) -> Best:
 def _reference_lines(validation: Validation, mesh: Mesh) -> LogRow:
     """Accuracies that training must exceed to be worth it, on the same episodes."""
     lines: LogRow = {}
-    dim = validation.support.mean.shape[-1]
+    dim = validation.support.bank.features.shape[-1]
     for name in ("zero_shot", "text_prototype"):
         adapter = get_adapter(name)
         params = jax.tree.map(np.asarray, adapter.init(jax.random.key(0), dim))

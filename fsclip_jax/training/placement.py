@@ -7,7 +7,8 @@ of the episode's own, so that views, masks and prompts are what they are for a w
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,38 +20,83 @@ from fsclip_jax.episodes.sampler import Episode
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import Bank
 from fsclip_jax.features.rows import BankRows
-from fsclip_jax.training.config import Placement, TrainConfig
+from fsclip_jax.hosts import ALONE, Hosts
+from fsclip_jax.training.config import Placement
 from fsclip_jax.training.state import TrainState
 from fsclip_jax.training.step import MultiStep, StepMetrics
+from fsclip_jax.training.tasks import EpisodeSource, rows_of
 from fsclip_jax.typing import Array, Float, Int, PRNGKeyArray
 
 Advance = Callable[[TrainState, int, int], tuple[TrainState, StepMetrics]]
 """``advance(state, first, end)`` takes the steps from ``first`` to ``end - 1``."""
 
+PLACEMENTS: tuple[Placement, ...] = ("replicated", "sharded", "host")
+"""From the one that asks most of a device's memory to the one that asks least."""
+
 _SHARE = 0.5
 """Of a device's memory, that a bank may fill: steps and the optimiser want room too."""
 
 
-def choose_placement(
-    asked: Placement, shape: tuple[int, int, int], mesh: Mesh, *, whole: str = ""
-) -> Placement:
-    """Choose where a bank of views, rows and width lies.
+class Size(NamedTuple):
+    """What decides how large a bank is; ``prompts`` of a class are 0 where it stores none."""
 
-    ``whole`` says why it must lie whole on every device, empty if it need not.
+    views: int
+    rows: int
+    dim: int
+    classes: int
+    prompts: int = 0
+
+
+def bytes_a_device(placement: Placement, size: Size, devices: int) -> int:
+    """Return the bytes of a device that a bank fills during a training, patches aside.
+
+    Of V views of n images, width D, C classes with P prompts, on d devices: the features
+    ``4 D n (V + [V > 1])`` if replicated (the mean over the views is another view),
+    ``4 D ceil(n / d) V`` if sharded and none if on the host; and in all cases the labels
+    ``8 n`` and the classes ``C (4 D + 8 + P (4 D + 1)) + 4``.
+
+    Example:
+        >>> size = Size(views=1, rows=14_000_000, dim=256, classes=21_841)
+        >>> [bytes_a_device(where, size, 4) // 10**6 for where in PLACEMENTS]
+        [14470, 3718, 134]
+    """
+    views, rows, dim, classes, prompts = size
+    features = {
+        "replicated": rows * (views + (views > 1)),
+        "sharded": -(-rows // devices) * views,
+    }
+    fixed = 8 * rows + classes * (4 * dim + 8 + prompts * (4 * dim + 1)) + 4
+    return 4 * dim * features.get(placement, 0) + fixed
+
+
+def choose_placement(
+    asked: Placement, size: Size, mesh: Mesh, hosts: Hosts = ALONE, *, whole: str = ""
+) -> Placement:
+    """Choose where a bank lies: as near to the steps as half of a device's memory allows.
+
+    Hosts that would choose otherwise than others agree on what asks least of a device.
+
+    Args:
+        whole: why it must lie whole on every device, empty if it need not.
 
     Raises:
         UserError: another placement was asked for.
     """
     if whole and asked in ("sharded", "host"):
         raise UserError(f"--bank-placement is {asked}, but {whole}: give replicated")
-    if whole or asked != "auto":
-        return asked if asked != "auto" else "replicated"
-    views, rows, dim = shape
-    needed, memory = 4 * rows * dim * (views + (views > 1)), _SHARE * device_memory()
-    if needed <= memory:
-        return "replicated"
+    mine = asked if asked != "auto" else "replicated" if whole else _by_size(size, mesh)
+    least = PLACEMENTS.index(mine)
+    hosts.tell(f"placement/{hosts.index}", str(least))
+    others = [i for i in range(hosts.count) if i != hosts.index]
+    return PLACEMENTS[max([least, *(int(hosts.hear(f"placement/{i}")) for i in others)])]
+
+
+def _by_size(size: Size, mesh: Mesh) -> Placement:
+    memory = _SHARE * device_memory()
     on_cpu = jax.local_devices()[0].platform == "cpu"  # whose devices share one memory
-    return "host" if on_cpu or needed > mesh.size * memory else "sharded"
+    tried: tuple[Placement, ...] = ("replicated",) if on_cpu else ("replicated", "sharded")
+    fitting = (each for each in tried if bytes_a_device(each, size, mesh.size) <= memory)
+    return next(fitting, "host")
 
 
 def device_memory() -> float:
@@ -66,6 +112,17 @@ def device_memory() -> float:
     except (AttributeError, ValueError, OSError):
         return float("inf")
     return total / (1 + jax.local_device_count())
+
+
+def place(source: EpisodeSource, placement: Placement, mesh: Mesh) -> tuple:
+    """Put on the devices what every step reads: the bank or a source of whole rows, and shares."""
+    if placement == "replicated":
+        return (on_every_device(source, mesh),)
+    bank = on_every_device(source.bank, mesh)
+    if placement == "host":
+        return (bank,)
+    assert source.rows is not None
+    return bank, put_sharded(source.rows, mesh)
 
 
 def put_sharded(rows: BankRows, mesh: Mesh) -> Float[Array, "view n dim"]:
@@ -111,56 +168,41 @@ def fetch(
     return fetched
 
 
-def rows_of(episodes: Episode) -> Int[Array, "batch rows"]:
-    """Return the rows that every episode reads: its support, then its queries."""
-    batch = len(episodes.support)
-    return jnp.concatenate(
-        [episodes.support.reshape(batch, -1), episodes.query.reshape(batch, -1)], axis=1
-    )
-
-
-def in_own_bank(bank: Bank, episode: Episode, rows: Float[Array, "view rows dim"]) -> tuple:
-    """Return a bank of an episode's own rows, and the episode as it lies there."""
-    shots = episode.support.size
-    places = jnp.arange(shots + episode.query.size, dtype=jnp.int32)
-    own = episode._replace(
-        support=places[:shots].reshape(episode.support.shape),
-        query=places[shots:].reshape(episode.query.shape),
-    )
-    return bank._replace(features=rows), own
-
-
 def from_host(
     multi_step: MultiStep,
     draw: Callable[[PRNGKeyArray, Bank], Episode],
     bank: Bank,
     rows: BankRows,
-    config: TrainConfig,
+    steps: int,
     key: PRNGKeyArray,
     mesh: Mesh,
 ) -> Advance:
-    """Take steps whose rows the host reads, those of the next step while one is computed."""
-    bank = on_every_device(bank, mesh)
+    """Take steps whose rows the host reads, those of the next step while one is computed.
 
-    @jax.jit
+    Args:
+        bank: on the devices, without features.
+        steps: of the run; nothing is read ahead of the last one.
+    """
+
+    @partial(jax.jit, out_shardings=batch_sharding(mesh))
     def drawn(step: Array, key: PRNGKeyArray, bank: Bank) -> tuple[Episode, Array]:
         episodes = draw(jax.random.split(jax.random.fold_in(key, step))[0], bank)
         return episodes, rows_of(episodes)
 
-    def prepare(step: int) -> tuple[Episode, jax.Array]:
-        episodes, index = drawn(np.int32(step), key, bank)
-        return episodes, _read_shares(rows, index, mesh)
+    pool, ahead = ThreadPoolExecutor(1), dict[int, tuple[Episode, Future[jax.Array]]]()
 
-    pool, ahead = ThreadPoolExecutor(1), dict[int, Future]()
+    def ask(step: int) -> tuple[Episode, Future[jax.Array]]:
+        # Devices are told what to do by one thread: all hosts tell theirs the same in one order.
+        episodes, index = drawn(np.int32(step), key, bank)
+        return episodes, pool.submit(_read_shares, rows, index, mesh)
 
     def advance(state: TrainState, first: int, end: int) -> tuple[TrainState, StepMetrics]:
         metrics: list[StepMetrics] = []
         for step in range(first, end):
-            now = ahead.pop(step, None) or pool.submit(prepare, step)
-            episodes, read = now.result()
-            if step + 1 < config.steps:
-                ahead[step + 1] = pool.submit(prepare, step + 1)
-            state, told = multi_step(state, key, (bank, episodes, read), steps=1)
+            episodes, read = ahead.pop(step) if step in ahead else ask(step)
+            if step + 1 < steps:
+                ahead[step + 1] = ask(step + 1)
+            state, told = multi_step(state, key, (bank, episodes, read.result()), steps=1)
             metrics.append(told)
         return state, jax.tree.map(lambda *each: np.concatenate([*map(np.asarray, each)]), *metrics)
 

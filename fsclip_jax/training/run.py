@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -31,14 +32,10 @@ from fsclip_jax.training.config import TrainConfig, check_train_config
 from fsclip_jax.training.loop import SILENT, Episodes, Observer, Store, run_loop
 from fsclip_jax.training.method import check_width, make_adapter
 from fsclip_jax.training.metrics_log import METRICS_FILE, MetricsLog, read_metrics
-from fsclip_jax.training.placement import choose_placement
+from fsclip_jax.training.placement import Size, choose_placement
 from fsclip_jax.training.state import can_prime, init_state, prime
-from fsclip_jax.training.tasks import (
-    choose_classes,
-    training_episodes,
-    validation_episodes,
-    whole_task,
-)
+from fsclip_jax.training.tasks import choose_classes, training_episodes, whole_task
+from fsclip_jax.training.validation import validation_episodes
 from fsclip_jax.training.workdir import check_same, locked, read_run, run_record, write_run
 
 
@@ -117,10 +114,10 @@ def _lead(
     step = None
     if begin is not None and before is not None:
         check_same(workdir, {name: before.get(name) for name in facts}, facts, "bank")
-        episodes, step = _episodes(stored, config, adapter), int(begin.state.step)
+        episodes, step = _episodes(stored, config, adapter, hosts), int(begin.state.step)
     else:
         begin = _blank(config, adapter, stored.dim)
-        episodes = _episodes(stored, config, adapter)
+        episodes = _episodes(stored, config, adapter, hosts)
         begin = _primed(begin, adapter, episodes)
     hosts.same("bank", _told(facts, episodes, hosts))
     hosts.tell("state", packed(begin))
@@ -143,7 +140,7 @@ def _take_part(
     stop, done = 0, hosts.hear("start")
     if not done:
         stored, facts = _opened(adapter, open_stored)
-        episodes = _episodes(stored, config, adapter)
+        episodes = _episodes(stored, config, adapter, hosts)
         hosts.same("bank", _told(facts, episodes, hosts))
         begin = unpacked(hosts.hear("state"), _blank(config, adapter, stored.dim))
         observer.begin(stored, episodes, int(begin.state.step))
@@ -167,14 +164,18 @@ def _opened(
 
 
 def _told(facts: dict[str, Any], episodes: Episodes, hosts: Hosts) -> dict[str, Any]:
-    """What the processes compare: the facts, and a sum of every number to train on."""
+    """What the processes compare: the facts, and a sum of every number to train on.
+
+    Features that are not read now are those of files of the same sums.
+    """
     if hosts.count == 1:
         return facts
-    total = 0
+    rows = episodes.source.rows
+    total = 0 if rows is None else zlib.crc32(json.dumps(rows.stored.manifest["files"]).encode())
     source = episodes.source._replace(rows=None)
     for leaf in jax.tree.leaves((source, episodes.validation)):
         total = zlib.crc32(np.asarray(leaf).tobytes(), total)
-    return {**facts, "bank_placement": episodes.placement, "sum": total}
+    return {**facts, "sum": total}
 
 
 def _continued(
@@ -235,7 +236,7 @@ def _facts(stored: StoredBank, adapter: Adapter) -> dict[str, Any]:
     }
 
 
-def _episodes(stored: StoredBank, config: TrainConfig, adapter: Adapter) -> Episodes:
+def _episodes(stored: StoredBank, config: TrainConfig, adapter: Adapter, hosts: Hosts) -> Episodes:
     patches = stored.patches > 0 and reads_patches(adapter)
     easy = easy_hard(zero_shot_by_class(stored))[0] if config.classes == "easy" else None
     train_ids, val_ids = choose_classes(len(stored.class_names), config.classes, easy)
@@ -243,12 +244,10 @@ def _episodes(stored: StoredBank, config: TrainConfig, adapter: Adapter) -> Epis
     if can_prime(adapter):
         whole = f"{adapter.name} starts from all images at once"
     count = len(stored.sorted_rows(("train",), train_ids)[0])
-    placement = choose_placement(
-        config.bank_placement,
-        (stored.views, count, stored.dim),
-        shared_mesh(config.batch),
-        whole=whole,
-    )
+    prompts = 0 if stored.prompt_features is None else len(stored.prompt_features)
+    size = Size(stored.views, count, stored.dim, len(train_ids), prompts)
+    mesh = shared_mesh(config.batch)
+    placement = choose_placement(config.bank_placement, size, mesh, hosts, whole=whole)
     source, plan = training_episodes(
         stored, config, train_ids, patches=patches, placement=placement
     )

@@ -6,19 +6,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
-from fsclip_jax.adapters.base import Adapter, query_logits
 from fsclip_jax.data.splits import base_novel, meta_val
-from fsclip_jax.devices import DATA_AXIS, batch_sharding
+from fsclip_jax.devices import batch_sharding
 from fsclip_jax.episodes.check import check_shots
-from fsclip_jax.episodes.gather import gather, gather_query, gather_support, mean_view
+from fsclip_jax.episodes.gather import gather, gather_support, mean_view
 from fsclip_jax.episodes.sampler import (
     Episode,
     EpisodeSpec,
-    sample_across,
     sample_batch,
-    sample_episode,
     usable_classes,
 )
 from fsclip_jax.episodes.task import Query, Task
@@ -26,8 +23,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import Bank, StoredBank, largest_class
 from fsclip_jax.features.rows import BankRows
 from fsclip_jax.training.config import Placement, TrainConfig
-from fsclip_jax.training.placement import in_own_bank
-from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray
+from fsclip_jax.typing import Array, Float, Int, PRNGKeyArray
 
 _VAL_SEED = 20
 """The validation episodes are the same whatever the seed of the run."""
@@ -39,13 +35,20 @@ _EPISODES_AT_ONCE = 8
 class EpisodeSource(NamedTuple):
     """A bank to draw from, on the device, and the mean over the views of each image.
 
-    The mean is a unit vector: the support of an episode, in training as in evaluation. Where the
-    features do not lie whole on every device, both have no row, and ``rows`` reads them.
+    Attributes:
+        bank: without a row of features where these do not lie whole on every device.
+        of_views: the mean; None where an image has one view, which is its own.
+        rows: reads the features that are not in the bank.
     """
 
     bank: Bank
-    mean: Float[Array, "n dim"]
+    of_views: Float[Array, "n dim"] | None = None
     rows: BankRows | None = None
+
+    @property
+    def mean(self) -> Float[Array, "n dim"]:
+        """Unit vectors: the support of an episode, in training as in evaluation."""
+        return mean_view(self.bank) if self.of_views is None else self.of_views
 
 
 class EpisodePlan(NamedTuple):
@@ -58,18 +61,6 @@ class EpisodePlan(NamedTuple):
     spec: EpisodeSpec
     max_size: int
     families: bool
-
-
-class Validation(NamedTuple):
-    """Fixed episodes on classes that are never trained on.
-
-    Queries are the val images where there are any. ``episodes`` are indices into the two sources,
-    with a leading axis of episodes.
-    """
-
-    support: EpisodeSource
-    query: EpisodeSource
-    episodes: Episode
 
 
 def choose_classes(
@@ -92,18 +83,20 @@ def choose_classes(
     return meta_val(base if classes == "base" else np.arange(n_classes, dtype=np.int32))
 
 
-def episode_source(bank: Bank, rows: BankRows | None = None) -> EpisodeSource:
-    """Put the mean over the views beside the bank."""
-    return EpisodeSource(bank, mean_view(bank) if rows is None else bank.features[0], rows)
-
-
-def _source_of(
-    stored: StoredBank, split: str, class_ids: np.ndarray, patches: bool, placement: str
+def episode_source(
+    stored: StoredBank,
+    split: str,
+    class_ids: np.ndarray,
+    *,
+    patches: bool = False,
+    placement: Placement = "replicated",
 ) -> EpisodeSource:
+    """Select the images of a split and of classes, with their features if these lie whole."""
     whole = placement == "replicated"
     bank = stored.select((split,), class_ids, patches=patches, features=whole)
-    order = None if whole else stored.sorted_rows((split,), class_ids)[0]
-    return episode_source(bank, None if order is None else BankRows(stored, order))
+    if whole:
+        return EpisodeSource(bank, mean_view(bank) if stored.views > 1 else None)
+    return EpisodeSource(bank, rows=BankRows(stored, stored.sorted_rows((split,), class_ids)[0]))
 
 
 def whole_task(source: EpisodeSource) -> Task:
@@ -135,15 +128,16 @@ def training_episodes(
     Raises:
         UserError: fewer than two classes, or a class with too few images.
     """
-    source = _source_of(stored, "train", class_ids, patches, placement)
+    source = episode_source(stored, "train", class_ids, patches=patches, placement=placement)
     bank = source.bank
     names = tuple(stored.class_names[int(label)] for label in class_ids)
     if stored.domains is None:
         check_shots(bank, config.min_shot or config.shot, names, spare=1)
-    return source, _plan(bank, config, int(usable_classes(bank).sum()))
+    return source, episode_plan(bank, config, int(usable_classes(bank).sum()))
 
 
-def _plan(bank: Bank, config: TrainConfig, usable: int) -> EpisodePlan:
+def episode_plan(bank: Bank, config: TrainConfig, usable: int) -> EpisodePlan:
+    """Plan episodes of as many of the usable classes as the configuration asks for."""
     if usable < 2:
         raise UserError(
             f"{usable} of {len(bank.sizes)} classes to train on can give a support and a query "
@@ -154,62 +148,6 @@ def _plan(bank: Bank, config: TrainConfig, usable: int) -> EpisodePlan:
     low = None if config.min_shot is None else min(config.min_shot, shot)
     spec = EpisodeSpec(min(config.way, usable), shot, config.query, low)
     return EpisodePlan(spec, size, bool((bank.domains >= 0).any()))
-
-
-def validation_episodes(
-    stored: StoredBank,
-    config: TrainConfig,
-    class_ids: np.ndarray,
-    *,
-    patches: bool = False,
-    placement: Placement = "replicated",
-) -> Validation | None:
-    """Draw the fixed episodes that the validation accuracy is measured on.
-
-    The support is from the train images. The queries are val images where the data has any of
-    these classes, else train images that are not in the support.
-
-    None where fewer than two classes are held out. Where the features do not lie whole on every
-    device, the rows of these episodes do.
-    """
-    if len(class_ids) < 2:
-        return None
-    names = [name for name in ("train", "val") if _has_images(stored, name, class_ids)]
-    if "train" not in names:
-        return None
-    sources = [_source_of(stored, name, class_ids, patches, placement) for name in names]
-    support, query = sources[0].bank, sources[-1].bank
-    across = len(sources) == 2
-    usable = (support.sizes > 0) & (query.sizes > 0) if across else usable_classes(support)
-    if int(usable.sum()) < 2:
-        return None
-    plan = _plan(support, config, int(usable.sum()))
-    max_size = max(plan.max_size, largest_class(query))
-
-    def draw(key: PRNGKeyArray) -> Episode:
-        if across:
-            return sample_across(key, support, query, plan.spec, max_size)
-        return sample_episode(key, support, plan.spec, max_size)
-
-    keys = jax.random.split(jax.random.key(_VAL_SEED), config.val_episodes)
-    episodes = jax.jit(jax.vmap(draw))(keys)
-    of_support, places = _few_rows(sources[0], episodes.support)
-    of_query, behind = _few_rows(sources[-1], episodes.query)
-    return Validation(of_support, of_query, episodes._replace(support=places, query=behind))
-
-
-def _few_rows(source: EpisodeSource, index: Array) -> tuple[EpisodeSource, Array]:
-    """Read the rows that are asked for, if they are not there, and say where they are then."""
-    if source.rows is None:
-        return source, index
-    used, places = np.unique(np.asarray(index), return_inverse=True)
-    few = source.bank._replace(features=jnp.asarray(source.rows.read(used)))
-    return episode_source(few), jnp.asarray(places.reshape(index.shape), jnp.int32)
-
-
-def _has_images(stored: StoredBank, split: str, class_ids: np.ndarray) -> bool:
-    number = ("train", "val").index(split)
-    return bool(((stored.splits == number) & np.isin(stored.labels, class_ids)).any())
 
 
 def make_sampler(
@@ -252,17 +190,36 @@ def make_draw(
     return draw
 
 
+def rows_of(episodes: Episode) -> Int[Array, "batch rows"]:
+    """Return the rows that every episode reads: its support, then its queries."""
+    batch = len(episodes.support)
+    return jnp.concatenate(
+        [episodes.support.reshape(batch, -1), episodes.query.reshape(batch, -1)], axis=1
+    )
+
+
+def _in_own_bank(bank: Bank, episode: Episode, rows: Float[Array, "view rows dim"]) -> tuple:
+    """Return a bank of an episode's own rows, and the episode as it lies there."""
+    shots = episode.support.size
+    places = jnp.arange(shots + episode.query.size, dtype=jnp.int32)
+    own = episode._replace(
+        support=places[:shots].reshape(episode.support.shape),
+        query=places[shots:].reshape(episode.query.shape),
+    )
+    return bank._replace(features=rows), own
+
+
 def make_reader(
     batch: int, mesh: Mesh | None = None
 ) -> Callable[[PRNGKeyArray, Bank, Episode, Array], tuple[Task, Query]]:
     """Return the function that makes the tasks of drawn episodes from rows that were read for them.
 
     ``read(key, bank, episodes, rows) -> (Task, Query)``, what `make_sampler` gives for the same
-    key; the rows are [batch view rows dim] in the order of ``placement.rows_of``.
+    key; the rows are [batch view rows dim] in the order of `rows_of`.
     """
 
     def one(bank: Bank, episode: Episode, key: PRNGKeyArray, rows: Array) -> tuple[Task, Query]:
-        own, places = in_own_bank(bank, episode, rows)
+        own, places = _in_own_bank(bank, episode, rows)
         return gather(own, places, query_view="random", key=key, mean=mean_view(own))
 
     def read(key: PRNGKeyArray, bank: Bank, episodes: Episode, rows: Array) -> tuple[Task, Query]:
@@ -277,58 +234,3 @@ def make_reader(
 def _without_families(bank: Bank) -> Bank:
     """The same bank with a constant that says so: drawing by family is then never compiled."""
     return bank._replace(domains=jnp.full(bank.domains.shape, -1, bank.domains.dtype))
-
-
-def make_validate(
-    adapter: Adapter, mesh: Mesh | None = None
-) -> Callable[[Params, Validation], Float[Array, ""]]:
-    """Compile ``validate(params, validation)``: percent of the queries classified rightly.
-
-    The episodes are split over the devices of the mesh.
-    """
-
-    def of_share(
-        params: Params, support: EpisodeSource, query: EpisodeSource, episodes: Episode
-    ) -> tuple[Array, Array]:
-        def one(episode: Episode) -> tuple[Array, Array]:
-            task = gather_support(
-                support.bank,
-                episode.classes,
-                episode.support,
-                episode.support_mask,
-                mean=support.mean,
-            )
-            queries = gather_query(query.bank, episode.query, episode.query_mask)
-            state = adapter.fit(params, task, jax.random.key(_VAL_SEED))
-            right = query_logits(adapter, state, queries).argmax(-1) == queries.labels
-            return (right & queries.mask).sum(), queries.mask.sum()
-
-        counts: tuple[Array, Array] = jax.lax.map(one, episodes, batch_size=_EPISODES_AT_ONCE)
-        return counts
-
-    count_right = of_share
-    if mesh is not None and mesh.size > 1:
-        whole, parts = PartitionSpec(), PartitionSpec(DATA_AXIS)
-        count_right = jax.shard_map(
-            of_share, mesh=mesh, in_specs=(whole, whole, whole, parts), out_specs=parts,
-            check_vma=False,
-        )  # fmt: skip
-
-    @jax.jit
-    def validate(params: Params, validation: Validation) -> Float[Array, ""]:
-        support, query, episodes = validation
-        shared = episodes if mesh is None else _filled(episodes, mesh.size)
-        right, count = count_right(params, support, query, shared)
-        return 100 * right.sum() / jnp.maximum(count.sum(), 1)
-
-    return validate
-
-
-def _filled(episodes: Episode, devices: int) -> Episode:
-    """Add episodes without queries, that count nothing, until the devices can share them."""
-    lacking = -len(episodes.classes) % devices
-    fill = jax.tree.map(
-        lambda leaf: jnp.concatenate([leaf, jnp.repeat(leaf[:1], lacking, axis=0)]), episodes
-    )
-    real = jnp.arange(len(fill.classes)) < len(episodes.classes)
-    return fill._replace(query_mask=fill.query_mask & real[:, None, None])

@@ -13,13 +13,30 @@ from fsclip_jax.adapters.checkpoint import load_adapter
 from fsclip_jax.cli.main import main
 from fsclip_jax.devices import batch_sharding, data_mesh, on_every_device
 from fsclip_jax.features.rows import BankRows
+from fsclip_jax.hosts import Hosts
 from fsclip_jax.training.loop import Episodes, Observer, make_advance
 from fsclip_jax.training.metrics_log import read_metrics
-from fsclip_jax.training.placement import choose_placement, fetch, put_sharded
+from fsclip_jax.training.placement import (
+    PLACEMENTS,
+    Size,
+    bytes_a_device,
+    choose_placement,
+    fetch,
+    place,
+    put_sharded,
+)
 from fsclip_jax.training.run import train
 from fsclip_jax.training.state import init_state, run_keys
-from fsclip_jax.training.step import episode_loss
-from fsclip_jax.training.tasks import choose_classes, training_episodes, validation_episodes
+from fsclip_jax.training.step import batch_loss, episode_loss
+from fsclip_jax.training.tasks import (
+    choose_classes,
+    make_draw,
+    make_reader,
+    make_sampler,
+    rows_of,
+    training_episodes,
+)
+from fsclip_jax.training.validation import validation_episodes
 
 
 def steps(stored, config, placement, devices=4):
@@ -37,6 +54,37 @@ def steps(stored, config, placement, devices=4):
         state, metrics = advance(state, first, end)
         told.append(jax.tree.map(np.asarray, metrics))
     return state.params, jax.tree.map(lambda *each: np.concatenate(each), *told)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_the_episodes_and_their_gradients_are_those_of_a_whole_bank(make_bank, recipe, views):
+    stored, mesh = make_bank(views=views), data_mesh(4)
+    config, ids = dataclasses.replace(recipe, batch=8), np.arange(20)
+    key, adapter = jax.random.key(5), get_adapter("meta_adapter")
+    params = adapter.init(jax.random.key(1), stored.dim)
+    whole, plan = training_episodes(stored, config, ids)
+    (source,) = place(whole, "replicated", mesh)
+    expected = jax.jit(make_sampler(plan, 8, mesh))(key, source)
+    part, _ = training_episodes(stored, config, ids, placement="sharded")
+    bank, shares = place(part, "sharded", mesh)
+    drawn = jax.jit(make_draw(plan, 8, mesh))(key, bank)
+    index = rows_of(drawn)
+    shared = jax.jit(lambda features, index: fetch(features, index, mesh))(shares, index)
+    of_host = np.stack([part.rows.read(np.asarray(rows)) for rows in index])
+
+    @jax.jit
+    @jax.grad
+    def grads(params, task, query):
+        return batch_loss(adapter, params, task, query, jax.random.split(key, 8))[0]
+
+    def assert_same(ours, theirs):  # to the bit, but for the mean over views
+        near = {"rtol": 1e-5, "atol": 1e-6} if views > 1 else {"rtol": 0}
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **near), ours, theirs)
+
+    for rows in (shared, jnp.asarray(of_host)):
+        found = jax.jit(make_reader(8, mesh))(key, bank, drawn, rows)
+        assert_same(found, expected)
+        assert_same(grads(params, *found), grads(params, *expected))
 
 
 @pytest.mark.parametrize("views", [1, 3])
@@ -66,6 +114,34 @@ def test_a_device_holds_its_share_and_is_given_the_rows_it_asks_for(stored):
     assert {part.data.shape[0] for part in found.addressable_shards} == {2}
     expected = stored.read(np.arange(len(stored.labels)))[:, order][:, index]
     np.testing.assert_array_equal(np.moveaxis(np.asarray(found), 1, 0), expected)
+
+
+def test_fewer_rows_than_devices_are_split_as_well(stored):
+    mesh, rows = data_mesh(8), BankRows(stored, np.array([7, 2, 5]))
+    features = put_sharded(rows, mesh)
+    assert {part.data.shape for part in features.addressable_shards} == {(1, 1, stored.dim)}
+    index = jnp.tile(jnp.array([[2, 0, 1, 1]], jnp.int32), (8, 1))
+    found = jax.jit(lambda f, i: fetch(f, i, mesh))(features, index)
+    np.testing.assert_array_equal(found[3, 0], stored.read(np.array([2, 5, 7]))[0, [1, 2, 0, 0]])
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("devices", [1, 4, 8])
+def test_a_device_holds_as_many_bytes_as_the_formula_says(
+    make_bank, recipe, placement, views, devices
+):
+    stored, mesh = make_bank(views=views, classes=21), data_mesh(devices)
+    ids = np.arange(17)
+    source, _ = training_episodes(stored, recipe, ids, placement=placement)
+    count = len(source.bank.labels)
+    held = dict.fromkeys(mesh.devices.flat, 0)
+    for leaf in jax.tree.leaves(place(source, placement, mesh)):
+        for part in leaf.addressable_shards:
+            held[part.device] += part.data.nbytes
+    assert count % 4
+    size = Size(views, count, stored.dim, len(ids))
+    assert set(held.values()) == {bytes_a_device(placement, size, devices)}
 
 
 def test_the_validation_reads_the_rows_of_its_episodes_alone(stored, recipe):
@@ -105,14 +181,14 @@ def test_a_run_goes_on_from_another_placement(stored, recipe, tmp_path):
 
 def test_the_size_chooses(monkeypatch):
     mesh = data_mesh(4)
-    memory = 2**30
-    monkeypatch.setattr("fsclip_jax.training.placement.device_memory", lambda: memory)
-    few, many = (1, 2**17, 512), (1, 2**20, 512)  # 256 MB and 2 GB
+    monkeypatch.setattr("fsclip_jax.training.placement.device_memory", lambda: 2**30)
+    few, many = Size(1, 2**17, 512, 100), Size(1, 2**19, 512, 100)  # 256 MB and 1 GB
     assert choose_placement("auto", few, mesh) == "replicated"
-    assert choose_placement("auto", (2, 2**17, 512), mesh) == "host"  # the mean is a third view
+    assert choose_placement("auto", few._replace(views=2), mesh) == "host"  # the mean is a third
+    assert choose_placement("auto", few._replace(classes=2**17), mesh) == "host"
     assert choose_placement("auto", many, mesh) == "host"
     assert choose_placement("auto", many, mesh, whole="why") == "replicated"
-    for asked in ("replicated", "sharded", "host"):
+    for asked in PLACEMENTS:
         assert choose_placement(asked, many, mesh) == asked
 
     class Gpu:
@@ -120,7 +196,21 @@ def test_the_size_chooses(monkeypatch):
 
     monkeypatch.setattr(jax, "local_devices", lambda: [Gpu()] * 4)
     assert choose_placement("auto", many, mesh) == "sharded"
-    assert choose_placement("auto", (1, 2**23, 512), mesh) == "host"
+    assert choose_placement("auto", many, data_mesh(2)) == "host"
+
+
+class Others(Hosts):
+    """Two hosts, the other of which chose to share."""
+
+    def hear(self, name):
+        assert name == "placement/1"
+        return str(PLACEMENTS.index("sharded"))
+
+
+def test_hosts_agree_on_what_asks_least_of_a_device():
+    size, mesh = Size(1, 1000, 16, 10), data_mesh(4)
+    assert choose_placement("auto", size, mesh, Others(0, 2)) == "sharded"
+    assert choose_placement("host", size, mesh, Others(0, 2)) == "host"
 
 
 def test_what_must_lie_whole_says_why(stored, tmp_path, capsys):

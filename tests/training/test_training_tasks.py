@@ -10,10 +10,9 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.training.tasks import (
     choose_classes,
     make_sampler,
-    make_validate,
     training_episodes,
-    validation_episodes,
 )
+from fsclip_jax.training.validation import make_validate, validation_episodes
 
 
 @pytest.mark.parametrize("classes", ["base", "all"])
