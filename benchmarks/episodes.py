@@ -123,7 +123,7 @@ def device_batch(case):
     return run
 
 
-WAYS, ROWS, CLASSES, DIM, DEVICES, STEPS = (100, 1000), 100_000, 1000, 512, 4, 5
+WAYS, ROWS, CLASSES, DIM, DEVICES, STEPS = (100, 1000), 100_000, 1000, 512, 4, 2
 
 
 def steps_of(stored, way, placement, mesh):

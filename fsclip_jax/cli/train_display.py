@@ -69,9 +69,11 @@ def describe_episodes(stored: StoredBank, episodes: Episodes, step: int) -> str:
     unseen = total - len(sizes) - (len(held.support.bank.sizes) if held else 0)
     if unseen:
         held_out += f"; {unseen} kept for a test on novel classes, --classes all trains on them"
+    lies = {"sharded": " split over the devices", "host": " read from the disk"}
+    where = lies.get(episodes.placement, "")
     return (
         f"{start}{len(sizes)} of {total} classes to train on ({held_out}), "
-        f"{len(episodes.source.bank.labels)} images, dim {stored.dim}; "
+        f"{len(episodes.source.bank.labels)} images{where}, dim {stored.dim}; "
         f"episodes of {spec.way} ways, {shots} shots, {spec.query} queries a class"
     )
 
