@@ -118,6 +118,15 @@ def test_a_signal_to_one_stops_both_at_one_step_and_one_continues(config_file, t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("placement", ["sharded", "host"])
+def test_two_train_from_a_bank_that_lies_elsewhere(config_file, tmp_path, whole, placement):
+    flags = ["--bank-placement", placement]
+    codes, told = ends(start_two(config_file, tmp_path, flags, flags))
+    assert codes == [0, 0], told
+    assert_same(tmp_path, whole)
+
+
+@pytest.mark.slow
 def test_a_mistake_of_one_is_told_by_both(config_file, tmp_path):
     codes, told = ends(start_two(config_file, tmp_path, [], ["--way", "4"]))
     assert codes == [2, 2], told
