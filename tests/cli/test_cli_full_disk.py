@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from functools import partial
 
 import every_command
 import pytest
 from full_disk import full_disk
 
 from fsclip_jax.cli.main import COMMANDS, main
+from fsclip_jax.scenes.build import build_scenes
 
 WRITE_NOTHING = {"methods", "backbones", "datasets", "completion", "bank show", "undo"}
 SAME_BYTES = {".safetensors", ".csv", ".png", ".py"}
@@ -20,6 +22,13 @@ ALL = 100
 @pytest.fixture(autouse=True)
 def cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("FSCLIP_CACHE", str(tmp_path_factory.getbasetemp() / "full-disk-cache"))
+
+
+@pytest.fixture(autouse=True)
+def few_things(monkeypatch):
+    """Two classes a half make every kind of file, and few enough writes to try each."""
+    few = partial(build_scenes, per_half=2)
+    monkeypatch.setattr("fsclip_jax.scenes.build.build_scenes", few)
 
 
 def contents(folder):
