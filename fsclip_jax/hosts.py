@@ -42,6 +42,10 @@ class Hosts:
             self.check()
         return word
 
+    def heard(self, name: str) -> str | None:
+        """Return the word if somebody has told ``name`` by now."""
+        return None if self.wire is None else self.wire.hear(name, 0.0)
+
     def meet(self, name: str) -> None:
         """Wait until every process has come here."""
         self.tell(f"{name}/{self.index}")

@@ -140,6 +140,20 @@ def failures() -> str:
     return table(Job(), HOSTS, INTERVALS)
 
 
+def scaling() -> str:
+    """Return what every stage costs by the number of pictures."""
+    from scaling import byte_table, time_tables
+
+    return f"{byte_table()}\n\n{time_tables()}"
+
+
+def limits() -> str:
+    """Return what breaks first, and what to do."""
+    from scaling import limit_table
+
+    return limit_table()
+
+
 def cell(text: str) -> str:
     """Return a text as a cell of a table."""
     return text.replace("|", "\\|")
@@ -159,6 +173,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "backbones": backbones,
     "metrics": metrics,
     "failures": failures,
+    "scaling": scaling,
+    "limits": limits,
 }
 """What writes each block."""
 

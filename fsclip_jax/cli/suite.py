@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from fsclip_jax.cli.parsing import command_line, parse_experiment
@@ -30,11 +31,13 @@ def run(config: SuiteConfig, name: str) -> int:
     from fsclip_jax.durable import only_writer, write_text
     from fsclip_jax.evaluation.config import check_eval_config
     from fsclip_jax.features.progress import clock
+    from fsclip_jax.hosts import join_hosts
     from fsclip_jax.report.suite import read_suite, suite_to_json
     from fsclip_jax.report.suite_markdown import suite_to_markdown
     from fsclip_jax.report.write import draw_suite
     from fsclip_jax.suite.cells import cells_of
-    from fsclip_jax.suite.run import Done, run_cells
+    from fsclip_jax.suite.run import Done
+    from fsclip_jax.suite.share import run_shared
     from fsclip_jax.suite.table import suite_of
 
     cells = cells_of(config)
@@ -56,17 +59,27 @@ def run(config: SuiteConfig, name: str) -> int:
         left = f", {clock(rest)} left" if fresh else ""
         tell(f"cell {len(done) + 1} of {len(cells)}{left}: {cell}")
 
-    with only_writer(folder, ".suite.lock", "works on a suite", "--out"):
-        for each in run_cells(cells, folder, begin, command_line()):
+    hosts = join_hosts(config.coordinator, config.processes, config.process)
+    same = {name: value for name, value in vars(config).items() if name not in ("process", "out")}
+    with hosts.failing_together(), ExitStack() as held:
+        hosts.same("configuration", same)
+        if not hosts.index:  # process 0 writes for all
+            held.enter_context(only_writer(folder, ".suite.lock", "works on a suite", "--out"))
+        for each in run_shared(cells, folder, begin, command_line(), hosts):
             done.append(each)
             if each.report is None:
                 kind = "failed" if each.failed else "left out"
                 tell(f"{kind}: {each.cell}: {each.reason}")
+        if hosts.index:
+            hosts.hear("finished")
+            return 0
+        done.sort(key=lambda each: cells.index(each.cell))
         suite = suite_of(config, done, command_line(), device_name())
         write_text(folder / "suite.json", suite_to_json(suite))
         # Drawn from what was written, so that `fsclip report` makes the very same pages later.
         suite = read_suite(folder)
         draw_suite(suite, folder)
+        hosts.tell("finished")
     tell(suite_to_markdown(suite))
     failed = sum(each.failed for each in done)
     before = sum(each.before for each in done)

@@ -43,3 +43,10 @@ class SuiteConfig:
     out: Path | None = None
     """Folder of the suite; `runs/CONFIG_NAME` if not given, named after the data without one. A
     suite that was stopped continues there."""
+    coordinator: str | None = None
+    """Several hosts: HOST:PORT of process 0, or auto, to ask the environment (Slurm, Open MPI,
+    Kubernetes, TPU pods)."""
+    processes: int | None = None
+    """Several hosts: how many processes share the cells; process 0 alone writes."""
+    process: int | None = None
+    """Several hosts: which one this is, from 0."""

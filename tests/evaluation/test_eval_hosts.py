@@ -1,13 +1,10 @@
 """Two processes share the methods of a comparison, and give the numbers of one."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from several import ends, start, start_two
 
 from fsclip_jax.evaluation.results import Result
 from fsclip_jax.evaluation.spread import packed, unpacked
@@ -15,25 +12,6 @@ from fsclip_jax.fitting.fitted import Predictions
 from fsclip_jax.report.measured import Measured
 
 METHODS = ["--methods", "zero_shot", "prototype", "ridge", "--shots", "1", "2", "--views", "1"]
-
-
-def start(out, *flags):
-    return subprocess.Popen(
-        [sys.executable, "-m", "fsclip_jax.cli.main", "eval", *METHODS, "--out", out, *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("count=8", "count=2")},
-    )
-
-
-def ends(*processes):
-    try:
-        told = [process.communicate(timeout=250) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], told
 
 
 def numbers(out):
@@ -68,16 +46,11 @@ def test_results_travel_bit_for_bit():
 
 @pytest.mark.slow
 def test_two_processes_give_the_numbers_of_one(bank, tmp_path):
-    data = ["--data", f"bank:{bank.path}"]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        at = f"localhost:{free.getsockname()[1]}"
-    several = ["--coordinator", at, "--processes", "2", "--process"]
-    two = [start(tmp_path / "two", *data, *several, str(index)) for index in range(2)]
-    codes, told = ends(*two)
+    words = ["--data", f"bank:{bank.path}", *METHODS, "--out"]
+    codes, told = ends(start_two("eval", *words, tmp_path / "two"))
     assert codes == [0, 0], told
     assert told[1] == ("", ""), "process 0 says it for all"
-    codes, told = ends(start(tmp_path / "one", *data))
+    codes, told = ends([start("eval", *words, tmp_path / "one")])
     assert codes == [0], told
     assert numbers(tmp_path / "two") == numbers(tmp_path / "one")
     file = "predictions.safetensors"

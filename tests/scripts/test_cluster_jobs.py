@@ -19,6 +19,7 @@ JOBSETS = sorted(FOLDER.glob("*.yaml"))
 GIVEN = {
     "train": ["runs/bank", "runs/train"],
     "extract": ["folder:photos", "runs/bank"],
+    "suite": ["configs/emoji_suite.py", "runs/suite"],
 }
 """The words with which each Slurm script is sent off, as its head says."""
 
@@ -50,8 +51,8 @@ def sent(script, tmp_path, code, restarts="0"):
 
 
 def test_there_is_one_of_each_kind_for_every_long_job():
-    assert [file.stem for file in SLURM] == ["extract", "train"]
-    assert [file.stem for file in JOBSETS] == ["extract", "train"]
+    assert [file.stem for file in SLURM] == ["extract", "suite", "train"]
+    assert [file.stem for file in JOBSETS] == ["extract", "suite", "train"]
 
 
 @pytest.mark.parametrize("script", SLURM, ids=lambda file: file.stem)

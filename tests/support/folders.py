@@ -1,6 +1,7 @@
 """What is in a folder, to compare two of them."""
 
 import hashlib
+import json
 
 
 def content(folder):
@@ -17,3 +18,15 @@ def without_times(value):
     if isinstance(value, dict):
         return {name: without_times(v) for name, v in value.items() if name not in TIMES}
     return list(map(without_times, value)) if isinstance(value, list) else value
+
+
+def content_of_tree(folder):
+    """Every file below a folder by name, as bytes or, where times are in it, as its numbers."""
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.suffix not in (".lock", ".html"):
+            name = file.relative_to(folder).as_posix()
+            is_json = file.suffix == ".json"
+            found[name] = without_times(json.loads(file.read_text())) if is_json else None
+            found[name] = found[name] if is_json else file.read_bytes()
+    return found
