@@ -46,7 +46,7 @@ def episode_loss(
     where no query is present. No more than ``most`` logits are in memory, nor any kept for the
     gradient, where there are more; the sums are then taken in another order.
     """
-    state, queries = adapter.fit(params, task, key), len(query.labels)
+    state = adapter.fit(params, task, key)
 
     def sums(query: Query) -> tuple[Array, Array, Array]:
         logits = query_logits(adapter, state, query)
@@ -55,15 +55,17 @@ def episode_loss(
         right = (logits.argmax(-1) == query.labels).astype(logits.dtype)
         return (losses * kept).sum(), (right * kept).sum(), kept.sum()
 
-    ways = task.text.shape[0]
-    if queries * ways <= most:
-        loss, right, count = sums(query)
-    else:
-        parts = in_parts(query, max(1, most // ways))
-        each = jax.lax.map(jax.checkpoint(sums), parts)
-        loss, right, count = (part.sum() for part in each)
+    loss, right, count = sum_by_parts(sums, query, task.text.shape[0], most)
     count = jnp.maximum(count, 1)
     return loss / count, 100 * right / count
+
+
+def sum_by_parts(sums: Callable[[Query], Any], query: Query, ways: int, most: int) -> Any:
+    """Return what ``sums`` adds up over the queries, of no more than ``most`` logits at a time."""
+    if len(query.labels) * ways <= most:
+        return sums(query)
+    each = jax.lax.map(jax.checkpoint(sums), in_parts(query, max(1, most // ways)))
+    return jax.tree.map(lambda part: part.sum(0), each)
 
 
 def in_parts(query: Query, size: int) -> Query:

@@ -17,8 +17,10 @@ from fsclip_jax.episodes.sampler import (
     sample_episode,
     usable_classes,
 )
+from fsclip_jax.episodes.task import Query
 from fsclip_jax.features.bank import StoredBank, largest_class
 from fsclip_jax.training.config import Placement, TrainConfig
+from fsclip_jax.training.step import LOGITS, sum_by_parts
 from fsclip_jax.training.tasks import EpisodeSource, episode_plan, episode_source
 from fsclip_jax.typing import Array, Float, Params, PRNGKeyArray
 
@@ -102,12 +104,14 @@ def _has_images(stored: StoredBank, split: str, class_ids: np.ndarray) -> bool:
 
 
 def make_validate(
-    adapter: Adapter, mesh: Mesh | None = None
+    adapter: Adapter, mesh: Mesh | None = None, most: int = LOGITS
 ) -> Callable[[Params, Validation], Float[Array, ""]]:
     """Compile ``validate(params, validation)``: percent of the queries classified rightly.
 
-    The episodes are split over the devices of the mesh.
+    The episodes are split over the devices of the mesh, each of which has no more than ``most``
+    logits in memory.
     """
+    share = most // _EPISODES_AT_ONCE
 
     def of_share(
         params: Params, support: EpisodeSource, query: EpisodeSource, episodes: Episode
@@ -122,8 +126,13 @@ def make_validate(
             )
             queries = gather_query(query.bank, episode.query, episode.query_mask)
             state = adapter.fit(params, task, jax.random.key(_VAL_SEED))
-            right = query_logits(adapter, state, queries).argmax(-1) == queries.labels
-            return (right & queries.mask).sum(), queries.mask.sum()
+
+            def sums(query: Query) -> tuple[Array, Array]:
+                right = query_logits(adapter, state, query).argmax(-1) == query.labels
+                return (right & query.mask).sum(), query.mask.sum()
+
+            each: tuple = sum_by_parts(sums, queries, len(episode.classes), share)
+            return each
 
         counts: tuple[Array, Array] = jax.lax.map(one, episodes, batch_size=_EPISODES_AT_ONCE)
         return counts
