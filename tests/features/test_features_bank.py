@@ -1,5 +1,8 @@
 """What is put on the device is what was asked for, sorted by class."""
 
+import os
+import tracemalloc
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -97,6 +100,31 @@ def test_only_the_rows_asked_for_are_read(make_bank):
     picked = np.array([0, 4, 5, 12])
     np.testing.assert_array_equal(stored.read(picked), stored.features[:, picked])
     assert isinstance(stored, StoredBank)
+
+
+def test_few_rows_of_a_shard_are_read_alone(tmp_path):
+    rows = random_rows(n=12_000, dim=64)
+    stored = write_bank(tmp_path / "bank", rows, description(dim=64), dtype="float32")
+    some = np.array([0, 5, 11_999])
+    tracemalloc.start()
+    found = stored.read(some)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, stored.read(np.arange(12_000))[:, some])
+    assert peak < rows.features.nbytes / 10
+
+
+@pytest.mark.parametrize("few", [1, 100])
+@pytest.mark.parametrize("left", [None, 4, 200, 20_000])
+def test_a_shard_that_goes_while_the_bank_is_open_is_told_in_a_line(tmp_path, few, left):
+    about = description(dim=64)
+    stored = write_bank(tmp_path / "bank", random_rows(n=100, dim=64), about, dtype="float32")
+    ((path, _),) = stored.shards
+    path.unlink() if left is None else os.truncate(path, left)
+    with pytest.raises(UserError, match="make the bank anew") as told:
+        stored.read(np.arange(few))
+    assert path.name in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 def test_prompts_follow_their_class_and_are_none_where_not_stored(tmp_path, make_bank):

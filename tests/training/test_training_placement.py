@@ -1,7 +1,6 @@
 """A bank that is split over the devices, or stays on the disk, gives the steps of a whole one."""
 
 import dataclasses
-import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -220,18 +219,6 @@ def test_what_must_lie_whole_says_why(stored, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "--bank-placement is host, but meta_prior starts from all images at once" in told
     assert "Traceback" not in told
-
-
-def test_few_rows_of_a_shard_are_read_alone(make_bank):
-    stored = make_bank(classes=40, images=300, dim=64)
-    every = stored.read(np.arange(len(stored.labels)))
-    some = np.array([0, 5, 11_999])
-    tracemalloc.start()
-    found = stored.read(some)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    np.testing.assert_array_equal(found, every[:, some])
-    assert peak < every.nbytes / 10
 
 
 @pytest.mark.parametrize("most", [7, 24, 1000])
