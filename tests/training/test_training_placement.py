@@ -86,8 +86,7 @@ def test_the_episodes_and_their_gradients_are_those_of_a_whole_bank(make_bank, r
         assert_same(grads(params, *found), grads(params, *expected))
 
 
-@pytest.mark.parametrize("views", [1, 3])
-@pytest.mark.parametrize("families", [False, True])
+@pytest.mark.parametrize(("views", "families"), [(1, False), (3, True)])
 def test_the_steps_are_those_of_a_whole_bank(make_bank, recipe, views, families):
     stored = make_bank(views=views, families=families)
     config = dataclasses.replace(recipe, batch=8, min_shot=None if families else 1)
