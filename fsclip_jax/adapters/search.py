@@ -12,7 +12,7 @@ import numpy as np
 
 from fsclip_jax.adapters.base import Adapter, Grid, grids_of, query_logits
 from fsclip_jax.episodes.task import Query, Task
-from fsclip_jax.typing import Array, Float, Int, Params, PRNGKeyArray, State
+from fsclip_jax.typing import Array, Bool, Float, Int, Params, PRNGKeyArray, State
 
 BLOCK = 2**22
 """Logits that are in memory together, over all settings that share a fit: 16 MB in float32."""
@@ -103,7 +103,7 @@ def count_late(adapter: Adapter, grid: Grid, state: State, query: Query) -> Int[
 
     def right(block: Query, *values: Array) -> Int[Array, ""]:
         logits = query_logits(adapter, {**state, **dict(zip(names, values, strict=True))}, block)
-        return jnp.sum((logits.argmax(-1) == block.labels) & block.mask, dtype=jnp.int32)
+        return jnp.sum(answers_right(logits, block.labels) & block.mask, dtype=jnp.int32)
 
     every = right
     for place in reversed(range(len(names))):
@@ -115,6 +115,25 @@ def count_late(adapter: Adapter, grid: Grid, state: State, query: Query) -> Int[
     blocks = in_blocks(query, number * way)
     counts = jax.lax.map(lambda block: every(block, *late), blocks)
     return counts.sum(0).reshape(-1)
+
+
+def answers_right(
+    logits: Float[Array, "*batch query way"], labels: Int[Array, " query"]
+) -> Bool[Array, "*batch query"]:
+    """Say where the label has the largest logit, the first of equal ones, as ``argmax`` does.
+
+    On a CPU comparing takes a sixth of the time of ``argmax``. What is not a number is not right.
+
+    Example:
+        >>> answers_right(jnp.array([[1.0, 2.0], [3.0, 3.0]]), jnp.array([1, 1])).tolist()
+        [True, False]
+    """
+    labels = jnp.broadcast_to(labels[:, None], (*logits.shape[:-1], 1))
+    own = jnp.take_along_axis(logits, labels, axis=-1)
+    place = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
+    # The label is not compared with itself: a compiler may compute its logit twice, and round.
+    ahead = (own > logits) | ((own == logits) & (place > labels)) | (place == labels)
+    return jnp.all(ahead, axis=-1)
 
 
 def in_blocks(query: Query, logits: int) -> Query:

@@ -17,15 +17,19 @@ GROUPS: Mapping[str, str] = {
     "Model": "backbone backbones backbone_id logit_scale detector method methods fields checkpoint "
     "templates prompt_file prompts calibrate crops windows segments",
     "Task": "protocol classes class_split label_space shots shot min_shot draws write_draws seeds "
-    "way query episodes batch_size batches refine select query_split as_published",
+    "way query episodes EvalConfig.batch batch_size batches refine select query_split as_published",
     "Training": "steps batch learning_rate warmup_steps weight_decay clip_norm eval_every "
     "val_episodes checkpoint_every resume",
     "Answers": "top unknown suggest",
     "Output": "out overwrite workdir predictions look format dtype shard safe_csv html move_to "
     "link_to verify",
-    "Running": "seed workers decode compute steps_per_dispatch coordinator processes process",
+    "Running": "seed ExtractConfig.batch workers decode compute steps_per_dispatch coordinator "
+    "processes process",
 }
-"""Titles of help, in their order, and the fields of all commands that are told below each."""
+"""Titles of help, in their order, and the fields of all commands that are told below each.
+
+A field that means something else in one command is told there as ``CLASS.FIELD``.
+"""
 
 ARGUMENTS = "Arguments"
 """Title above what is given without a flag."""
@@ -68,22 +72,23 @@ def options_of(kind: type, default: Any = None) -> list[Option]:
         (('--min-shot',), 'N', '1', 'Task')
     """
     said, kinds = docstrings_of(kind), get_type_hints(kind, include_extras=True)
+    groups = {name: title for title, names in GROUPS.items() for name in names.split()}
     made = [
         _option(
             field.name,
             kinds[field.name],
             field.default if default is None else getattr(default, field.name),
             said.get(field.name, ""),
+            groups.get(f"{kind.__name__}.{field.name}", groups.get(field.name, "Other")),
         )
         for field in dataclasses.fields(kind)
     ]
     return sorted(made, key=lambda option: option.default is not None)
 
 
-def _option(name: str, kind: Any, default: Any, text: str) -> Option:
+def _option(name: str, kind: Any, default: Any, text: str, group: str) -> Option:
     flag, choices = "--" + name.replace("_", "-"), choices_of(kind)
     flags: tuple[str, ...] = (flag,)
-    group = next((title for title, names in GROUPS.items() if name in names.split()), "Other")
     takes = _takes(name, kind, choices)
     value = typed(default)
     if "Positional" in str(kind):

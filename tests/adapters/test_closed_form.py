@@ -147,6 +147,25 @@ def test_the_search_counts_what_each_setting_gets_right(name):
         assert int(counts[place]) == int((logits.argmax(1) == query.labels).sum())
 
 
+def test_the_search_of_proker_counts_what_numpy_counts_at_every_setting():
+    """Few settings are solved, the logits of the others interpolated: no answer turns around."""
+    task, query = example_task(way=12, shot=4, query=60, dim=16)
+    adapter = get_adapter("proker")
+    counts = np.asarray(jax.jit(lambda t, q: adapter.count_right({}, t, q, KEY))(task, query))
+    text, shots = np.asarray(task.text, float), np.asarray(task.support, float).reshape(48, 16)
+    features, labels = np.asarray(query.features, float), np.asarray(query.labels)
+    residual = np.repeat(np.eye(12), 4, axis=0) - shots @ text.T
+    near, far = 1 - features @ shots.T, 1 - shots @ shots.T
+    expected = []
+    for beta, penalty in zip(*grid_settings(adapter).values(), strict=True):
+        found = np.linalg.solve(np.exp(-beta * far) / penalty + np.eye(48), residual)
+        logits = features @ text.T + np.exp(-beta * near) @ found
+        expected.append((logits.argmax(1) == labels).sum())
+    assert len(set(expected)) > 5
+    assert np.abs(counts - expected).max() <= 1
+    assert np.mean(counts != expected) < 0.02
+
+
 @pytest.mark.parametrize("name", ["ridge", "gda", "proker", "timo"])
 def test_the_default_is_on_the_grid_or_between(name):
     adapter = get_adapter(name)

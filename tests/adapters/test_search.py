@@ -10,7 +10,7 @@ import pytest
 from fsclip_jax.adapters import search
 from fsclip_jax.adapters.base import Grid
 from fsclip_jax.adapters.catalog import ADAPTERS, example_task, get_adapter
-from fsclip_jax.adapters.search import count_right, grid_settings
+from fsclip_jax.adapters.search import answers_right, count_right, grid_settings
 
 KEY = jax.random.key(0)
 
@@ -64,6 +64,16 @@ def test_every_setting_counts_as_by_hand(task_and_query, monkeypatch, block):
     assert len(set(expected)) > 5
     counts = jax.jit(lambda t, q: count_right(Toy(), {}, t, q, KEY))(task, query)
     np.testing.assert_array_equal(counts, expected)
+
+
+def test_of_equal_logits_the_first_is_the_answer_and_of_none_nothing_is_right():
+    logits = jnp.round(jax.random.normal(KEY, (4, 50, 5)))
+    labels = jnp.arange(50) % 5
+    expected = np.asarray(logits).argmax(-1) == np.asarray(labels)
+    last = 4 - np.asarray(logits)[..., ::-1].argmax(-1) == np.asarray(labels)
+    assert (expected != last).sum() > 10, "logits tie"
+    np.testing.assert_array_equal(answers_right(logits, labels), expected)
+    assert not answers_right(jnp.full((2, 3), jnp.nan), jnp.array([0, 1])).any()
 
 
 def test_a_fit_is_made_once_for_all_late_values(task_and_query, monkeypatch):

@@ -46,6 +46,15 @@ def test_every_option_is_in_a_group_and_told_whole(command):
             assert set(option.text.split()) <= set(words), "a word is cut"
 
 
+def test_a_batch_stands_where_it_belongs_in_each_command():
+    """Episodes of a training step, queries that are answered together, images of one pass."""
+    groups = {
+        command: next(o.group for o in options_of(COMMANDS[command]) if o.field == "batch")
+        for command in ("train", "eval", "extract")
+    }
+    assert groups == {"train": "Training", "eval": "Task", "extract": "Running"}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_two_examples_are_taken_by_the_parser(command):
     assert len(EXAMPLES[command]) == 2
