@@ -30,10 +30,13 @@ def unit(x):
 
 
 def write(path, classes, rows, dim):
-    """Write the bank shard by shard; row i is of class ``i % classes``."""
+    """Write the bank shard by shard; row i is of class ``i % classes``.
+
+    Images and texts lie as far from their class that not all is right from the start.
+    """
     rng = np.random.default_rng(0)
     centres = unit(rng.standard_normal((classes, dim), np.float32))
-    noise = rng.standard_normal((SHARD + dim, dim), np.float32) / np.sqrt(dim)
+    noise = rng.standard_normal((SHARD + dim, dim), np.float32) * (2 / np.sqrt(dim))
     folder = partial_name(path)
     folder.mkdir(parents=True)
     for index, low in enumerate(range(0, rows, SHARD)):
@@ -47,7 +50,7 @@ def write(path, classes, rows, dim):
         )  # fmt: skip
         write_shard(folder, index, some, "float16", [])
     about = Description(
-        text_features=unit(centres + 0.5 * unit(rng.standard_normal((classes, dim)))),
+        text_features=unit(centres + 1.5 * unit(rng.standard_normal((classes, dim)))),
         class_names=[f"class {i}" for i in range(classes)],
         domain_names=[],
         logit_scale=100.0,
