@@ -10,6 +10,7 @@ import pytest
 from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.adapters.checkpoint import load_adapter
 from fsclip_jax.cli.main import main
+from fsclip_jax.cli.train_display import describe_episodes
 from fsclip_jax.devices import batch_sharding, data_mesh, on_every_device
 from fsclip_jax.features.rows import BankRows
 from fsclip_jax.hosts import Hosts
@@ -175,6 +176,13 @@ def test_a_run_goes_on_from_another_placement(stored, recipe, tmp_path):
         assert [row.get("val_accuracy") for row in rows[0]] == pytest.approx(
             [row.get("val_accuracy") for row in rows[1]], abs=1e-3
         )
+
+
+def test_what_is_trained_on_says_where_it_lies(stored, recipe):
+    said = {"replicated": "images, dim 16", "host": "images read from the disk, dim 16"}
+    for placement, words in {**said, "sharded": "images split over the devices"}.items():
+        drawn = training_episodes(stored, recipe, np.arange(20), placement=placement)
+        assert words in describe_episodes(stored, Episodes(*drawn, None, placement), 0)
 
 
 def test_the_size_chooses(monkeypatch):
