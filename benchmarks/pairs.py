@@ -71,11 +71,13 @@ def median_interval(values: list[float]) -> tuple[float, float]:
     return ranked[left], ranked[n - 1 - left]
 
 
-def seconds(run: Callable[[int], object], repeat: int) -> float:
-    """Return the wall time of one of ``repeat`` runs; ``run(n)`` does n and waits for the last."""
-    start = time.perf_counter()
+def seconds(
+    run: Callable[[int], object], repeat: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Return the time of one of ``repeat`` runs; ``run(n)`` does n and waits for the last."""
+    start = clock()
     run(repeat)
-    return (time.perf_counter() - start) / repeat
+    return (clock() - start) / repeat
 
 
 def run_pairs(
@@ -83,19 +85,20 @@ def run_pairs(
     ours: Callable[[int], object],
     bound: Bound,
     repeat: int | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Pairs:
     """Run both once to warm up, then in turn until the ratio is known or the bound is reached.
 
     A turn is ``repeat`` runs, so that the threads which one library leaves spinning for a moment
     when it is done cost the other little; unless given, as many as take ``LEAST``. Times are of one
-    run.
+    run, on the wall unless ``clock`` is ``time.process_time``.
     """
     seconds(published, repeat or 1), seconds(ours, repeat or 1)
     each = [repeat or _repeats(run) for run in (published, ours)]
     began, pairs = time.perf_counter(), Pairs([], [])
     while not bound.reached(pairs, began):
-        pairs.published.append(seconds(published, each[0]))
-        pairs.ours.append(seconds(ours, each[1]))
+        pairs.published.append(seconds(published, each[0], clock))
+        pairs.ours.append(seconds(ours, each[1], clock))
     return pairs
 
 

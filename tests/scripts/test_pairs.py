@@ -35,6 +35,14 @@ def test_pairs_are_run_until_the_ratio_is_known_or_the_bound_is_reached():
     assert len(wild.ours) >= 3
 
 
+def test_a_clock_of_the_processor_does_not_count_sleep():
+    def sleep(_):
+        time.sleep(0.05)
+
+    pairs = run_pairs(sleep, sleep, Bound(2, most=0), 1, time.process_time)
+    assert max(pairs.published + pairs.ours) < 0.04
+
+
 def test_the_flags_and_the_last_line(capsys):
     parser = argparse.ArgumentParser()
     add_bound(parser, 4)
