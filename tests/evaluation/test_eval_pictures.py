@@ -82,6 +82,22 @@ def test_towers_that_learn_nothing_answer_as_zero_shot(emoji):
         np.testing.assert_allclose(still.nll, zero_shot.nll, atol=0.05)
 
 
+def test_imbalanced_shots_are_trained_on_as_they_are(emoji):
+    """Rows that are padded are black, and neither change the towers nor stop the training."""
+    config, stored, inputs = emoji
+    config = dataclasses.replace(config, shots=("imbalanced:2",))
+    methods = [
+        Method("zero_shot", get_adapter("zero_shot"), {}),
+        Method("still", ClipLora(steps=1), {"lr": jnp.float32(0)}),
+        Method("clip_lora", ClipLora(steps=2), {"lr": jnp.float32(1e-3)}),
+    ]
+    found = run_protocol(config, stored, methods, inputs=inputs).predictions
+    zero_shot, still, trained = (found.find(m.name, "imbalanced:2", "test") for m in methods)
+    np.testing.assert_array_equal(still.predicted, zero_shot.predicted)
+    assert np.isfinite(trained.nll).all()
+    assert np.abs(trained.nll - still.nll).max() > 0.01
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
