@@ -32,16 +32,8 @@ from fsclip_jax.evaluation.words import find_words
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.checkpoints import Checkpoint, FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import (
-    BY_NAME,
-    LEARNS_PROMPTS,
-    PROJECTION,
-    TOWERS,
-    Chosen,
-    choose_methods,
-    lengths_missing,
-    text_missing,
-)
+from fsclip_jax.fitting.inputs import BY_NAME, LEARNS_PROMPTS, PROJECTION, TOWERS, text_missing
+from fsclip_jax.fitting.methods import Chosen, choose_methods, lengths_missing
 from fsclip_jax.hosts import ALONE, Hosts
 from fsclip_jax.report.measured import circumstances
 from fsclip_jax.report.rows import Report

@@ -25,7 +25,8 @@ from fsclip_jax.evaluation.results import (
 from fsclip_jax.evaluation.spread import Found, spread
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import PROJECTION, TOWERS, Method
+from fsclip_jax.fitting.inputs import PROJECTION, TOWERS
+from fsclip_jax.fitting.methods import Method
 from fsclip_jax.hosts import ALONE, Hosts
 from fsclip_jax.report.measured import Place
 from fsclip_jax.report.rows import Row

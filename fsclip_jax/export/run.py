@@ -23,7 +23,8 @@ from fsclip_jax.export.stablehlo import PLATFORMS, export_adapter, export_classi
 from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.fitting.card import Origin, card_of, dotted
 from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
-from fsclip_jax.fitting.methods import choose_method, no_text
+from fsclip_jax.fitting.inputs import no_text
+from fsclip_jax.fitting.methods import choose_method
 from fsclip_jax.fitting.sharing import PURPOSE, title_of, write_adapter
 from fsclip_jax.prediction.card import classifier_card
 from fsclip_jax.prediction.run import PictureClassifier

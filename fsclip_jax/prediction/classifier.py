@@ -14,7 +14,8 @@ from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.fitting.engine import process_engine
 from fsclip_jax.fitting.fitted import Fitted, start_logits
-from fsclip_jax.fitting.methods import Method, choose_method, not_given_by
+from fsclip_jax.fitting.inputs import not_given_by
+from fsclip_jax.fitting.methods import Method, choose_method
 from fsclip_jax.prediction.auto import (
     AUTO,
     SHORT_LIST,

@@ -27,7 +27,7 @@ from fsclip_jax.features.identity import (
     icons_only,
 )
 from fsclip_jax.fitting.checkpoints import FeatureSpec
-from fsclip_jax.fitting.methods import no_text
+from fsclip_jax.fitting.inputs import no_text
 from fsclip_jax.hub import Push, find_files
 from fsclip_jax.prediction.class_text import prompting, text_of_classes
 from fsclip_jax.prediction.classifier import (

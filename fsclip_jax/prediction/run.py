@@ -19,7 +19,7 @@ from fsclip_jax.features.extract import ExtractSettings, bank_for
 from fsclip_jax.features.identity import DEFAULT_BACKBONE, PHOTO_BACKBONE, icons_only
 from fsclip_jax.features.progress import Progress
 from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
-from fsclip_jax.fitting.methods import text_missing
+from fsclip_jax.fitting.inputs import text_missing
 from fsclip_jax.prediction.asked import (
     AlsoLabelled,
     Written,

@@ -14,7 +14,8 @@ from fsclip_jax.devices import device_name
 from fsclip_jax.durable import only_writer
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.fitting.checkpoints import FeatureSpec, describe_checkpoint
-from fsclip_jax.fitting.methods import Chosen, choose_methods, not_given_by
+from fsclip_jax.fitting.inputs import not_given_by
+from fsclip_jax.fitting.methods import Chosen, choose_methods
 from fsclip_jax.interim import Interim, content_sum
 from fsclip_jax.report.measured import circumstances, rows_of
 from fsclip_jax.report.rows import Report, refuse_other_data

@@ -15,7 +15,8 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.config import EvalConfig, check_shots_given
 from fsclip_jax.evaluation.naming import unlike_names
 from fsclip_jax.evaluation.shot_files import in_names
-from fsclip_jax.fitting.methods import BY_NAME, adapter_named, expand_names
+from fsclip_jax.fitting.inputs import BY_NAME
+from fsclip_jax.fitting.methods import adapter_named, expand_names
 from fsclip_jax.report.rows import Report, read_report
 from fsclip_jax.report.shots import Shots, in_order
 from fsclip_jax.suite.config import SuiteConfig

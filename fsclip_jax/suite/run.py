@@ -19,7 +19,8 @@ from fsclip_jax.evaluation.evaluate import (
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.extract import ExtractSettings, bank_for
 from fsclip_jax.fitting.engine import Engine
-from fsclip_jax.fitting.methods import text_missing, why_not
+from fsclip_jax.fitting.inputs import text_missing
+from fsclip_jax.fitting.methods import why_not
 from fsclip_jax.report.rows import Report, report_to_json
 from fsclip_jax.suite.cells import CELL, Cell, cell_identity, finished
 

@@ -18,7 +18,7 @@ from fsclip_jax.durable import storage_errors
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.features.easy_hard import easy_hard, zero_shot_by_class
-from fsclip_jax.fitting.methods import text_missing
+from fsclip_jax.fitting.inputs import text_missing
 from fsclip_jax.hosts import ALONE, Hosts
 from fsclip_jax.training.checkpoint import (
     Checkpoints,

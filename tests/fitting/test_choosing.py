@@ -11,13 +11,8 @@ from fsclip_jax.adapters.prototype import Prototype
 from fsclip_jax.cli.main import main
 from fsclip_jax.errors import UserError
 from fsclip_jax.fitting.checkpoints import FeatureSpec, find_checkpoints
-from fsclip_jax.fitting.methods import (
-    choose_method,
-    choose_methods,
-    expand_names,
-    not_given_by,
-    usable_names,
-)
+from fsclip_jax.fitting.inputs import not_given_by
+from fsclip_jax.fitting.methods import choose_method, choose_methods, expand_names, usable_names
 from fsclip_jax.scenes.build import build_scenes
 
 DIM = 8

@@ -9,7 +9,8 @@ from safetensors.numpy import load_file, save_file
 from fsclip_jax import FewShotClassifier
 from fsclip_jax.adapters.catalog import ADAPTERS
 from fsclip_jax.errors import UserError
-from fsclip_jax.fitting.methods import not_given_by, usable_names
+from fsclip_jax.fitting.inputs import not_given_by
+from fsclip_jax.fitting.methods import usable_names
 
 METHODS = usable_names(not_given_by("features do not give"))
 
