@@ -284,6 +284,32 @@ def tip_search(sizes: Sizes, ceilings: Ceilings, left: Callable[[], float]) -> I
     yield ceilings.against(row, flops, moved, "float32")
 
 
+def cache_votes(sizes: Sizes, ceilings: Ceilings, left: Callable[[], float]) -> Iterator[Row]:
+    """Votes of a cache without an array of all affinities, against XLA's sum over one."""
+    from cache_votes import unit
+
+    from fsclip_jax.adapters import cache
+    from fsclip_jax.adapters.cache_kernel import kernels
+
+    dim, shot, beta = min(512, sizes.dim), sizes.shot, jnp.float32(5.5)
+    for way in sizes.ways:
+        if left() <= 0:
+            return
+        queries = max(1, 12_500 * sizes.queries // way)
+        args = unit(0, queries, dim), unit(1, way, shot, dim), jnp.ones((way, shot)), beta
+        forms = cache.votes_at_once, cache.cache_votes
+        both = [partial(jax.jit(form).lower(*args).compile(), *args) for form in forms]
+        runs = [times(lambda run=run: jax.block_until_ready(run())) for run in both]
+        row = row_of(f"cache votes, {way}", run_pairs(*runs, sizes.bound), "XLA, one array")
+        used = (
+            "the kernel" if kernels(queries, way, shot, dim, cache.votes_at_once) else "no kernel"
+        )
+        work = both[1].func.memory_analysis().temp_size_in_bytes / 2**20
+        row = replace(row, against=f"{row.against}; {used}, {work:.0f} MB to work in")
+        moved = 4 * (queries * (dim + way) + way * shot * dim)
+        yield ceilings.against(row, 2 * queries * way * shot * dim, moved, "float32")
+
+
 def pictures(sizes: Sizes, ceilings: Ceilings, left: Callable[[], float]) -> Iterator[Row]:
     """JPEG files to pixels, a tower alone, and both: who waits for whom."""
     from extract import bank_seconds, make_folder, our_rate, random_vit
@@ -374,6 +400,7 @@ GROUPS = {
     "sampler": sampler,
     "methods": methods,
     "tip_search": tip_search,
+    "cache_votes": cache_votes,
     "pictures": pictures,
     "quickstart": quickstart,
 }

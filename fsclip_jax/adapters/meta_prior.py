@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from fsclip_jax.adapters.base import Scaled
+from fsclip_jax.adapters.cache import affinities, kernel_sums
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import l2_normalize, masked_mean
 from fsclip_jax.typing import Array, Bool, Float, Params, PRNGKeyArray, State
@@ -26,13 +27,6 @@ def embed(
     ``centre`` stands for the mean image of the task; float32.
     """
     return l2_normalize((x.astype(jnp.float32) - centre[None]) @ metric.T)
-
-
-def similarity(
-    a: Float[Array, "n dim"], b: Float[Array, "m dim"], beta: Float[Array, ""]
-) -> Float[Array, "n m"]:
-    """Gaussian kernel of unit vectors, ``exp(-beta (1 - a . b))``."""
-    return jnp.exp(beta * (a @ b.T - 1.0))
 
 
 @dataclass(frozen=True)
@@ -137,7 +131,7 @@ class MetaPrior:
 
         rows, kept = shots.reshape(way * shot, dim), mask.reshape(-1)
         keys = embed(rows, centre, metric)
-        kernel = jnp.where(kept[:, None] & kept[None], similarity(keys, keys, beta), 0.0)
+        kernel = jnp.where(kept[:, None] & kept[None], affinities(keys, keys, beta), 0.0)
         coefficients = self._solve(params["steps"], kernel, rows @ weights.T, mask)
         return {
             "weights": weights,
@@ -195,10 +189,9 @@ class MetaPrior:
 
     def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
         """Return the text's logits plus what the shots correct in them."""
-        near = similarity(
-            embed(query, state["centre"], state["metric"]), state["keys"], state["beta"]
-        )
-        return query.astype(jnp.float32) @ state["weights"].T + near @ state["coefficients"]
+        placed = embed(query, state["centre"], state["metric"])
+        corrected = kernel_sums(placed, state["keys"], state["coefficients"], state["beta"])
+        return query.astype(jnp.float32) @ state["weights"].T + corrected
 
 
 def _positive(start: float, leaf: Float[Array, ""]) -> Float[Array, ""]:

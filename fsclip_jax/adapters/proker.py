@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsclip_jax.adapters.base import Grid, Scalars, Scaled, init_scalars
+from fsclip_jax.adapters.cache import affinities, kernel_sums
 from fsclip_jax.adapters.search import answers_right, in_blocks
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.numerics import cosine_logits
@@ -122,7 +123,7 @@ class ProKeR:
         """Return the zero-shot logits plus the regression of their error."""
         query = query.astype(jnp.float32)
         zero_shot = cosine_logits(query, state["text"], state["logit_scale"])
-        return zero_shot + _rbf(query, state["keys"], state["beta"]) @ state["coefficients"]
+        return zero_shot + kernel_sums(query, state["keys"], state["coefficients"], state["beta"])
 
     def count_right(
         self, params: Params, task: Task, query: Query, key: PRNGKeyArray
@@ -151,7 +152,7 @@ class ProKeR:
             zero_shot = features @ text.T
             shape = (len(betas), len(features), len(penalties), len(text))
             seen = jax.lax.map(
-                lambda each: _rbf(features, keys, each[0]) @ each[1], (betas, solved)
+                lambda each: affinities(features, keys, each[0]) @ each[1], (betas, solved)
             )
             by_penalty = jnp.moveaxis(seen.reshape(*shape), 2, 0).reshape(len(penalties), -1)
 
@@ -193,13 +194,7 @@ def _kernel(
     task: Task, keys: Float[Array, "key dim"], beta: Float[Array, ""]
 ) -> Float[Array, "key key"]:
     kept = task.support_mask.reshape(-1)
-    return jnp.where(kept[:, None] & kept[None], _rbf(keys, keys, beta), 0.0)
-
-
-def _rbf(
-    x: Float[Array, "n dim"], y: Float[Array, "m dim"], beta: Float[Array, ""]
-) -> Float[Array, "n m"]:
-    return jnp.exp(-beta * (1 - x @ y.T))
+    return jnp.where(kept[:, None] & kept[None], affinities(keys, keys, beta), 0.0)
 
 
 def _solve(

@@ -6,6 +6,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from fsclip_jax.adapters.base import Grid, Scalars, Scaled, init_scalars
+from fsclip_jax.adapters.cache import cache_votes
 from fsclip_jax.adapters.tip_search import TIP_GRIDS, search_tip
 from fsclip_jax.episodes.task import Query, Task
 from fsclip_jax.numerics import cosine_logits
@@ -59,11 +60,8 @@ class TipAdapter:
     def logits(self, state: State, query: Float[Array, "query dim"]) -> Float[Array, "query way"]:
         """Return the zero-shot logits plus the logits of the cache."""
         zero_shot = cosine_logits(query, state["weights"], state["logit_scale"])
-        similarity = jnp.einsum(
-            "qd,wsd->qws", query, state["cache_keys"], preferred_element_type=jnp.float32
-        )
-        affinity = jnp.exp(-state["beta"] * (1 - similarity))
-        votes = jnp.sum(affinity * state["cache_mask"][None], axis=-1)
+        kept = state["cache_mask"].astype(jnp.float32)
+        votes = cache_votes(query, state["cache_keys"], kept, state["beta"])
         return zero_shot + state["alpha"] * votes
 
     def count_right(

@@ -10,6 +10,7 @@ import pytest
 from emoji_folders import write_emoji
 from tiny_clip import random_clip
 
+from fsclip_jax.adapters import cache
 from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.cli.main import main
 from fsclip_jax.clip.config import (
@@ -79,6 +80,18 @@ def test_onnxruntime_answers_as_the_package_does(runtime, tower, method):
         np.testing.assert_array_equal(labels, shares.argmax(-1))
         assert evidence.shape == (count, 3)
     assert expected.std() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["tip_adapter", "proker"])
+def test_many_keys_are_a_loop_in_the_graph(runtime, monkeypatch, method):
+    clip, fitted = fitted_on(TOWERS["vit"], method)
+    pixels = np.random.default_rng(0).integers(
+        0, 256, (5, clip.image_size, clip.image_size, 3), np.uint8
+    )
+    expected = probabilities(fitted, encode_pixels(image_encoder(clip), pixels, 5, clip.embed_dim))
+    monkeypatch.setattr(cache, "MANY_KEYS", 8)
+    session = runtime.InferenceSession(export_onnx(clip, fitted))
+    np.testing.assert_allclose(session.run(None, {"pixels": pixels})[0], expected, atol=1e-4)
 
 
 def test_the_command_writes_a_file_that_describes_itself(runtime, tmp_path):

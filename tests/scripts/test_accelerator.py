@@ -55,7 +55,12 @@ def test_every_row_is_there_with_pytorch(tmp_path, monkeypatch, capsys):
     _, found, table, said = run(monkeypatch, capsys, tmp_path)
     rows = {row["name"]: row for row in found["rows"]}
     assert not [row for row in found["rows"] if row["note"].startswith("left out")]
-    for name in ("meta_adapter step, 8, float32", "gda fit", "tip_adapter search"):
+    for name in (
+        "meta_adapter step, 8, float32",
+        "gda fit",
+        "tip_adapter search",
+        "cache votes, 8",
+    ):
         assert rows[name]["ratio"] > 0
         assert rows[name]["spread"] >= 0
     assert rows["quickstart, evaluated"]["value"] == "0.000 points apart"
