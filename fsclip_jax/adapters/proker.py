@@ -201,7 +201,7 @@ def _solve(
     kernel: Float[Array, "key key"], penalty: Float[Array, ""], residual: Float[Array, "key way"]
 ) -> Float[Array, "key way"]:
     """The coefficients; of a shot that is not there the row is that of the identity."""
-    system = kernel / penalty + jnp.eye(len(kernel))
+    system = kernel / penalty + jnp.eye(kernel.shape[0])
     factor = jax.scipy.linalg.cho_factor(system, lower=True)
     return jax.scipy.linalg.cho_solve(factor, residual)
 
