@@ -3,9 +3,11 @@
 import importlib.util
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -13,6 +15,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fsclip_jax.accelerators import find_accelerator
 from fsclip_jax.errors import UserError
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 DATA_AXIS = "data"
 """Name of the mesh axis that batches of episodes and of images are split over."""
@@ -108,6 +113,46 @@ def largest_of_all(mesh: Mesh) -> Callable[[int], int]:
         return int(largest(numbers))
 
     return ask
+
+
+def over_devices(work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
+    """Yield what the work gives for every item, in order, as many at a time as there are devices.
+
+    An item is worked on by one device of this host as it would be by the only one, so what it
+    gives is the same on any number. Work within such work stays on its device.
+
+    Example:
+        >>> list(over_devices(lambda item: item + 1, [1, 2, 3]))
+        [2, 3, 4]
+    """
+    devices = jax.local_devices()
+    at_once = min(len(devices), len(items))
+    if at_once < 2 or device_of_thread() is not None:
+        yield from map(work, items)
+        return
+    free: SimpleQueue[jax.Device] = SimpleQueue()
+    for device in devices:
+        free.put(device)
+
+    def on_one(item: Item) -> Found:
+        device = free.get()
+        try:
+            with jax.default_device(device):
+                return work(item)
+        finally:
+            free.put(device)
+
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        yield from pool.map(on_one, items)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def device_of_thread() -> jax.Device | None:
+    """Return the device that `over_devices` gave to what is running; None outside of it."""
+    device: jax.Device | None = jax.config.jax_default_device  # type: ignore[attr-defined]
+    return device
 
 
 def accelerator_mesh() -> Mesh | None:

@@ -277,7 +277,7 @@ def limits() -> list[Limit]:
         ),
         Limit(
             first(lambda n: device_bytes(n) > gpu.memory),
-            "`eval` has the features of train and test on one device: those of an H100 are full",
+            "`eval` has the features of train and test on every device: an H100 is full",
             "a bank of fewer classes, or a sample of test",
         ),
         Limit(

@@ -51,13 +51,14 @@ def run(config: SuiteConfig, name: str) -> int:
             console.print(printable(each), markup=False, highlight=False, soft_wrap=True)
 
     done: list[Done] = []
+    places = {str(cell): place for place, cell in enumerate(cells, 1)}
     began = time.monotonic()
 
     def begin(cell: str) -> None:
         fresh = sum(not each.before for each in done)
         rest = (time.monotonic() - began) / max(fresh, 1) * (len(cells) - len(done))
         left = f", {clock(rest)} left" if fresh else ""
-        tell(f"cell {len(done) + 1} of {len(cells)}{left}: {cell}")
+        tell(f"cell {places[cell]} of {len(cells)}{left}: {cell}")
 
     hosts = join_hosts(config.coordinator, config.processes, config.process)
     same = {name: value for name, value in vars(config).items() if name not in ("process", "out")}

@@ -1,4 +1,4 @@
-"""Every host takes its share of the methods and shots, and all get all the results."""
+"""Hosts and devices take their shares of the methods and shots, and all hosts get all results."""
 
 import base64
 import json
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from fsclip_jax.devices import over_devices
 from fsclip_jax.evaluation.results import Result
 from fsclip_jax.features.bank import StoredBank
 from fsclip_jax.fitting.fitted import Predictions
@@ -24,21 +25,26 @@ def spread(
 ) -> Iterator[Found]:
     """Yield what the work gives for every unit, in order.
 
-    A unit is done by one host as it would be alone, so its numbers are the same on any number.
+    A unit is done by one device of one host as it would be alone, so its numbers are the same on
+    any number of either.
 
     Args:
         name: tells the units of one call from those of another.
     """
-    if hosts.count == 1:
-        yield from map(work, units)
-        return
-    mine = {}
-    for at in range(hosts.index, len(units), hosts.count):
+    places = range(hosts.index, len(units), hosts.count)
+
+    def one(at: int) -> Found:
         hosts.check()
-        mine[at] = work(units[at])
-        hosts.tell(f"{name}/{at}", packed(mine[at]))
+        found = work(units[at])
+        if hosts.count > 1:
+            hosts.tell(f"{name}/{at}", packed(found))
+        return found
+
+    mine = over_devices(one, places)
+    if hosts.count > 1:
+        mine = iter(list(mine))  # others wait for them
     for at in range(len(units)):
-        yield mine[at] if at in mine else unpacked(hosts.hear(f"{name}/{at}"))
+        yield next(mine) if at in places else unpacked(hosts.hear(f"{name}/{at}"))
 
 
 def sum_of(stored: StoredBank) -> int:

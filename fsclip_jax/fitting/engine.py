@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fsclip_jax.devices import device_of_thread
 from fsclip_jax.kept_programs import compile_kept
 from fsclip_jax.typing import Array, PRNGKeyArray
 
@@ -50,8 +51,11 @@ class Engine:
         self, name: Hashable, function: Callable[..., Any], *args: Any
     ) -> Callable[..., Any]:
         """Return the function compiled for such arguments: who calls it need not wait for it."""
+        device = device_of_thread()
+        args = args if device is None else jax.device_put(args, device)
         leaves, tree = jax.tree.flatten(args)
-        place = name, tree, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        place = name, tree, shapes, device
         program = self._compiled.pop(place, None)
         if program is None and self._traced:
             program = compile_kept(name, function, *args)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fsclip_jax.adapters.base import Adapter, most_searched, query_logits
+from fsclip_jax.devices import over_devices
 from fsclip_jax.episodes.task import Query, Task, take_tasks, task_axes
 from fsclip_jax.features.buckets import padded
 from fsclip_jax.fitting.draws import Draws
@@ -143,50 +144,67 @@ def fit(engine: Engine, method: Method, choice: Choice, task: Task) -> Fitted:
 
 def fit_in_batches(engine: Engine, method: Method, choice: Choice, task: Task) -> Iterator[Fitted]:
     """Fit a method to the draws of a support, as many side by side as is quick."""
-    adapter = method.adapter
+    firsts, batch = _batches(method, task)
+    return (_fit_batch(engine, method, choice, task, first, batch) for first in firsts)
+
+
+def _batches(method: Method, task: Task) -> tuple[range, int]:
+    """The first draws of the batches, and how many are fitted side by side."""
     draws, way, shot, dim = task.support.shape
     batch = min(draws, max(1, FITS // (way * shot * dim)))
-    if getattr(adapter, "one_by_one", False):
+    if getattr(method.adapter, "one_by_one", False):
         batch = 1
+    return range(0, draws, batch), batch
+
+
+def _fit_batch(
+    engine: Engine, method: Method, choice: Choice, task: Task, first: int, batch: int
+) -> Fitted:
+    adapter, draws = method.adapter, len(task.support)
     axes = (0 if choice.per_draw else None, task_axes(task), 0)
-    for first in range(0, draws, batch):
-        rows = np.minimum(np.arange(first, first + batch), draws - 1)
-        params = choice.params
-        if choice.per_draw:
-            params = jax.tree.map(lambda leaf, at=rows: leaf[at], params)
+    rows = np.minimum(np.arange(first, first + batch), draws - 1)
+    params = choice.params
+    if choice.per_draw:
+        params = jax.tree.map(lambda leaf: leaf[rows], params)
 
-        def every(params: Params, task: Task, rows: Int[Array, " batch"]) -> State:
-            keys = jax.vmap(fit_key)(rows)
-            return jax.vmap(adapter.fit, in_axes=axes)(params, task, keys)
+    def every(params: Params, task: Task, rows: Int[Array, " batch"]) -> State:
+        keys = jax.vmap(fit_key)(rows)
+        return jax.vmap(adapter.fit, in_axes=axes)(params, task, keys)
 
-        args = params, take_tasks(task, rows), rows.astype(np.int32)
-        state, seconds = engine.run(("fit", adapter, choice.per_draw), every, *args)
-        yield Fitted(method, choice, state, min(batch, draws - first), seconds / batch)
+    args = params, take_tasks(task, rows), rows.astype(np.int32)
+    state, seconds = engine.run(("fit", adapter, choice.per_draw), every, *args)
+    return Fitted(method, choice, state, min(batch, draws - first), seconds / batch)
 
 
 def fit_and_predict(
     engine: Engine, method: Method, choice: Choice, task: Task, queries: Mapping[str, Query]
 ) -> Asked:
-    """Fit a method to every draw and classify the queries.
+    """Fit a method to every draw and classify the queries, a batch of draws a device.
 
     Args:
         queries: images to classify, by group: the same for all draws [query dim], or each draw's
             own [draw query dim].
     """
-    way, shot = task.support.shape[1:3]
+    firsts, batch = _batches(method, task)
+    most = max(1, PIECE // (batch * task.support.shape[1] * task.support.shape[2]))
+
+    def work(first: int) -> tuple[dict[str, float], dict[str, tuple[Predictions, float]]]:
+        fitted = _fit_batch(engine, method, choice, task, first, batch)
+        rows = np.minimum(np.arange(first, first + batch), len(task.text) - 1)
+        asked = {
+            name: _predict(engine, fitted, query, rows, most) for name, query in queries.items()
+        }
+        return {name: cost(fitted) for name, cost in FIT_COSTS.items()}, asked
+
     found: dict[str, list[Predictions]] = {name: [] for name in queries}
     seconds = dict.fromkeys(queries, 0.0)
-    costs, first, worked = dict.fromkeys(FIT_COSTS, 0.0), 0, 0
-    for fitted in fit_in_batches(engine, method, choice, task):
-        batch = fitted.rows
-        rows = np.minimum(np.arange(first, first + batch), len(task.text) - 1)
-        most = max(1, PIECE // (batch * way * shot))
-        for name, query in queries.items():
-            predictions, took = _predict(engine, fitted, query, rows, most)
+    costs, worked = dict.fromkeys(FIT_COSTS, 0.0), 0
+    for cost, asked in over_devices(work, firsts):
+        for name, (predictions, took) in asked.items():
             seconds[name] += took
             found[name].append(predictions)
-        costs = {name: costs[name] + batch * cost(fitted) for name, cost in FIT_COSTS.items()}
-        first, worked = first + batch, worked + batch
+        costs = {name: costs[name] + batch * cost[name] for name in FIT_COSTS}
+        worked += batch
     return Asked(
         {name: _joined(parts) for name, parts in found.items()},
         {name: np.asarray(cost / worked) for name, cost in costs.items()},

@@ -5,9 +5,12 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import TypeVar
 
 import jax
 
+from fsclip_jax.devices import over_devices
 from fsclip_jax.durable import write_text
 from fsclip_jax.errors import UserError
 from fsclip_jax.evaluation.evaluate import (
@@ -23,6 +26,8 @@ from fsclip_jax.fitting.inputs import text_missing
 from fsclip_jax.fitting.methods import why_not
 from fsclip_jax.report.rows import Report, report_to_json
 from fsclip_jax.suite.cells import CELL, Cell, cell_identity, finished
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -62,29 +67,41 @@ def _run_group(
     cells: tuple[Cell, ...], folder: Path, progress: Callable[[str], None], command: str
 ) -> Iterator[Done]:
     """The cells of one data set and backbone, which share the bank and what is compiled."""
-    engine, stored, broken = Engine(), None, ""
-    for cell in cells:
+    engine = Engine()
+    opened = _once(lambda: _open(cells[0]))
+
+    def work(cell: Cell) -> Done:
         report = finished(cell, folder)
         if report is not None:
-            yield Done(cell, report, before=True)
-            continue
+            return Done(cell, report, before=True)
         progress(str(cell))
-        if stored is None and not broken:
-            stored, broken = _open(cell)
+        stored, broken = opened()
         if stored is None:
-            yield Done(cell, reason=broken, failed=True)
-            continue
+            return Done(cell, reason=broken, failed=True)
         inapplicable = _inapplicable(cell, stored)
         if inapplicable:
-            yield Done(cell, reason=inapplicable)
-            continue
+            return Done(cell, reason=inapplicable)
         found, reason = _evaluate(cell, stored, engine, folder, command)
         if found is None:
-            yield Done(cell, reason=reason, failed=True)
-        else:
-            yield Done(cell, write_cell(cell, found, folder))
+            return Done(cell, reason=reason, failed=True)
+        return Done(cell, write_cell(cell, found, folder))
+
+    yield from over_devices(work, cells)
     # Each compiled program holds memory maps, of which a process has few.
     jax.clear_caches()
+
+
+def _once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """Return a function that makes something when it is first called, by whichever thread."""
+    lock, made = Lock(), list[Made]()
+
+    def get() -> Made:
+        with lock:
+            if not made:
+                made.append(make())
+        return made[0]
+
+    return get
 
 
 def _open(cell: Cell) -> tuple[StoredBank | None, str]:
