@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from fsclip_jax.episodes.task import Task
 from fsclip_jax.numerics import masked_mean
-from fsclip_jax.typing import Array, Float
+from fsclip_jax.typing import Array, Bool, Float
 
 STATISTICS = (
     "shots", "way", "text_far", "text_near", "spread", "within",
@@ -17,6 +16,10 @@ STATISTICS = (
 
 CUT = 2.5
 """Statistics end here: what they steer stays where it was beyond what was trained on."""
+
+ENOUGH = 1.5
+"""Shots as a multiple of the width from which every other, every third... is enough to measure how
+classes scatter."""
 
 _LEAST = 1e-9
 
@@ -28,7 +31,8 @@ class Seen(NamedTuple):
         kept: 1 for a row that is there.
         number: shots of every class.
         means: of every class; zero without a shot.
-        gram, scatter: sums of outer products, the second around the means of the classes.
+        gram, scatter: sums of outer products, the second around the means of the classes; see
+            :data:`ENOUGH`.
         total, within: mean squared length of a row, and around the mean of its class.
         free: shots less classes that have some.
         width: of the features.
@@ -53,7 +57,7 @@ def look_at(task: Task) -> Seen:
     Where few classes have a second shot, ``within`` leans on 0.7 of ``total``, as if four such
     pictures had been seen.
     """
-    way, shot, dim = task.support.shape
+    dim = task.support.shape[-1]
     shots, mask = task.support.astype(jnp.float32), task.support_mask
     count = mask.sum(-1).astype(jnp.float32)
     present = (count > 0).astype(jnp.float32)
@@ -61,13 +65,30 @@ def look_at(task: Task) -> Seen:
     means = masked_mean(shots, mask)
     centre = means.sum(0) / classes
     means = (means - centre[None]) * present[:, None]
-    kept = mask.reshape(-1, 1).astype(jnp.float32)
-    rows = (shots.reshape(way * shot, dim) - centre[None]) * kept
-    gram = rows.T @ rows
-    scatter = gram - (means * count[:, None]).T @ means
-    total, free = jnp.trace(gram) / pictures, jnp.maximum(pictures - classes, 0.0)
-    within = (jnp.trace(scatter) + 2.8 * total) / (free + 4.0)
+    rows = (shots - centre[None, None]) * mask[..., None]
+    between = (means * count[:, None]).T @ means
+    scatter = _scatter(rows, means, mask)
+    total, free = jnp.square(rows).sum() / pictures, jnp.maximum(pictures - classes, 0.0)
+    within = (jnp.maximum(total * pictures - jnp.trace(between), 0.0) + 2.8 * total) / (free + 4.0)
+    rows, kept = rows.reshape(-1, dim), mask.reshape(-1, 1).astype(jnp.float32)
+    gram = scatter + between
     return Seen(centre, rows, kept, count, means, gram, scatter, total, within, free, dim)
+
+
+def _scatter(
+    rows: Float[Array, "way shot dim"],
+    means: Float[Array, "way dim"],
+    mask: Bool[Array, "way shot"],
+) -> Float[Array, "dim dim"]:
+    """Sum of outer products around the means, of every so many shots where they are plenty."""
+    way, shot, dim = rows.shape
+    # Of a program that is exported for any number of shots: all of them.
+    known = isinstance(way, int) and isinstance(shot, int)
+    every = max(1, min(shot, int(way * shot / (ENOUGH * dim)))) if known else 1
+    some = (rows[:, ::every] - means[:, None]) * mask[:, ::every, None]
+    some = some.reshape(-1, dim)
+    more = mask.sum() / jnp.maximum(mask[:, ::every].sum(), 1)
+    return more * (some.T @ some)
 
 
 def statistics(
@@ -120,15 +141,16 @@ def _of_zero_shot(
     """Means over the shots: whether right, loss, largest probability."""
     rows, way = text_logits.shape
     own = jnp.repeat(jnp.arange(way), rows // way)[:, None]
-    logs = jax.nn.log_softmax(text_logits, axis=-1)
+    own_logit = jnp.take_along_axis(text_logits, own, axis=-1)
+    top = text_logits.max(-1, keepdims=True)
+    spread = jnp.log(jnp.exp(text_logits - top).sum(-1, keepdims=True))
     pictures = jnp.maximum(seen.number.sum(), 1.0)
 
     def mean(x: Float[Array, "row 1"]) -> Float[Array, ""]:
         return jnp.sum(x * seen.kept) / pictures
 
-    right = mean((logs.argmax(-1)[:, None] == own).astype(jnp.float32))
-    loss = -mean(jnp.take_along_axis(logs, own, axis=-1))
-    return right, loss, mean(jnp.exp(logs.max(-1, keepdims=True)))
+    right = mean((own_logit >= top).astype(jnp.float32))
+    return right, mean(spread + top - own_logit), mean(jnp.exp(-spread))
 
 
 def _log(x: Float[Array, ""]) -> Float[Array, ""]:

@@ -34,9 +34,9 @@ UNTRAINED = "_untrained"
 """What the name of a method with its starting parameters ends in."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Method:
-    """One line of the table.
+    """One line of the table. Two are never equal: learned parameters are arrays.
 
     Attributes:
         origin: where learned parameters came from, for the report; empty if there are none.

@@ -13,12 +13,12 @@ from fsclip_jax.prediction.held_out import Folds, HeldOut, fit_held_out
 
 AUTO = "auto"
 
-DEFAULT_METHOD = "linear_probe"
-"""What classifies where nothing is clearly better: near the best on all data sets of the README's
-table, at any number of shots, with nothing to tune."""
+DEFAULT_METHOD = "meta_probe"
+"""What classifies where nothing is clearly better: with nothing to tune above ``linear_probe`` on
+all development data of docs/methods.md, most at one shot, where nothing can be held out."""
 
-SHORT_LIST = (DEFAULT_METHOD, "text_prototype", "prototype", "proker")
-"""What is tried, the default first: text and shots, shots alone, a kernel."""
+SHORT_LIST = (DEFAULT_METHOD, "linear_probe", "text_prototype", "prototype", "proker")
+"""What is tried, the default first: probes, text and shots, shots alone, a kernel."""
 
 WITHOUT_TEXT = ("ridge", "prototype")
 """The same for an image tower without text. Of Caltech's features without theirs ridge has 86.5,

@@ -11,6 +11,12 @@ from fsclip_jax.features.extract import bank_for
 MOST = 5
 """Shots a class, at most."""
 
+SHOTS = (1, 1, 1, 1, 1, 2, 2, 3, 4, 5)
+"""As often as they are drawn."""
+
+GROUP, NEIGHBOURS = 0.5, 0.25
+"""Shares of tasks of one group, and of classes whose texts are alike; the rest are any classes."""
+
 
 class Pool(NamedTuple):
     """Classes to draw tasks from.
@@ -82,7 +88,7 @@ def _one(rng: np.random.Generator, pool: Pool, way: int) -> Episodes:
     query = max(1, min(map(len, pool.rows)) - MOST)
     most = min(MOST, min(map(len, pool.rows)) - query)
     chosen = np.array([_pictures(rng, pool.rows[each], most + query) for each in classes])
-    count = np.full(way, min(most, rng.choice([1, 1, 1, 2, 2, 3, 4, 5])))
+    count = np.full(way, min(most, rng.choice(SHOTS)))
     if rng.random() < 0.2:
         count = rng.integers(int(rng.random() < 0.5), count[0] + 1, way)
     if count.sum() < 2:
@@ -95,11 +101,11 @@ def _one(rng: np.random.Generator, pool: Pool, way: int) -> Episodes:
 
 def _classes(rng: np.random.Generator, pool: Pool, way: int) -> np.ndarray:
     kind, near = rng.random(), pool.near
-    if kind < 0.4 and len(pool.groups) > 1:
+    if kind < GROUP and len(pool.groups) > 1:
         classes = rng.permutation(pool.groups[rng.integers(len(pool.groups))])[:way]
         rest = np.argsort(-near[classes].mean(0))
         return np.concatenate([classes, rest[~np.isin(rest, classes)]])[:way]
-    if kind < 0.65:
+    if kind < GROUP + NEIGHBOURS:
         noise = 0.1 * rng.random() * rng.standard_normal(len(near))
         return np.argsort(-near[rng.integers(len(near))] - noise)[:way]
     return rng.permutation(len(near))[:way]

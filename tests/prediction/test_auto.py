@@ -43,9 +43,11 @@ def test_another_method_is_taken_where_it_is_clearly_better(others, expected):
 def test_text_that_says_nothing_loses_to_the_pictures_alone():
     task, _ = example_task(way=4, shot=8)
     wrong = task._replace(text=task.text[::-1] * -1)
-    found = fit_support(draws_of(wrong), "abcd", auto())
+    assert [each.name for each in auto()] == list(SHORT_LIST)
+    # The first doubts such text by itself, and is not clearly beaten.
+    found = fit_support(draws_of(wrong), "abcd", auto()[1:])
     names = [each.method for each in found.tried]
-    assert names == list(SHORT_LIST)
+    assert names == list(SHORT_LIST[1:])
     scores = {each.method: each.score.right for each in found.tried}
     assert scores[found.method.name] == max(scores.values())
     assert found.record["tried"][0]["score"]["asked"] == 32
@@ -57,9 +59,9 @@ def test_text_that_says_nothing_loses_to_the_pictures_alone():
 def test_where_nothing_can_be_held_out_the_default_is_taken():
     task, _ = example_task(way=4, shot=1)
     found = fit_support(draws_of(task), "abcd", auto())
-    assert [each.method for each in found.tried] == ["linear_probe"]
+    assert [each.method for each in found.tried] == ["meta_probe"]
     assert found.tried[0].score.accuracy is None
-    assert auto("auto") == auto()
+    assert [each.name for each in auto("auto")] == [each.name for each in auto()]
 
 
 def test_a_kernel_as_large_as_the_pictures_are_many_is_not_tried_on_many():

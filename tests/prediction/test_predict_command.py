@@ -181,7 +181,7 @@ def test_a_single_picture_of_each_class_bears_no_certainty_and_is_said(pictures,
     assert predict(pictures, out, "--shots", "1") == 0
     told = capsys.readouterr().out
     assert "leaves none to hold out" in told
-    assert "(linear_probe is taken)" in told
+    assert "(meta_probe is taken)" in told
     assert max(float(row["probability"]) for row in table(out)) < 0.9999
     assert predict(pictures, tmp_path / "no.csv", "--shots", "1", "--unknown", "auto") == 2
     assert "needs 5 of them: there are 0" in capsys.readouterr().err

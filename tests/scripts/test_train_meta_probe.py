@@ -40,7 +40,7 @@ def test_a_picture_is_a_shot_or_asked_and_never_both(pool):
 def test_fewer_axes_change_no_loss(pool):
     tasks = draw(np.random.default_rng(2), pool, way=3, count=2)
     params = PROBE.init(jax.random.key(0), 40)
-    losses = [loss_of(params, each, 40, 1.0) for each in (tasks, reduce_width(tasks))]
+    losses = [loss_of(params, each, np.float32(40)) for each in (tasks, reduce_width(tasks))]
     assert reduce_width(tasks).text.shape == (2, 3, 18)
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
@@ -57,8 +57,8 @@ def test_altered_tasks_stay_tasks(pool):
 def test_learning_lowers_the_loss(pool, monkeypatch):
     monkeypatch.setattr("train_meta_probe.SIZES", ((4, 4),))
     monkeypatch.setattr("train_meta_probe.ALTERED", 0.0)
-    learned = learn((pool, pool), seed=0, steps=12, right=0.0)
+    learned = learn((pool, pool), seed=0, steps=12)
     tasks = draw(np.random.default_rng(3), pool, way=4, count=16)
     started = start()
-    assert loss_of(learned, tasks, 40, 0.0) < loss_of(started, tasks, 40, 0.0)
+    assert loss_of(learned, tasks, np.float32(40)) < loss_of(started, tasks, np.float32(40))
     assert float(learned["strength"]) == 1.0
