@@ -6,7 +6,7 @@ from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.adapters.checkpoint import save_adapter
 from fsclip_jax.fitting.checkpoints import FeatureSpec
 from fsclip_jax.fitting.draws import draws_of as leading_draws
-from fsclip_jax.prediction.auto import MOST_SOLVED, SHORT_LIST, best_of
+from fsclip_jax.prediction.auto import SHORT_LIST, best_of
 from fsclip_jax.prediction.classifier import fit_support, methods_for_pictures
 from fsclip_jax.prediction.held_out import HeldOut
 
@@ -62,13 +62,6 @@ def test_where_nothing_can_be_held_out_the_default_is_taken():
     assert [each.method for each in found.tried] == ["meta_probe"]
     assert found.tried[0].score.accuracy is None
     assert [each.name for each in auto("auto")] == [each.name for each in auto()]
-
-
-def test_a_kernel_as_large_as_the_pictures_are_many_is_not_tried_on_many():
-    task, _ = example_task(way=4, shot=MOST_SOLVED // 4 + 1)
-    methods = tuple(each for each in auto() if each.name in ("prototype", "proker"))
-    found = fit_support(draws_of(task), "abcd", methods)
-    assert [each.method for each in found.tried] == ["prototype"]
 
 
 def test_a_checkpoint_is_tried_with_the_others_where_auto_is_asked_for(tmp_path):
