@@ -1,5 +1,7 @@
 """Settings of every test: eight CPU devices, strict shapes, no silent rank promotion."""
 
+import ctypes
+import gc
 import os
 import shutil
 import tempfile
@@ -86,6 +88,9 @@ def forget_compiled_programs():
         or int((system / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MOST_MEMORY
     ):
         jax.clear_caches()
+        gc.collect()
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)  # else what is freed stays with the process
 
 
 @pytest.fixture(scope="session")
