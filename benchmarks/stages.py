@@ -75,7 +75,7 @@ def bank(rows, times):
     keys = [f"train/class {label:03d}/picture {i:09d}.jpg" for i, label in enumerate(labels)]
     stored = Rows(features, labels, np.zeros(rows, np.int8), keys, np.full(rows, -1, np.int32))
     about = Description(
-        text_features=features[0, :CLASSES],
+        text_features=np.resize(features[0], (CLASSES, features.shape[-1])),
         class_names=[f"class {i}" for i in range(CLASSES)],
         domain_names=[],
         logit_scale=100.0,
