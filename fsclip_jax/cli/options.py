@@ -23,8 +23,8 @@ GROUPS: Mapping[str, str] = {
     "Answers": "top unknown suggest",
     "Output": "out overwrite workdir predictions look format dtype shard safe_csv html move_to "
     "link_to verify",
-    "Running": "seed ExtractConfig.batch workers decode compute steps_per_dispatch coordinator "
-    "processes process",
+    "Running": "seed ExtractConfig.batch workers decode compute steps_per_dispatch bank_placement "
+    "coordinator processes process",
 }
 """Titles of help, in their order, and the fields of all commands that are told below each.
 
