@@ -106,6 +106,8 @@ DEVICES = {"cuda": "NVIDIA H100 80GB HBM3", "tpu": "TPU v5 lite"}
 CALLS = {"cuda": "xla.gpu.triton", "tpu": "tpu_custom_call"}
 
 
+# JAX 0.12 announces the end of this backend; where it is gone, the plain form answers (`works`).
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("platform", TILES)
 @pytest.mark.parametrize("draws", [0, 2])
 def test_the_kernel_is_lowered_for_its_platform(platform, draws):
