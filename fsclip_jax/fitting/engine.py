@@ -41,6 +41,7 @@ class Engine:
             name: what the function is, all that it closes over included. It is compiled where
                 neither name nor shapes of the arguments were seen before.
         """
+        args = _on_own_device(args)  # before the clock starts
         program = self.program(name, function, *args)
         jax.block_until_ready(args)
         start = time.perf_counter()
@@ -51,8 +52,7 @@ class Engine:
         self, name: Hashable, function: Callable[..., Any], *args: Any
     ) -> Callable[..., Any]:
         """Return the function compiled for such arguments: who calls it need not wait for it."""
-        device = device_of_thread()
-        args = args if device is None else jax.device_put(args, device)
+        device, args = device_of_thread(), _on_own_device(args)
         leaves, tree = jax.tree.flatten(args)
         shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
         place = name, tree, shapes, device
@@ -65,6 +65,12 @@ class Engine:
         if self._most is not None and len(self._compiled) > self._most:
             self._compiled.popitem(last=False)
         return program
+
+
+def _on_own_device(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Put arguments where the thread computes, if `over_devices` gave it a device."""
+    device = device_of_thread()
+    return args if device is None else jax.device_put(args, device)
 
 
 @functools.cache

@@ -26,7 +26,7 @@ GIVEN = {
 
 def config_of(command, words):
     """What the command makes of its words; a flag that there is not is a ``UserError``."""
-    words = [re.sub(r"^/work/suite.py$", "configs/emoji_suite.py", word) for word in words]
+    words = [re.sub(r"^/mnt/fsclip/suite.py$", "configs/emoji_suite.py", word) for word in words]
     if command in ("train", "suite"):
         return parse_experiment(CONFIGS[command], command, words)[0]
     return parse(CONFIGS[command], words, prog=f"fsclip {command}")
@@ -162,6 +162,6 @@ def test_what_a_jobset_starts_is_taken_by_the_command_line(file):
     if command == "train":
         assert config.resume
         assert config.batch % spec["completions"] == 0
-    places = [word.partition(":")[2] or word for word in words if "/work" in word]
+    places = [word.partition(":")[2] or word for word in words if "/mnt/fsclip" in word]
     (mount,) = container["volumeMounts"]
     assert all(place.startswith(mount["mountPath"]) for place in places)

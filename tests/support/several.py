@@ -18,13 +18,13 @@ def start(command, *words, devices=2):
     )
 
 
-def start_two(command, *words, devices=2):
-    """Start two processes of a command, which meet on a free port."""
+def start_two(command, *words, devices=2, different=((), ())):
+    """Start two processes of a command, which meet on a free port; each has words of its own."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         at = f"localhost:{free.getsockname()[1]}"
     flags = ["--coordinator", at, "--processes", "2", "--process"]
-    return [start(command, *words, *flags, i, devices=devices) for i in range(2)]
+    return [start(command, *words, *flags, i, *different[i], devices=devices) for i in range(2)]
 
 
 def ends(processes, seconds=250.0):

@@ -2,12 +2,11 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
 
 import pytest
+import several
+from several import ends
 
 from fsclip_jax.training.metrics_log import read_metrics
 
@@ -18,34 +17,14 @@ PROMPT = 30.0
 
 
 def start(config_file, workdir, devices, *flags):
-    flags = [*RECIPE, "--workdir", str(workdir), *flags]
-    count = f"device_count={devices}"
-    return subprocess.Popen(
-        [sys.executable, "-m", "fsclip_jax.cli.main", "train", str(config_file), *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", count)},
+    return several.start(
+        "train", config_file, *RECIPE, "--workdir", workdir, *flags, devices=devices
     )
 
 
 def start_two(config_file, workdir, *different):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        at = f"localhost:{free.getsockname()[1]}"
-    flags = ["--coordinator", at, "--processes", "2", "--process"]
-    more = different or ([], [])
-    return [start(config_file, workdir, 2, *flags, str(i), *more[i]) for i in range(2)]
-
-
-def ends(processes, seconds=200.0):
-    """The exit codes, and what each said on its error stream and its output."""
-    try:
-        told = [process.communicate(timeout=seconds) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [process.returncode for process in processes], told
+    words = config_file, *RECIPE, "--workdir", workdir
+    return several.start_two("train", *words, different=different or ((), ()))
 
 
 def disturbed(config_file, workdir, victim, number):
