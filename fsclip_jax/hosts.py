@@ -234,7 +234,10 @@ def _initialize(coordinator: str | None, processes: int | None, process: int | N
     try:
         jax.distributed.initialize(coordinator, processes, process, _devices_of_this())
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"cannot meet the other processes: {error}") from error
+        remedy = "see that process 0 runs and can be reached there"
+        if coordinator is None:
+            remedy = "nothing here tells where they are: give HOST:PORT in place of auto"
+        raise UserError(f"cannot meet the other processes: {error}; {remedy}") from error
 
 
 def _devices_of_this() -> list[int] | None:
