@@ -78,7 +78,7 @@ def test_a_process_alone_on_its_host_takes_all_its_devices(monkeypatch, environm
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    with pytest.raises(UserError, match="nobody is there; .* give HOST:PORT in place of auto"):
+    with pytest.raises(UserError, match=r"nobody is there; .* give HOST:PORT in place of auto"):
         join_hosts("auto")
     assert asked == [(None, None, None, devices)]
 
