@@ -6,9 +6,10 @@ import math
 
 import pytest
 import scaling
+import stage_costs
 from encode import MODELS, products
 from meta_adapter_step import work
-from scaling import ACCELERATORS, SIZES, Work, classes_of, first, limits, measured, on, on_cpu
+from stage_costs import ACCELERATORS, SIZES, Work, classes_of, first, limits, measured, on, on_cpu
 
 
 @pytest.fixture(scope="module")
@@ -17,23 +18,23 @@ def rates():
 
 
 def test_the_tower_s_operations_are_those_of_the_benchmark():
-    assert scaling.tower_flops() == products(MODELS["vit-b32"])
+    assert stage_costs.tower_flops() == products(MODELS["vit-b32"])
 
 
 def test_a_training_s_operations_are_those_of_the_benchmark(rates):
-    train = scaling.stages(10**6, rates)["meta-train"]
-    flops, _ = work(1000, scaling.SHOT, scaling.DIM, scaling.QUERIES * 1000)
-    assert train.flops == scaling.EPISODES * flops
+    train = stage_costs.stages(10**6, rates)["meta-train"]
+    flops, _ = work(1000, stage_costs.SHOT, stage_costs.DIM, stage_costs.QUERIES * 1000)
+    assert train.flops == stage_costs.EPISODES * flops
     assert rates.stages["train"]["flops"] == flops
 
 
 def test_the_cpu_s_times_are_what_was_measured(rates):
     """At the sizes of the measurement itself, so that only the scaling is arithmetic."""
-    found = scaling.stages(10**6, rates)
+    found = stage_costs.stages(10**6, rates)
     assert on_cpu(found["meta-train"], 1) == pytest.approx(
-        scaling.EPISODES * rates.seconds("train")
+        stage_costs.EPISODES * rates.seconds("train")
     )
-    hundred = scaling.stages(10**5, rates)  # 100 classes
+    hundred = stage_costs.stages(10**5, rates)  # 100 classes
     assert hundred["fit, trained (Tip-Adapter-F)"].core == pytest.approx(
         rates.seconds("fit tip_adapter_f")
     )
@@ -44,7 +45,7 @@ def test_the_cpu_s_times_are_what_was_measured(rates):
     assert hundred["decode"].core == pytest.approx(rates.seconds("decode") * 10**5)
     (row,) = [
         row["ours"]
-        for row in json.loads((scaling.RESULTS / "encode-cpu-float32-32-vit.json").read_text())[
+        for row in json.loads((stage_costs.RESULTS / "encode-cpu-float32-32-vit.json").read_text())[
             "rows"
         ]
         if row["model"] == "vit-b32"
@@ -54,19 +55,19 @@ def test_the_cpu_s_times_are_what_was_measured(rates):
 
 def test_a_bank_on_a_device_is_its_features_and_little_else():
     for size in SIZES:
-        features = 4 * scaling.DIM * size
-        assert features < scaling.device_bytes(size) < 1.03 * features + 45e6
+        features = 4 * stage_costs.DIM * size
+        assert features < stage_costs.device_bytes(size) < 1.03 * features + 45e6
 
 
 def test_the_features_are_nearly_all_of_a_bank_on_disk(rates):
-    a_picture = scaling.bank_bytes(1, rates)
-    assert 2 * scaling.DIM < a_picture < 2 * scaling.DIM + 100  # float16; names and labels
+    a_picture = stage_costs.bank_bytes(1, rates)
+    assert 2 * stage_costs.DIM < a_picture < 2 * stage_costs.DIM + 100  # float16; names and labels
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_more_devices_are_never_slower_and_no_more_are_used_than_share_a_stage(size, rates):
     gpu, gpus, _ = ACCELERATORS
-    for name, stage in scaling.stages(size, rates).items():
+    for name, stage in stage_costs.stages(size, rates).items():
         assert on(stage, gpus) <= on(stage, gpu), name
         assert on(stage, gpu) <= 8 * on(stage, gpus) * (1 + 1e-9), name
         if stage.most < 8:
@@ -77,14 +78,14 @@ def test_more_devices_are_never_slower_and_no_more_are_used_than_share_a_stage(s
 def test_what_takes_longer_decides():
     gpu = ACCELERATORS[0]
     tower = Work(0.0, 1e18, 0.0)
-    seconds = 1e18 / (scaling.SHARE * gpu.flops)
+    seconds = 1e18 / (stage_costs.SHARE * gpu.flops)
     assert on(tower, gpu) == pytest.approx(seconds)
     waiting = dataclasses.replace(tower, decode=2 * seconds * gpu.cores)
     assert on(waiting, gpu) == pytest.approx(2 * seconds)
 
 
 def test_stages_that_read_every_picture_grow_with_the_pictures(rates):
-    few, many = (scaling.stages(size, rates) for size in (10**4, 10**6))
+    few, many = (stage_costs.stages(size, rates) for size in (10**4, 10**6))
     for name in ("decode", "encode", "read the bank"):
         assert many[name].core == pytest.approx(100 * few[name].core)
         assert many[name].flops == pytest.approx(100 * few[name].flops)
