@@ -58,15 +58,20 @@ def photographs(path: Path, groups: dict[str, np.ndarray]) -> Pool:
     return Pool(features, text, rows, within, text @ text.T, 100.0)
 
 
-def emoji(half: int = 2) -> Pool:
-    """Read the bundled emoji's base classes on the mini CLIP, every ``half``-th of them."""
+def emoji(part: str = "train", artists_at_least: int = MOST) -> Pool:
+    """Read a part of the bundled emoji's classes on the mini CLIP, with enough artists each.
+
+    Of the base classes every second is ``train``, the others ``development``; ``test`` are the
+    novel ones.
+    """
     bank = bank_for("emoji", "mini")
+    base, novel = base_novel(len(bank.text_features))
     labels, artists = np.asarray(bank.labels), np.asarray(bank.domains)
     classes, rows = [], []
-    for each in base_novel(len(bank.text_features))[0][::half]:
+    for each in {"train": base[::2], "development": base[1::2], "test": novel}[part]:
         own = np.flatnonzero(labels == each)
         parts = [own[artists[own] == artist] for artist in np.unique(artists[own])]
-        if len(parts) >= MOST:
+        if len(parts) >= artists_at_least:
             classes.append(each)
             rows.append(parts)
     text = np.asarray(bank.text_features)[classes]
