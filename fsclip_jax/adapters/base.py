@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 
 from fsclip_jax.episodes.task import Query, Task
@@ -142,6 +143,17 @@ def runs_without_text(adapter: Adapter) -> bool:
 def is_meta_learned(adapter: Adapter) -> bool:
     """Say whether the parameters of a method are learned across tasks."""
     return bool(getattr(adapter, "meta_learned", False))
+
+
+def learns_across_tasks(adapter: Adapter) -> bool:
+    """Say whether ``params`` hold anything for ``fsclip train`` to learn.
+
+    Nothing if a method trains on the shots of each task, or its leaves are ``scalars``.
+    """
+    if is_meta_learned(adapter):
+        return True
+    params = jax.eval_shape(lambda: adapter.init(jax.random.key(0), 8))
+    return not hasattr(adapter, "train") and bool(set(params) - {*getattr(adapter, "scalars", ())})
 
 
 def classes_meet(adapter: Adapter) -> bool:

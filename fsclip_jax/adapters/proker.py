@@ -34,8 +34,9 @@ GRIDS = (
 _BOUNDS = ((0.01, 5.0), (0.001, 1.0))
 """The least and the largest beta, and penalty, of the grids."""
 
-_NODES = (8, 7)
-"""Betas and penalties at which the search solves: logits between them are interpolated."""
+_NODES = (12, 10)
+"""Betas and penalties at which the search solves: logits between them are interpolated. Of eight
+and seven, one choice in ten was another than that of all settings solved."""
 
 _POWERS = (1 / 4, 1 / 10)
 """Of beta and penalty, in which logits are nearest to polynomials."""
@@ -131,7 +132,7 @@ class ProKeR:
         """Count right answers over the grids.
 
         Logits are smooth in beta and penalty: the regression is solved on a few Chebyshev nodes of
-        both, and the logits of every setting are interpolated, within 2e-3 of a cosine.
+        both, and the logits of every setting are interpolated.
         """
         del params, key
         keys, text = _rows(task), task.text.astype(jnp.float32)

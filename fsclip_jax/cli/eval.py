@@ -35,11 +35,13 @@ def run(config: EvalConfig, name: str) -> int:
     from fsclip_jax.evaluation.provenance import trained_elsewhere
     from fsclip_jax.evaluation.spread import sum_of
     from fsclip_jax.features.extract import ExtractSettings, bank_for
+    from fsclip_jax.fitting.methods import applicable
     from fsclip_jax.hosts import join_hosts
     from fsclip_jax.report.rows import refuse_other_data
     from fsclip_jax.report.terminal import print_report
 
     check_eval_config(config)
+    applicable(config.methods)
     workdir = config.workdir or Path("runs") / (name or data_name(config.data))
     out = config.out or workdir
     hosts = join_hosts(config.coordinator, config.processes, config.process)

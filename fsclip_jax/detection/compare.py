@@ -32,7 +32,7 @@ from fsclip_jax.durable import only_writer
 from fsclip_jax.errors import UserError, say
 from fsclip_jax.fitting.checkpoints import FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.inputs import not_given_by
-from fsclip_jax.fitting.methods import Chosen, Method, choose_methods
+from fsclip_jax.fitting.methods import Chosen, Method, applicable, choose_methods
 from fsclip_jax.interim import Interim, content_sum
 from fsclip_jax.report.measured import circumstances
 from fsclip_jax.report.rows import Report, Row, refuse_other_data
@@ -46,6 +46,7 @@ def compare_detections(config: DetectConfig, console: Console, command: str = ""
     Raises:
         UserError: the input is wrong.
     """
+    applicable(config.methods, _NOT_GIVEN)
     config = with_scenes(config)
     check(config)
     model = _model(config)
@@ -150,10 +151,12 @@ def _model(config: DetectConfig) -> Model:
     return owlvit_model(load_owlvit(Path(folder).expanduser()))
 
 
+_NOT_GIVEN = not_given_by("boxes do not give")
+
+
 def _methods(config: DetectConfig, model: Model) -> Chosen:
     features = FeatureSpec(model.dim, {"id": model.id, "sha256": model.sha256})
-    missing = not_given_by("boxes do not give")
-    return choose_methods(config.methods, features, config.checkpoint, missing=missing)
+    return choose_methods(config.methods, features, config.checkpoint, missing=_NOT_GIVEN)
 
 
 def _split(

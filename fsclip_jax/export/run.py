@@ -19,12 +19,17 @@ from fsclip_jax.clip.load import load_clip
 from fsclip_jax.durable import new_folder, write_file
 from fsclip_jax.errors import UserError
 from fsclip_jax.export.onnx import export_onnx
-from fsclip_jax.export.stablehlo import PLATFORMS, export_adapter, export_classifier
+from fsclip_jax.export.stablehlo import (
+    PLATFORMS,
+    export_adapter,
+    export_classifier,
+    refuse_fixed_shapes,
+)
 from fsclip_jax.export.torch_zip import torch_archive
 from fsclip_jax.fitting.card import Origin, card_of, dotted
 from fsclip_jax.fitting.checkpoints import FeatureSpec, read_checkpoint
 from fsclip_jax.fitting.inputs import no_text
-from fsclip_jax.fitting.methods import choose_method
+from fsclip_jax.fitting.methods import choose_method, usable
 from fsclip_jax.fitting.sharing import PURPOSE, title_of, write_adapter
 from fsclip_jax.prediction.card import classifier_card
 from fsclip_jax.prediction.run import PictureClassifier
@@ -131,6 +136,7 @@ def export_program(
         trained = read_checkpoint(checkpoint)
         dim, meta = _dim(trained.params, trained.meta, checkpoint), trained.meta
     else:
+        refuse_fixed_shapes(usable(method or "zero_shot"))
         clip = load_clip(backbone or "mini")
         dim, meta = clip.embed_dim, {"backbone": clip.id, "backbone_sha256": clip.sha256}
         missing = no_text(clip.id) if clip.tokenizer is None else {}

@@ -151,6 +151,26 @@ def choose_methods(
         >>> [method.name for method in chosen.methods]
         ['prototype', 'meta_adapter_untrained']
     """
+    asked_for, left_out = applicable(names, missing)
+    kept = [name for name in asked_for if name not in left_out]
+    wanted = [name for name in kept if name in ADAPTERS and is_meta_learned(get_adapter(name))]
+    trained = find_checkpoints(checkpoints, features, wanted, workdir)
+    chosen = {m.name: m for name in kept for m in _lines_of(name, trained, features.dim)}
+    if "text" in missing:
+        chosen = {name: _settled(method) for name, method in chosen.items()}
+    return Chosen(tuple(chosen.values()), trained, left_out)
+
+
+def applicable(
+    names: Sequence[str], missing: Mapping[str, str] = MappingProxyType({})
+) -> tuple[dict[str, bool], dict[str, str]]:
+    """Return what :func:`expand_names` does, and why some of it is left out; see `choose_methods`.
+
+    Commands ask before they load a backbone.
+
+    Raises:
+        UserError: an unknown name, none at all, or a method by name that does not apply.
+    """
     if not names:
         raise UserError(
             f"no methods to compare; give --methods all, or some of {', '.join(ADAPTERS)}"
@@ -166,13 +186,7 @@ def choose_methods(
             why = f"{name}: {BY_NAME[min(slow)]}; ask for it by name"
         if why:
             left_out[name] = why
-    kept = [name for name in asked_for if name not in left_out]
-    wanted = [name for name in kept if name in ADAPTERS and is_meta_learned(get_adapter(name))]
-    trained = find_checkpoints(checkpoints, features, wanted, workdir)
-    chosen = {m.name: m for name in kept for m in _lines_of(name, trained, features.dim)}
-    if "text" in missing:
-        chosen = {name: _settled(method) for name, method in chosen.items()}
-    return Chosen(tuple(chosen.values()), trained, left_out)
+    return asked_for, left_out
 
 
 def why_not(name: str, missing: Mapping[str, str]) -> str:
@@ -249,6 +263,19 @@ def choose_method(
             )
         return trained
     name = name or default
+    adapter = usable(name, missing)
+    if is_meta_learned(adapter):
+        return _untrained(adapter, features.dim)
+    method = Method(name, adapter, adapter.init(jax.random.key(0), features.dim))
+    return _settled(method) if "text" in missing else method
+
+
+def usable(name: str, missing: Mapping[str, str] = MappingProxyType({})) -> Adapter:
+    """Return a method that needs no checkpoint; commands ask before they load a backbone.
+
+    Raises:
+        UserError: see :func:`choose_method`.
+    """
     adapter = adapter_named(name)
     if "text" in missing and (why := why_not(name, missing)):
         raise UserError(why)
@@ -258,11 +285,9 @@ def choose_method(
                 f"{name} is meta-trained once before it is used: give --checkpoint with the "
                 f"workdir of `fsclip train --method {name}`, or take {name}{UNTRAINED} as it is"
             )
-        return _untrained(adapter, features.dim)
-    if why := why_not(name, missing):
+    elif why := why_not(name, missing):
         raise UserError(f"{why}; usable here: {', '.join(usable_names(missing))}")
-    method = Method(name, adapter, adapter.init(jax.random.key(0), features.dim))
-    return _settled(method) if "text" in missing else method
+    return adapter
 
 
 def usable_names(missing: Mapping[str, str]) -> list[str]:

@@ -15,7 +15,7 @@ from fsclip_jax.fitting.draws import Draws
 from fsclip_jax.fitting.engine import process_engine
 from fsclip_jax.fitting.fitted import Fitted, start_logits
 from fsclip_jax.fitting.inputs import not_given_by
-from fsclip_jax.fitting.methods import Method, choose_method
+from fsclip_jax.fitting.methods import Method, choose_method, usable
 from fsclip_jax.prediction.auto import (
     AUTO,
     SHORT_LIST,
@@ -82,6 +82,15 @@ class Classifier:
         return assess(held, shares, shots, self.class_names)
 
 
+_NOT_GIVEN = not_given_by("a folder of pictures does not give")
+
+
+def refuse_for_pictures(name: str | None) -> None:
+    """Refuse what :func:`methods_for_pictures` does whatever the backbone, before one is loaded."""
+    if name not in (None, AUTO):
+        usable(name, _NOT_GIVEN)
+
+
 def methods_for_pictures(
     name: str | None,
     features: FeatureSpec,
@@ -100,7 +109,7 @@ def methods_for_pictures(
         UserError: see :func:`~fsclip_jax.fitting.methods.choose_method`.
     """
     short_list = WITHOUT_TEXT if "text" in missing else SHORT_LIST
-    missing = {**not_given_by("a folder of pictures does not give"), **missing}
+    missing = {**_NOT_GIVEN, **missing}
 
     def find(name: str | None, checkpoint: Path | None) -> Method:
         return choose_method(name, features, checkpoint, default=short_list[0], missing=missing)

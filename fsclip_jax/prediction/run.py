@@ -30,6 +30,7 @@ from fsclip_jax.prediction.classifier import (
     Classifier,
     fit_support,
     methods_for_pictures,
+    refuse_for_pictures,
     require_familiar,
     start_answer,
 )
@@ -111,6 +112,8 @@ def fit_folder(folder: Path, how: FolderFit) -> PictureClassifier:
         spec = read_checkpoint(how.checkpoint).meta.get("backbone") or DEFAULT_BACKBONE
     elif how.backbone is None:
         tell([icons_only(f"give --backbone {PHOTO_BACKBONE}")])
+    if how.checkpoint is None:
+        refuse_for_pictures(how.method)
     source = open_folder(folder)
     clip = load_clip(spec)
     settings = ExtractSettings(

@@ -15,7 +15,7 @@ from fsclip_jax.durable import only_writer
 from fsclip_jax.features.text import class_text_features
 from fsclip_jax.fitting.checkpoints import FeatureSpec, describe_checkpoint
 from fsclip_jax.fitting.inputs import not_given_by
-from fsclip_jax.fitting.methods import Chosen, choose_methods
+from fsclip_jax.fitting.methods import Chosen, applicable, choose_methods
 from fsclip_jax.interim import Interim, content_sum
 from fsclip_jax.report.measured import circumstances, rows_of
 from fsclip_jax.report.rows import Report, refuse_other_data
@@ -115,6 +115,9 @@ def prepare_scenes(
     return ready, rule
 
 
+_NOT_GIVEN = not_given_by("a scene does not give")
+
+
 def gather_methods(config: SegmentConfig, backbone: Backbone) -> Chosen:
     """Find the methods by name, as ``choose_methods`` does; zero-shot first.
 
@@ -122,8 +125,7 @@ def gather_methods(config: SegmentConfig, backbone: Backbone) -> Chosen:
         UserError: a method is unknown, or needs what patches do not give.
     """
     features = FeatureSpec(backbone.embed_dim, {"id": backbone.id, "sha256": backbone.sha256})
-    missing = not_given_by("a scene does not give")
-    chosen = choose_methods(config.methods, features, config.checkpoint, missing=missing)
+    chosen = choose_methods(config.methods, features, config.checkpoint, missing=_NOT_GIVEN)
     methods = sorted(chosen.methods, key=lambda method: method.name != "zero_shot")
     return replace(chosen, methods=tuple(methods))
 
@@ -134,6 +136,7 @@ def segment_scenes(config: SegmentConfig, command: str = "", say: Say = lambda _
     Raises:
         UserError: the input is wrong, or the result cannot be written.
     """
+    applicable(config.methods, _NOT_GIVEN)
     check_segment_config(config)
     read_split(config.scenes, "test")  # before anything is loaded
     clip = load_clip(config.backbone)

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax
 
-from fsclip_jax.adapters.base import Adapter, needs_of
-from fsclip_jax.adapters.catalog import example_task, get_adapter
+from fsclip_jax.adapters.base import Adapter, learns_across_tasks, needs_of
+from fsclip_jax.adapters.catalog import ADAPTERS, example_task, get_adapter
 from fsclip_jax.errors import UserError
 from fsclip_jax.training.config import TrainConfig
 
@@ -15,7 +15,7 @@ def make_adapter(config: TrainConfig) -> Adapter:
 
     Raises:
         UserError: an unknown method, a field that it does not have, a value of another type, or
-            a method that needs the text tower.
+            a method that needs the text tower, or learns nothing across tasks.
 
     Example:
         >>> make_adapter(TrainConfig(fields=("heads=2", "text_in_keys=false")))
@@ -34,7 +34,22 @@ def make_adapter(config: TrainConfig) -> Adapter:
             f"--method {config.method} learns through {through[min(learns)]}, which episodes do "
             f"not carry; compare it with `fsclip eval --methods {config.method}`"
         )
-    return get_adapter(config.method, **given)
+    adapter = get_adapter(config.method, **given)
+    _refuse_unlearned(adapter)
+    return adapter
+
+
+def _refuse_unlearned(adapter: Adapter) -> None:
+    """Refuse a method whose parameters, if any, are chosen for every task anew."""
+    if learns_across_tasks(adapter):
+        return
+    chosen, name = tuple(adapter.init(jax.random.key(0), 8)), adapter.name
+    why = f": its {' and '.join(chosen)} {'are' if chosen[1:] else 'is'} chosen for every task"
+    others = [other for other in ADAPTERS if learns_across_tasks(get_adapter(other))]
+    raise UserError(
+        f"--method {name} has nothing to learn across tasks{why if chosen else ''}; train one of "
+        f"{', '.join(others)}, or compare it with `fsclip eval --methods {name}`"
+    )
 
 
 def _value(method: str, name: str, text: str, default: Any) -> Any:

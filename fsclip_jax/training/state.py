@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from fsclip_jax.adapters.base import Adapter
 from fsclip_jax.episodes.task import Task
-from fsclip_jax.errors import UserError
 from fsclip_jax.training.config import TrainConfig, meta_optimizer
 from fsclip_jax.typing import Array, Int, Params, PRNGKeyArray
 
@@ -43,17 +42,8 @@ def run_keys(seed: int) -> Keys:
 
 
 def init_state(adapter: Adapter, dim: int, config: TrainConfig) -> TrainState:
-    """Make the state before the first step; the seed of the run decides the starting values.
-
-    Raises:
-        UserError: the method has no parameters.
-    """
+    """Make the state before the first step; the seed of the run decides the starting values."""
     params = jax.tree.map(jnp.asarray, adapter.init(run_keys(config.seed).init, dim))
-    if not jax.tree.leaves(params):
-        raise UserError(
-            f"--method {adapter.name} has nothing to learn; train meta_adapter instead, "
-            f"or compare {adapter.name} with `fsclip eval --methods {adapter.name}`"
-        )
     return TrainState(jnp.zeros((), jnp.int32), params, meta_optimizer(config).init(params))
 
 

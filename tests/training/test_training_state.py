@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from fsclip_jax.adapters.catalog import get_adapter
+from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.errors import UserError
 from fsclip_jax.training.config import (
     TrainConfig,
@@ -13,6 +13,7 @@ from fsclip_jax.training.config import (
     learning_rate,
     meta_optimizer,
 )
+from fsclip_jax.training.method import make_adapter
 from fsclip_jax.training.state import init_state
 
 
@@ -62,9 +63,20 @@ def test_the_gradient_is_clipped_by_its_global_norm():
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-def test_a_method_without_parameters_is_refused():
-    with pytest.raises(UserError, match="zero_shot has nothing to learn"):
-        init_state(get_adapter("zero_shot"), 8, TrainConfig())
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_what_is_chosen_for_every_task_is_not_trained(name):
+    """Whatever is trained changes by training; every other method is refused, and says why."""
+    config = TrainConfig(method=name)
+    if name in ("meta_adapter", "attn_adapter", "meta_prior", "meta_probe"):
+        assert make_adapter(config) == get_adapter(name)
+        return
+    with pytest.raises(UserError, match=r"nothing to learn|learns through") as caught:
+        make_adapter(config)
+    said = str(caught.value)
+    assert "\n" not in said
+    for scalar in {} if "through" in said else get_adapter(name).init(jax.random.key(0), 8):
+        assert f"{scalar} " in said
+    assert f"`fsclip eval --methods {name}`" in said
 
 
 @pytest.mark.parametrize(
