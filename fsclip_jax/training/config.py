@@ -63,7 +63,8 @@ class TrainConfig:
     """Classes to train on: the base half, the 70 % that zero-shot classifies best, or all. The last
     fifth only validates."""
     learning_rate: float = 1e-3
-    """Peak rate of AdamW, after the warm-up; then a cosine to zero."""
+    """Peak rate of AdamW, after the warm-up; then a cosine to zero. On ImageNet 3e-4 in 100 steps
+    did better on classes held out by meaning."""
     warmup_steps: int = 30
     """Steps in which the rate rises from zero."""
     weight_decay: float = 1e-2
