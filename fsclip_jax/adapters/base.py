@@ -148,12 +148,12 @@ def is_meta_learned(adapter: Adapter) -> bool:
 def learns_across_tasks(adapter: Adapter) -> bool:
     """Say whether ``params`` hold anything for ``fsclip train`` to learn.
 
-    Nothing if a method trains on the shots of each task, or its leaves are ``scalars``.
+    Nothing if a method has none, or trains on the shots of each task.
     """
     if is_meta_learned(adapter):
         return True
     params = jax.eval_shape(lambda: adapter.init(jax.random.key(0), 8))
-    return not hasattr(adapter, "train") and bool(set(params) - {*getattr(adapter, "scalars", ())})
+    return not hasattr(adapter, "train") and bool(jax.tree.leaves(params))
 
 
 def classes_meet(adapter: Adapter) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fsclip_jax.cli.parsing import parse_experiment
-from fsclip_jax.errors import say
+from fsclip_jax.errors import say, tell
 from fsclip_jax.evaluation.naming import data_name
 from fsclip_jax.training.config import TrainConfig, check_train_config
 
@@ -25,11 +25,11 @@ def run(config: TrainConfig, name: str) -> int:
     from fsclip_jax.devices import require_shared
     from fsclip_jax.hosts import join_hosts
     from fsclip_jax.training.loop import Observer
-    from fsclip_jax.training.method import make_adapter
+    from fsclip_jax.training.method import chosen_anew, make_adapter
     from fsclip_jax.training.run import train
 
     check_train_config(config)
-    make_adapter(config)
+    tell(chosen_anew(make_adapter(config)))
     # Before they meet: once one has left, JAX may abort the others in the middle of a word.
     require_shared(config.batch, max(config.processes or 1, 1))
     workdir = config.workdir or Path("runs") / (name or data_name(config.data))

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from fsclip_jax.adapters.base import Adapter, learns_across_tasks, needs_of
+from fsclip_jax.adapters.base import Adapter, is_meta_learned, learns_across_tasks, needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, example_task, get_adapter
 from fsclip_jax.errors import UserError
 from fsclip_jax.training.config import TrainConfig
@@ -40,16 +40,30 @@ def make_adapter(config: TrainConfig) -> Adapter:
 
 
 def _refuse_unlearned(adapter: Adapter) -> None:
-    """Refuse a method whose parameters, if any, are chosen for every task anew."""
+    """Refuse a method that learns of each task alone, if at all."""
     if learns_across_tasks(adapter):
         return
-    chosen, name = tuple(adapter.init(jax.random.key(0), 8)), adapter.name
-    why = f": its {' and '.join(chosen)} {'are' if chosen[1:] else 'is'} chosen for every task"
-    others = [other for other in ADAPTERS if learns_across_tasks(get_adapter(other))]
+    why = ": it trains on the shots of each task" if hasattr(adapter, "train") else ""
+    others = [other for other in ADAPTERS if is_meta_learned(get_adapter(other))]
     raise UserError(
-        f"--method {name} has nothing to learn across tasks{why if chosen else ''}; train one of "
-        f"{', '.join(others)}, or compare it with `fsclip eval --methods {name}`"
+        f"--method {adapter.name} has nothing to learn across tasks{why}; train one of "
+        f"{', '.join(others)}, or compare it with `fsclip eval --methods {adapter.name}`"
     )
+
+
+def chosen_anew(adapter: Adapter) -> list[str]:
+    """Say of what is trained that an evaluation chooses it for every task, in a line if at all.
+
+    Example:
+        >>> chosen_anew(get_adapter("gda"))
+        ['gda: alpha is learned for `--select none`; else eval chooses it for every task']
+    """
+    chosen = tuple(getattr(adapter, "scalars", ()))
+    if is_meta_learned(adapter) or not chosen:
+        return []
+    learned, them = ("are", "them") if chosen[1:] else ("is", "it")
+    what = f"{adapter.name}: {', '.join(chosen)} {learned} learned for `--select none`"
+    return [f"{what}; else eval chooses {them} for every task"]
 
 
 def _value(method: str, name: str, text: str, default: Any) -> Any:

@@ -154,8 +154,7 @@ def test_the_command_ends_with_a_summary_and_the_next_command(config_file, tmp_p
     [
         (["--method", "meta_adaptor"], "did you mean meta_adapter"),
         (["--method", "zero_shot"], "nothing to learn across tasks; train one of meta_adapter"),
-        (["--method", "proker"], "its beta and penalty are chosen for every task"),
-        (["--method", "taskres"], "its alpha and rate are chosen for every task"),
+        (["--method", "taskres"], "across tasks: it trains on the shots of each task; train one"),
         (
             ["--method", "text_prototype", "--fields", "heads=2"],
             "text_prototype has no field 'heads'",
