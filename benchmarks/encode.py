@@ -35,6 +35,7 @@ from pairs import Pairs, add_bound, bound_of
 
 from fsclip_jax.clip.config import ClipConfig, ResNetConfig, TextConfig, VitConfig
 from fsclip_jax.clip.model import cast_weights, encode_image, init_clip
+from fsclip_jax.machine import cores
 
 RESULTS = Path(__file__).parent / "results"
 REST = 0.25
@@ -248,7 +249,7 @@ def processor():
         kind = next(line.split(": ")[1] for line in lines if line.startswith("model name"))
     except (OSError, StopIteration, IndexError):
         kind = platform.processor() or platform.machine()
-    return f"{len(os.sched_getaffinity(0))} cores, {kind}"
+    return f"{cores()} cores, {kind}"
 
 
 def main():
@@ -259,7 +260,7 @@ def main():
     add_bound(parser, 7)
     parser.add_argument("--least", type=float, default=1.0, help="seconds of a turn, about")
     parser.add_argument("--channels-last", action="store_true", help="PyTorch's NHWC, for RN50")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of PyTorch")
+    parser.add_argument("--threads", type=int, default=cores(), help="of PyTorch")
     parser.add_argument("--note", default="", help="kept with the result: was the machine quiet?")
     parser.add_argument("--out", type=Path, help="JSON to write; benchmarks/results by default")
     args = parser.parse_args()

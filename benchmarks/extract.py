@@ -177,7 +177,7 @@ def main():
     args = parser.parse_args()
     from fsclip_jax.clip.load import load_clip
     from fsclip_jax.data.folder import open_folder
-    from fsclip_jax.features.workers import cores
+    from fsclip_jax.machine import cores
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "files"

@@ -30,6 +30,7 @@ from tip_search import LOGIT_SCALE, make_data
 from fsclip_jax.adapters.base import Adapter, needs_of
 from fsclip_jax.adapters.catalog import ADAPTERS, get_adapter
 from fsclip_jax.episodes.task import Prompts, Task
+from fsclip_jax.machine import cores
 
 
 def make_tasks(way, shot, queries, dim, prompts):
@@ -109,7 +110,7 @@ def main() -> None:
     given = parser.parse_args()
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cores())
     tasks = make_tasks(given.way, given.shot, given.queries, given.dim, prompts=7)
     print(f"{given.way} classes, {given.shot} shots, {given.queries} queries, {given.dim} features")
     print(f"{'':<18}{'fit, ms':^36}{'predict, ms':^36}")

@@ -37,6 +37,7 @@ from fsclip_jax.adapters.prompt_training import draw_batch
 from fsclip_jax.clip.load import find_model, load_clip
 from fsclip_jax.clip.text import FrozenText
 from fsclip_jax.episodes.task import Words
+from fsclip_jax.machine import cores
 
 HEADS, CONTEXT = 4, 4
 
@@ -133,7 +134,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     add_bound(parser, 3)
     given = parser.parse_args()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cores())
     task, query = make_task(given.way, given.shot, given.queries)
     print(f"{given.way} classes, {given.shot} shots, {len(query)} queries, {given.steps} steps")
     print(f"{'':<10}{'step, ms':^36}{'queries, ms':^36}")

@@ -25,6 +25,7 @@ from pairs import Pairs, add_bound, bound_of, report, run_pairs, seconds
 
 from fsclip_jax.adapters.tip_search import TipGrid, search_tip
 from fsclip_jax.episodes.task import Query, Task
+from fsclip_jax.machine import cores
 
 LOGIT_SCALE = 100.0
 
@@ -95,7 +96,7 @@ def main():
     add_bound(parser, 7)
     parser.add_argument("--settings", type=int, default=20, help="of the loop that are timed")
     parser.add_argument("--whole", action="store_true", help="time the whole loop, once")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--threads", type=int, default=cores())
     args = parser.parse_args()
     import torch
 

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fsclip_jax.accelerators import find_accelerator
 from fsclip_jax.errors import UserError
+from fsclip_jax.machine import cores
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -190,7 +191,7 @@ def device_name() -> str:
     devices = jax.devices()
     kind = devices[0].device_kind
     if devices[0].platform == "cpu":
-        return f"{kind}, {os.cpu_count()} cores, {platform.machine()}"
+        return f"{kind}, {cores()} cores, {platform.machine()}"
     return f"{len(devices)} x {kind}"
 
 
@@ -199,9 +200,8 @@ def runs_on() -> str:
     devices = jax.local_devices()
     kind, count = devices[0].device_kind, len(devices)
     if devices[0].platform == "cpu":
-        can = getattr(os, "sched_getaffinity", None)
-        cores = len(can(0)) if can else os.cpu_count() or 1
-        return f"{cores} CPU core{'s' * (cores > 1)}"
+        mine = cores()
+        return f"{mine} CPU core{'s' * (mine > 1)}"
     return f"{count} x {kind}" if count > 1 else kind
 
 

@@ -69,7 +69,8 @@ def votes_at_once(
 ) -> Float[Array, "query way"]:
     """Compute :func:`cache_votes` by an array of all affinities."""
     similarity = jnp.einsum("qd,wsd->qws", query, keys, preferred_element_type=jnp.float32)
-    # No sum over the last axis: XLA of jax 0.10 miscounts it on a CPU where settings are mapped.
+    # No sum over the last axis: XLA of jax 0.10.2 miscounts it on a CPU where settings are mapped,
+    # as others found of products with few terms: https://github.com/jax-ml/jax/issues/39103
     return jnp.einsum("qws,ws->qw", jnp.exp(-beta * (1 - similarity)), weights)
 
 

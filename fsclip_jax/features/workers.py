@@ -16,17 +16,11 @@ from typing import Any
 
 from fsclip_jax.errors import UserError
 from fsclip_jax.features.decode import Chunk, Decoder
+from fsclip_jax.machine import cores
 from fsclip_jax.pixels import hush_pillow
 
 _BUFFER = 2  # chunks that wait at either end of a worker's queue
 _MANY_IMAGES, _MANY_CORES, _MOST_THREADS = 20_000, 4, 16
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def decoded(

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,6 +11,7 @@ from PIL import Image, features
 
 from fsclip_jax.data.pictures import read_image
 from fsclip_jax.data.source import UnreadableImage
+from fsclip_jax.machine import cores
 from fsclip_jax.pixels import cut
 
 _LARGEST, _SMALLEST = 256, 8
@@ -56,7 +56,7 @@ def data_uri(image: Image.Image, edge: int, most: int) -> str:
 
 def thumbnails(files: Sequence[Path], edge: int, most: int) -> Iterator[str]:
     """Yield the small pictures of files in their order; empty for one that cannot be read."""
-    pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+    pool = ThreadPoolExecutor(min(4, cores()))
     try:
         yield from pool.map(partial(_of_file, edge=edge, most=most), files)
     finally:

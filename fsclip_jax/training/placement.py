@@ -4,7 +4,6 @@ An episode reads few rows of a large bank. Wherever they come from, a step has t
 of the episode's own, so that views, masks and prompts are what they are for a whole bank.
 """
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -21,6 +20,7 @@ from fsclip_jax.errors import UserError
 from fsclip_jax.features.bank import Bank
 from fsclip_jax.features.rows import BankRows
 from fsclip_jax.hosts import ALONE, Hosts
+from fsclip_jax.machine import memory
 from fsclip_jax.training.config import Placement
 from fsclip_jax.training.state import TrainState
 from fsclip_jax.training.step import MultiStep, StepMetrics
@@ -92,26 +92,22 @@ def choose_placement(
 
 
 def _by_size(size: Size, mesh: Mesh) -> Placement:
-    memory = _SHARE * device_memory()
+    most = _SHARE * device_memory()
     on_cpu = jax.local_devices()[0].platform == "cpu"  # whose devices share one memory
     tried: tuple[Placement, ...] = ("replicated",) if on_cpu else ("replicated", "sharded")
-    fitting = (each for each in tried if bytes_a_device(each, size, mesh.size) <= memory)
+    fitting = (each for each in tried if bytes_a_device(each, size, mesh.size) <= most)
     return next(fitting, "host")
 
 
 def device_memory() -> float:
-    """Return the bytes of a device; those of a CPU share the machine's, a copy of it on the host.
+    """Return the bytes of a device; those of a CPU share ours, a copy of it on the host.
 
     Infinite where nobody says.
     """
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return float(stats["bytes_limit"])
-    try:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return float("inf")
-    return total / (1 + jax.local_device_count())
+    return memory() / (1 + jax.local_device_count())
 
 
 def place(source: EpisodeSource, placement: Placement, mesh: Mesh) -> tuple:

@@ -142,9 +142,9 @@ def reorder_classes(task, order):
     )
 
 
-def batch_of_tasks(adapter, count):
+def batch_of_tasks(adapter, count, way=5):
     """Tasks and queries with a leading axis; the text tower is one for all."""
-    pairs = [example_task(5, 4, dim=DIM, seed=seed, **extras(adapter)) for seed in range(count)]
+    pairs = [example_task(way, 4, dim=DIM, seed=seed, **extras(adapter)) for seed in range(count)]
     axes = (task_axes(pairs[0][0]), jax.tree.map(lambda _: 0, pairs[0][1]))
     return jax.tree.map(
         lambda axis, *leaves: leaves[0] if axis is None else jnp.stack(leaves),
@@ -452,6 +452,47 @@ def test_a_task_without_any_shot_is_zero_shot(adapter):
     empty = task._replace(support_mask=jnp.zeros_like(task.support_mask))
     expected = zero_shot(task, features)
     np.testing.assert_allclose(predict(adapter, params, empty, features), expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * bool(needs & {"words", "towers"}))
+        for name, needs in ((name, needs_of(get_adapter(name))) for name in ADAPTERS)
+    ],
+)
+def test_settings_of_draws_of_queries_mapped_at_once_equal_one_by_one(name):
+    """Three maps in each other, as a search over settings of draws stacks them.
+
+    jaxlib 0.10.2 counts ``sum(a * b, -1)`` wrongly on a CPU where one factor is repeated and there
+    are many rows (https://github.com/jax-ml/jax/issues/39103): here there are 41,160 logits.
+    """
+    adapter = get_adapter(name, **cases_of(name)[0])
+    through_towers = bool(needs_of(adapter) & {"words", "towers"})
+    params, _, _ = make(adapter, way=7)
+    tasks, _ = batch_of_tasks(adapter, 2, way=7)
+    pool = make(adapter, way=7, query=10 if through_towers else 2940)[2]
+    parts = pool.reshape(5, -1, *pool.shape[1:])
+    several = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), params)
+    scales = jnp.array([100.0, 40.0])
+
+    def one(params, scale, task, features):
+        return predict_eagerly(adapter, params, task._replace(logit_scale=scale), features)
+
+    axes = task_axes(tasks)
+    maps = jax.vmap(one, (None, None, None, 0))
+    maps = jax.vmap(maps, (None, None, axes, None))
+    maps = jax.vmap(maps, (0, 0, None, None))
+    found = jax.jit(maps)(several, scales, tasks, parts)
+    alone = jax.jit(one)
+    for setting, draw, part in np.ndindex(found.shape[:3]):
+        expected = alone(
+            jax.tree.map(lambda x, i=setting: x[i], several),
+            scales[setting],
+            take_tasks(tasks, draw),
+            parts[part],
+        )
+        np.testing.assert_allclose(found[setting, draw, part], expected, **CLOSE)
 
 
 FACTORISATIONS = {"cholesky", "eigh", "eig", "lu", "qr", "svd", "householder_product"}

@@ -21,6 +21,7 @@ from fsclip_jax.training.placement import (
     Size,
     bytes_a_device,
     choose_placement,
+    device_memory,
     fetch,
     place,
     put_sharded,
@@ -243,3 +244,8 @@ def test_the_loss_in_parts_is_the_loss(most):
     assert float(part) == pytest.approx(float(loss), rel=1e-6)
     assert float(also) == pytest.approx(float(right), rel=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), grads, same)
+
+
+def test_devices_of_a_cpu_share_what_this_process_may_use(monkeypatch):
+    monkeypatch.setattr("fsclip_jax.training.placement.memory", lambda: 9 * 2**30)
+    assert device_memory() == 2**30

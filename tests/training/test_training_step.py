@@ -3,13 +3,15 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from compiles import compiled
 
 from fsclip_jax.adapters.catalog import example_task, get_adapter
 from fsclip_jax.devices import data_mesh, replicated
+from fsclip_jax.training.config import clip_by_norm
 from fsclip_jax.training.state import init_state, run_keys
-from fsclip_jax.training.step import episode_loss, make_multi_step
+from fsclip_jax.training.step import episode_loss, loss_and_grads, make_multi_step
 from fsclip_jax.training.tasks import choose_classes, make_sampler, training_episodes
 
 
@@ -122,3 +124,33 @@ def test_the_episodes_of_a_step_follow_from_seed_and_step_alone(stored, recipe):
     _, again = multi_step(later, key, data, steps=2)
     np.testing.assert_allclose(losses[4:], again.loss, rtol=1e-5)
     assert len(set(losses)) == 6
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_gradients_are_the_mean_over_the_episodes(count):
+    adapter = get_adapter("meta_adapter")
+    params = adapter.init(jax.random.key(0), 8)
+    episodes = [example_task(way=4, query=6, seed=seed) for seed in range(count)]
+    episodes = [(task._replace(logit_scale=jnp.float32(5)), query) for task, query in episodes]
+    keys = jax.random.split(jax.random.key(1), count)
+
+    @jax.jit
+    def gradient(*given):
+        return jax.grad(lambda *given: episode_loss(adapter, *given)[0])(*given)
+
+    each = [gradient(params, *episode, key) for episode, key in zip(episodes, keys, strict=True)]
+    task, query = jax.tree.map(lambda *leaves: jnp.stack(leaves), *episodes)
+    _, _, grads = jax.jit(loss_and_grads(adapter))(params, task, query, keys)
+    mean = jax.tree.map(lambda *leaves: sum(leaves) / count, *each)
+    assert_trees_close(grads, mean, rtol=1e-5, atol=1e-7)
+    assert all(np.abs(leaf).max() > 1e-3 for leaf in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize("most", [0.5, 50.0])
+def test_gradients_are_clipped_by_their_norm(most):
+    grads = {"a": jnp.array([3.0, 4.0]), "b": jnp.array(12.0)}
+    expected, _ = optax.clip_by_global_norm(most).update(grads, optax.EmptyState())
+    clip = clip_by_norm(most)
+    found, state = clip.update(grads, clip.init(grads))
+    assert_trees_close(found, expected, rtol=1e-6)
+    assert state == optax.EmptyState()
