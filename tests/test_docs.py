@@ -120,9 +120,9 @@ def test_the_pages_are_short():
     # 200 of them are the tables of what people bring, which name the test of every case; 450 say
     # how far the predictions for one's own pictures can be trusted, and 50 what Python can ask;
     # 350 are the table of promises, 140 how a table of predictions goes on and is read.
-    # 420 are on scaling, clusters and failures.
+    # 420 are on scaling, clusters and failures, 130 on recipes and the order of the literature.
     # 240 say how predictions are looked at, sorted, taken back and added to.
-    assert sum(words.values()) <= 13894
+    assert sum(words.values()) <= 13997
 
 
 def python_blocks(page):
