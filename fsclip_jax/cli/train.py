@@ -29,7 +29,7 @@ def run(config: TrainConfig, name: str) -> int:
     from fsclip_jax.training.run import train
 
     check_train_config(config)
-    tell(chosen_anew(make_adapter(config)))
+    adapter = make_adapter(config)
     # Before they meet: once one has left, JAX may abort the others in the middle of a word.
     require_shared(config.batch, max(config.processes or 1, 1))
     workdir = config.workdir or Path("runs") / (name or data_name(config.data))
@@ -55,6 +55,7 @@ def run(config: TrainConfig, name: str) -> int:
         return 128 + outcome.stopped
     if hosts.index:  # process 0 says it for all
         return 0
+    tell(chosen_anew(adapter))
     for line in summary(config, workdir, outcome).splitlines():
         say(line)
     return 0

@@ -197,9 +197,9 @@ def clip_by_norm(most: float) -> optax.GradientTransformation:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> clip = clip_by_norm(1.0)
-        >>> clip.update({"a": jnp.array([3.0, 4.0])}, clip.init({}))[0]["a"].round(6).tolist()
-        [0.6, 0.8]
+        >>> clip = clip_by_norm(50.0)
+        >>> clip.update({"a": jnp.array([60.0, 80.0])}, clip.init({}))[0]["a"].tolist()
+        [30.0, 40.0]
     """
     import jax
     import jax.numpy as jnp

@@ -22,7 +22,7 @@ REFUSED = [
     ("eval --data folder:PICTURES --methods rigde", "did you mean ridge"),
     ("suite --data folder:PICTURES --methods rigde", "did you mean ridge"),
     ("train --data folder:PICTURES --method rigde", "did you mean ridge"),
-    ("train --data folder:PICTURES --method gda", "nothing to learn"),
+    ("train --data folder:PICTURES --method taskres", "nothing to learn"),
 ]
 
 
