@@ -233,13 +233,16 @@ def ahead(
 def main() -> None:
     """Measure what is not kept, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--features", type=Path, default="../shared/features")
+    parser.add_argument("--features", type=Path, default=Path("../shared/features"))
     parser.add_argument("--workdir", type=Path, required=True, help="where scores are kept")
     parser.add_argument("--methods", nargs="+", default=rivals())
     parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--learned", type=Path, help="numbers of every training seed")
     parser.add_argument("--test", action="store_true", help="the parts to look at once")
     given = parser.parse_args()
+    needed = ("imagenet_vitb32.npz", "caltech67_vitb32.npz")
+    if missing := [name for name in needed if not (given.features / name).is_file()]:
+        parser.error(f"--features {given.features} has no {' and no '.join(missing)}")
     part = "test" if given.test else "development"
     workdir = given.workdir / part
     workdir.mkdir(parents=True, exist_ok=True)
